@@ -1,0 +1,1 @@
+"""Adders, compressors and memories: the one seam through which an engine meets a technology."""

@@ -1,0 +1,1 @@
+"""Adapters from the bare streams of an engine to standard buses."""

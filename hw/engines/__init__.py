@@ -1,0 +1,1 @@
+"""Matmul engines, one file each, behind one contract (`hw.engines.contract`)."""

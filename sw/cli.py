@@ -1,0 +1,51 @@
+"""The `nomul` command.
+
+Each subcommand is a file of `sw.commands`, imported only when it is called, so that `nomul --help` and
+`nomul engines` do not wait for PyTorch.
+"""
+
+import importlib
+from typing import Any
+
+import click
+
+from sw.console import guarded
+
+COMMANDS = {
+    "check": "Simulate an engine's RTL on a layer and compare every output with PyTorch.",
+    "doctor": "Check every tool that Nomul drives.",
+    "engines": "List the engines and their configuration fields.",
+    "report": "Synthesise an engine and report its resources and timing.",
+    "verilog": "Write an engine as Verilog, with a manifest.",
+}
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands are modules of `sw.commands`, imported on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all subcommands."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a subcommand, or None for a name that is not one."""
+        if cmd_name not in COMMANDS:
+            return None
+        return importlib.import_module(f"sw.commands.{cmd_name}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of subcommands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup)
+@click.version_option(package_name="nomul")
+def cli() -> None:
+    """Generate, prove and cost multiplier-free hardware for low-bit LLM inference."""
+
+
+@guarded
+def main(argv: list[str] | None = None) -> Any:
+    """Run the `nomul` command; exit code 0 is success, 1 a failed check, 2 a wrong input or a missing tool."""
+    return cli.main(args=argv, prog_name="nomul")

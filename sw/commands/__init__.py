@@ -1,0 +1,1 @@
+"""The subcommands of `nomul`, one file each."""

@@ -1,0 +1,74 @@
+"""What every subcommand shares: the `--json` flag, the two consoles, and how an error ends a command."""
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from sw.errors import InputError, ToolError
+
+stderr = Console(stderr=True)
+"""Progress and messages; never part of a command's result."""
+
+stdout = Console()
+"""Tables and text: the result, unless `--json` is given."""
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--json` to a click command; the flag arrives as the argument `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")(command)
+
+
+def print_json(result: dict[str, Any]) -> None:
+    """Print `result` as the one JSON object of a command that was given `--json`."""
+    sys.stdout.write(json.dumps(result, indent=2) + "\n")
+
+
+def fail(message: str) -> None:
+    """Print `message` as one sentence on stderr and exit with code 2."""
+    sys.stderr.write(f"nomul: {message}\n")
+    sys.exit(2)
+
+
+def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn the errors that a user can cause into one sentence on stderr and exit code 2."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except (InputError, ToolError) as error:
+            fail(str(error))
+        except FileNotFoundError as error:
+            fail(f"file not found: {error.filename}")
+        except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
+            fail(f"{error.strerror}: {error.filename}")
+        except BrokenPipeError:
+            # The reader (head, less) has gone; there is nobody left to tell.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+
+    return wrapper
+
+
+def write_atomically(path: Path, data: bytes) -> bool:
+    """Write `data` to `path` only if it differs from what is there, and never half of it.
+
+    Returns True if the file was written.
+    """
+    if path.exists() and path.read_bytes() == data:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True

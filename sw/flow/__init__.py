@@ -1,0 +1,1 @@
+"""Drivers of Yosys, nextpnr and the other tools, and the reports made of their results."""

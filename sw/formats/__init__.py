@@ -1,0 +1,1 @@
+"""Readers, writers and packers of weight files and weight streams."""

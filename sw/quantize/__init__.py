@@ -1,0 +1,1 @@
+"""Quantisers: from float tensors to the codes that the engines take."""
