@@ -49,3 +49,7 @@ def cli() -> None:
 def main(argv: list[str] | None = None) -> Any:
     """Run the `nomul` command; exit code 0 is success, 1 a failed check, 2 a wrong input or a missing tool."""
     return cli.main(args=argv, prog_name="nomul")
+
+
+if __name__ == "__main__":
+    main()
