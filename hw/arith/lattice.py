@@ -1,0 +1,51 @@
+"""Lattice ECP5 carry cells, instantiated: conditional negation inside the adder, and carry chains without waste.
+
+A CCU2C is two columns of a four-input look-up table (propagate) and, on the same memory cells at C = D = 0, a
+two-input one (generate). One truth table serves every column of an adder of two conditionally inverted operands:
+propagate = A ^ B ^ C ^ D with A, C the operands' bits and B, D their inversions; generate = A ^ B.
+
+The first half-cell of a chain makes the carry-in (it generates `carry_in` and propagates nothing), so CIN and the last
+COUT stay open: nextpnr spends two more cells on every chain whose CIN is a constant, and two on a COUT that is used.
+"""
+
+from collections.abc import Sequence
+
+from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value
+
+__all__ = ["add"]
+
+_SUM = 0x6996
+"""A ^ B ^ C ^ D; generate, at C = D = 0, is A ^ B."""
+
+_CARRY_IN = 0x000A
+"""With C = D = 1: propagate 0; generate, at C = D = 0, is A."""
+
+
+def add(
+    m: Module,
+    name: str,
+    columns: Sequence[tuple[Value, Value, Value, Value]],
+    carry_in: Value,
+) -> Value:
+    """Instantiate the chain over `columns` of (a, invert a, b, invert b) and return the sum bits."""
+    one, zero = Const(1, 1), Const(0, 1)
+    halves = [(_CARRY_IN, (carry_in, zero, one, one)), *((_SUM, (a, ia, b, ib)) for a, ia, b, ib in columns)]
+    if len(halves) % 2:
+        halves.append((_SUM, (zero, zero, zero, zero)))
+    sums: list[Value] = []
+    carry: Signal | None = None
+    for number in range(0, len(halves), 2):
+        low, high = halves[number], halves[number + 1]
+        out = Signal(2, name=f"{name}_s{number // 2}")
+        pins: dict[str, Value | str] = {f"i_{pin}0": value for pin, value in zip("ABCD", low[1], strict=True)}
+        pins |= {f"i_{pin}1": value for pin, value in zip("ABCD", high[1], strict=True)}
+        pins |= {"p_INIT0": Const(low[0], 16), "p_INIT1": Const(high[0], 16)}
+        pins |= {"p_INJECT1_0": "NO", "p_INJECT1_1": "NO", "o_S0": out[0], "o_S1": out[1]}
+        if carry is not None:
+            pins["i_CIN"] = carry
+        if number + 2 < len(halves):
+            carry = Signal(name=f"{name}_c{number // 2}")
+            pins["o_COUT"] = carry
+        m.submodules[f"{name}_{number // 2}"] = Instance("CCU2C", **pins)
+        sums.append(out)
+    return Cat(*sums)[1 : 1 + len(columns)]

@@ -1,0 +1,64 @@
+"""The ECP5 form of the signed sum."""
+
+from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
+from amaranth.lib.wiring import Component
+
+from hw.arith import lattice
+from hw.arith.sum_terms import sum_members, sum_width
+
+__all__ = ["PairSum"]
+
+
+class PairSum(Component):
+    """Signed sum as a binary tree of carry chains whose columns are one half of a CCU2C.
+
+    Stage 0 adds pairs, (a ^ s) + (b ^ t) + s, with one plus one pending; every later addition takes the pending plus
+    one of its first operand at the carry-in and hands on that of its second; the last addition takes the last.
+    Parameters, attributes and ports are those of `hw.arith.signed_sum.RelativeSignSum`.
+    """
+
+    def __init__(self, terms: int, magnitude: int, total_width: int, negatable: bool = True) -> None:
+        self.terms, self.magnitude, self.total_width, self.negatable = terms, magnitude, total_width, negatable
+        super().__init__(sum_members(terms, magnitude, total_width, negatable))
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the tree."""
+        m = Module()
+        zero = Const(0, 1)
+        # A node is (value, the inversion still to be applied, the plus one still to be added, its largest magnitude).
+        nodes: list[tuple[Value, Value, Value, int]] = [
+            (word, sign, sign, self.magnitude) if self.negatable else (word, zero, zero, self.magnitude)
+            for word, sign in zip(self.words, self.signs, strict=True)
+        ]
+        level_number = 0
+        while len(nodes) > 1:
+            level: list[tuple[Value, Value, Value, int]] = []
+            for i, ((x, s, p, x_most), (y, t, q, y_most)) in enumerate(zip(nodes[::2], nodes[1::2], strict=False)):
+                most = x_most + y_most
+                node = Signal(signed(sum_width(most, self.negatable)), reset_less=True)
+                m.d.sync += node.eq(self._add(m, f"l{level_number}_{i}", x, s, y, t, p, len(node)))
+                level.append((node, zero, self._delay(m, q), most))
+            if len(nodes) % 2:
+                x, s, p, most = nodes[-1]
+                node = Signal(x.shape(), reset_less=True)
+                m.d.sync += node.eq(x)
+                level.append((node, self._delay(m, s), self._delay(m, p), most))
+            nodes = level
+            level_number += 1
+        ((word, sign, plus_one, _),) = nodes
+        total = self._add(m, "last", self.addend, zero, word, sign, plus_one, self.total_width)
+        m.d.sync += self.total.eq(total)
+        return m
+
+    @staticmethod
+    def _add(m: Module, name: str, x: Value, s: Value, y: Value, t: Value, carry_in: Value, width: int) -> Value:
+        columns = [(x[min(i, len(x) - 1)], s, y[min(i, len(y) - 1)], t) for i in range(width)]
+        return Cat(lattice.add(m, name, columns, carry_in)).as_signed()
+
+    @staticmethod
+    def _delay(m: Module, bit: Value) -> Value:
+        if isinstance(bit, Const):
+            return bit
+        delayed = Signal()
+        m.d.sync += delayed.eq(bit)
+        return delayed

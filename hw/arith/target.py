@@ -1,0 +1,25 @@
+"""The technologies that `hw.arith` has forms for."""
+
+import enum
+
+__all__ = ["TARGETS", "Target"]
+
+
+class Target(enum.Enum):
+    """A technology; the value is its name in configurations and on the command line."""
+
+    PORTABLE = "portable"
+    """Plain operators, for any synthesiser; the reference that every other form is proven equal to."""
+
+    XCUP = "xcup"
+    """AMD UltraScale and UltraScale+: LUT6_2, CARRY8, RAM32M16."""
+
+    XC7 = "xc7"
+    """AMD 7-series: LUT6_2, CARRY4, RAM32M."""
+
+    ECP5 = "ecp5"
+    """Lattice ECP5: CCU2C, TRELLIS_DPR16X4."""
+
+
+TARGETS = tuple(target.value for target in Target)
+"""Names of all targets, portable first."""

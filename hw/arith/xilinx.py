@@ -1,0 +1,76 @@
+"""AMD look-up tables and carry chains, instantiated: the forms that Yosys' own adders do not reach.
+
+One LUT6_2 a column. O5 is a function of I0 to I4, O6 a function of all six; I5 is tied high wherever O5 is used, so
+that both outputs are functions of five inputs. The carry multiplexer of a column passes the carry when the column
+propagates (S = 1) and takes DI when it does not.
+"""
+
+from collections.abc import Callable, Sequence
+
+from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value
+
+from hw.arith.target import Target
+
+__all__ = ["carry_chain", "lut_pair", "truth_table"]
+
+
+def truth_table(function: Callable[..., int], inputs: int) -> int:
+    """Return the INIT of a look-up table: bit `sum(x_i << i)` is `function(x_0, ..., x_{inputs-1})`."""
+    return sum(
+        (function(*((address >> i) & 1 for i in range(inputs))) & 1) << address for address in range(1 << inputs)
+    )
+
+
+def lut_pair(
+    m: Module,
+    name: str,
+    inputs: Sequence[Value | int],
+    o6: Callable[..., int],
+    o5: Callable[..., int] | None = None,
+) -> tuple[Signal, Signal]:
+    """Instantiate one LUT6_2 with up to five inputs and two functions of them.
+
+    Returns the signals of (O6, O5); without `o5`, O5 is constant zero.
+    """
+    inputs = [*inputs, *[Const(0)] * (5 - len(inputs))]
+    first, second = Signal(name=f"{name}_o6"), Signal(name=f"{name}_o5")
+    init = truth_table(o6, 5) << 32 | (truth_table(o5, 5) if o5 else 0)
+    m.submodules[name] = Instance(
+        "LUT6_2",
+        p_INIT=Const(init, 64),
+        **{f"i_I{i}": value for i, value in enumerate(inputs)},
+        i_I5=Const(1),
+        o_O6=first,
+        o_O5=second,
+    )
+    return first, second
+
+
+def carry_chain(
+    m: Module, name: str, target: Target, select: Sequence[Value], data: Sequence[Value], carry_in: Value
+) -> tuple[Value, Value]:
+    """Instantiate the carry chain over columns of S = `select` and DI = `data`.
+
+    Returns (sum bits, carry out of the last column).
+    """
+    cell, size = ("CARRY8", 8) if target is Target.XCUP else ("CARRY4", 4)
+    sums: list[Value] = []
+    carry: Value = carry_in
+    for number, start in enumerate(range(0, len(select), size)):
+        columns = min(size, len(select) - start)
+        out, carries = Signal(size, name=f"{name}_o{number}"), Signal(size, name=f"{name}_co{number}")
+        pins: dict[str, Value] = {
+            "i_S": Cat(*select[start : start + columns], Const(0, size - columns)),
+            "i_DI": Cat(*data[start : start + columns], Const(0, size - columns)),
+            "o_O": out,
+            "o_CO": carries,
+        }
+        if cell == "CARRY8":
+            pins |= {"p_CARRY_TYPE": "SINGLE_CY8", "i_CI": carry, "i_CI_TOP": Const(0)}  # type: ignore[dict-item]
+        else:
+            # A chain starts at CYINIT and continues at CI.
+            pins |= {"i_CI": Const(0), "i_CYINIT": carry} if start == 0 else {"i_CI": carry, "i_CYINIT": Const(0)}
+        m.submodules[f"{name}_{number}"] = Instance(cell, **pins)
+        sums.append(out[:columns])
+        carry = carries[columns - 1]
+    return Cat(*sums), carry

@@ -1,0 +1,110 @@
+"""The contract that every matmul engine keeps: y = W a, exactly, over streams.
+
+An engine is an `amaranth.lib.wiring.Component` made from one frozen configuration. It takes jobs; a job multiplies one
+weight matrix W of shape [n_out, n_in] with `tokens` activation vectors.
+
+    jobs         {n_in, n_out, tokens}, one transfer a job
+    activations  `activation_lanes` values a transfer, each vector in order, its last transfer padded with any values;
+                 ceil(n_in / activation_lanes) transfers a token
+    weights      in the engine's own order and coding, made by its packer in `sw.formats`; padding is zero weights;
+                 the whole matrix again for every token
+    results      `rows` values a transfer, in order of outputs, with `last` on the last transfer of a token; rows
+                 beyond n_out are zero
+
+All four are `amaranth.lib.stream` streams and may stall at any time. The next job may be given, and its activations
+taken, while an engine still works on the last. A job whose n_in, n_out or tokens is zero or above the configured
+maximum is taken, does nothing, and raises `fault` until a legal job is taken.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from amaranth.hdl import ShapeLike, signed
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import Component, In, Member, Out
+
+__all__ = ["TOKENS_MAX", "EngineConfig", "EngineSpec", "engine_members", "job_layout"]
+
+TOKENS_MAX = 65535
+"""Largest number of tokens in one job."""
+
+
+class EngineConfig(Protocol):
+    """What every engine's configuration publishes beside its own fields."""
+
+    @property
+    def n_in_max(self) -> int:
+        """Longest reduction that the accumulators hold."""
+
+    @property
+    def n_out_max(self) -> int:
+        """Longest output vector."""
+
+    @property
+    def rows(self) -> int:
+        """Outputs in a transfer of results."""
+
+    @property
+    def activation_lanes(self) -> int:
+        """Activations in a transfer."""
+
+    @property
+    def act_bits(self) -> int:
+        """Width of an activation, two's complement."""
+
+    @property
+    def total_width(self) -> int:
+        """Width of a result, two's complement."""
+
+    @property
+    def weight_width(self) -> int:
+        """Width of a transfer of weights."""
+
+    @property
+    def macs_per_cycle(self) -> int:
+        """Products formed in a cycle at full use."""
+
+    def cycles(self, n_in: int, n_out: int, tokens: int) -> int:
+        """Return the cycles of a job alone, from its transfer to that of its last result, when no stream stalls."""
+
+    def weight_transfers(self, n_in: int, n_out: int) -> int:
+        """Return the transfers of weights for one token."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineSpec:
+    """An engine as the commands see it."""
+
+    name: str
+    """Name on the command line, and of its files."""
+
+    summary: str
+    """One line for `nomul engines`."""
+
+    config: type[Any]
+    """Its configuration dataclass, an `EngineConfig` whose fields are `hw.config.parameter`s."""
+
+    component: Callable[[Any], Component]
+    """Makes the engine from a configuration."""
+
+
+def job_layout(n_in_max: int, n_out_max: int) -> data.StructLayout:
+    """Return the payload of the `jobs` stream."""
+    return data.StructLayout(
+        {"n_in": n_in_max.bit_length(), "n_out": n_out_max.bit_length(), "tokens": TOKENS_MAX.bit_length()}
+    )
+
+
+def engine_members(config: EngineConfig, weight: ShapeLike) -> dict[str, Member]:
+    """Return the ports of an engine whose weight stream has payload `weight`."""
+    results = data.StructLayout({"values": data.ArrayLayout(signed(config.total_width), config.rows), "last": 1})
+    return {
+        "jobs": In(stream.Signature(job_layout(config.n_in_max, config.n_out_max))),
+        "activations": In(
+            stream.Signature(data.ArrayLayout(signed(config.act_bits), config.activation_lanes))
+        ),
+        "weights": In(stream.Signature(weight)),
+        "results": Out(stream.Signature(results)),
+        "fault": Out(1),
+    }

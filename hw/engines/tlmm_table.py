@@ -1,0 +1,225 @@
+"""The tables of a TLMM engine: which sums they hold, the units that fill them, and their look-up ports.
+
+A table holds every sum w1*a1 + ... + wG*aG of its group's activations over ternary weights w. The sums stand in the
+order of a Gray walk: one weight changes by one from each entry to the next, so that one adder makes one entry a cycle.
+The walk is the reflected ternary Gray code counted from its middle: with N = (3^G - 1)/2 + rank and b_i the i-th
+ternary digit of N, weight i is b_i - 1 if N // 3^(i+1) is even and 1 - b_i if it is odd. Rank 0 is all zeros, and the
+weights of rank -r are the negated weights of rank r, so a half table of ranks 0 to (3^G - 1)/2 and a sign serve all.
+"""
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib.wiring import Component, In, Out
+
+from hw.arith.lookup import LookupMemory
+from hw.arith.target import Target
+
+__all__ = ["Filler", "LookupTable", "Walk", "gray_walk", "walk_entries"]
+
+
+def gray_walk(group: int) -> list[tuple[int, int]]:
+    """Return, for each rank from 0 to (3^group - 1)/2 - 1, which weight changes on the way to the next, and by what."""
+
+    def weights(rank: int) -> list[int]:
+        number = (3**group - 1) // 2 + rank
+        digits = []
+        for i in range(group):
+            digit = number // 3**i % 3
+            digits.append(digit - 1 if number // 3 ** (i + 1) % 2 == 0 else 1 - digit)
+        return digits
+
+    moves = []
+    for rank in range((3**group - 1) // 2):
+        here, there = weights(rank), weights(rank + 1)
+        ((i, change),) = [(i, b - a) for i, (a, b) in enumerate(zip(here, there, strict=True)) if a != b]
+        moves.append((i, change))
+    return moves
+
+
+def walk_entries(group: int, full: bool) -> int:
+    """Return how many entries are written for a table, one a cycle."""
+    ranks = (3**group + 1) // 2
+    return 2 * ranks if full else ranks
+
+
+class Walk(Component):
+    """The order in which entries are made, shared by all fillers.
+
+    A half table is written at ranks 0, 1, ... R with R = (3^G - 1)/2; a full one at those and then, after a restart
+    from zero, at 0, -1, ... -R in two's complement.
+
+    Parameters
+    ----------
+    group : int
+        Activations of a table (G).
+    full : bool
+        Whether negative ranks are written too.
+
+    Members
+    -------
+    entry : In
+        Number of the entry that is being written, from 0.
+    rank : Out
+        Its address.
+    select : Out
+        Which activation the next entry differs by.
+    negate : Out(1)
+        Whether it is subtracted.
+    restart : Out(1)
+        Whether the next entry is rank 0 again.
+    """
+
+    def __init__(self, group: int, full: bool) -> None:
+        self.group, self.full = group, full
+        self._moves = gray_walk(group)
+        self.entries = walk_entries(group, full)
+        super().__init__(
+            {
+                "entry": In(range(self.entries)),
+                "rank": Out(len(self._moves).bit_length() + full),
+                "select": Out(range(group)),
+                "negate": Out(1),
+                "restart": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the tables of moves and of addresses."""
+        m = Module()
+        ranks = len(self._moves) + 1
+        with m.Switch(self.entry):
+            for entry in range(self.entries):
+                with m.Case(entry):
+                    rank, second = entry % ranks, entry >= ranks
+                    m.d.comb += self.rank.eq(-rank if second else rank)
+                    if rank < len(self._moves):
+                        which, change = self._moves[rank]
+                        m.d.comb += [self.select.eq(which), self.negate.eq((change < 0) != second)]
+                    else:
+                        m.d.comb += self.restart.eq(1)
+        return m
+
+
+class Filler(Component):
+    """Makes the entries of one table at a time: word' = word + a[select] or word - a[select].
+
+    Parameters
+    ----------
+    group, act_bits, width : int
+        Activations of a table, their width, and the width of an entry.
+
+    Members
+    -------
+    load : In(1)
+        Take new activations and start again from zero.
+    activations : In(signed(act_bits)).array(group)
+    select, negate, restart : In
+        From `Walk`.
+    word : Out(signed(width))
+        The entry, valid from the cycle after `load`.
+    """
+
+    def __init__(self, group: int, act_bits: int, width: int) -> None:
+        self.group, self.act_bits, self.width = group, act_bits, width
+        super().__init__(
+            {
+                "load": In(1),
+                "activations": In(signed(act_bits)).array(group),
+                "select": In(range(group)),
+                "negate": In(1),
+                "restart": In(1),
+                "word": Out(signed(width)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the activation registers and the adder."""
+        m = Module()
+        held = [Signal(signed(self.act_bits), name=f"held{i}", reset_less=True) for i in range(self.group)]
+        with m.If(self.load):
+            m.d.sync += [register.eq(new) for register, new in zip(held, self.activations, strict=True)]
+        chosen = Signal(signed(self.act_bits))
+        m.d.comb += chosen.eq(Array(held)[self.select] ^ self.negate.replicate(self.act_bits))
+        sum_ = (Cat(Const(1, 1), self.word).as_signed() + Cat(self.negate, chosen).as_signed()) >> 1
+        m.d.sync += self.word.eq(Mux(self.load | self.restart, 0, sum_))
+        return m
+
+
+class LookupTable(Component):
+    """One table with a reader for each row of the engine, and the registers around it.
+
+    Cycle schedule: an index at cycle t, delayed by `delay`, addresses the table at t + delay; the word and the sign are
+    in their registers at t + delay + 1.
+
+    Parameters
+    ----------
+    width : int
+        Bits of an entry.
+    rank_width : int
+        Address bits of an entry.
+    banks : int
+        Copies of the table that are filled in turn.
+    rows : int
+        Readers.
+    full : bool
+        Whether the index is a rank alone; otherwise its top bit is a sign.
+    delay : int
+        Extra cycles before the look-up.
+    target : Target
+        The technology.
+
+    Members
+    -------
+    write_enable, write_bank, write_rank, write_data : In
+    bank : In(1)
+        The bank that the indices of this cycle look up.
+    indices : In(rank_width + 1 or rank_width).array(rows)
+    words : Out(signed(width)).array(rows)
+    signs : Out(1).array(rows)
+    """
+
+    def __init__(
+        self, width: int, rank_width: int, banks: int, rows: int, full: bool, delay: int, target: Target
+    ) -> None:
+        self.width, self.rank_width, self.banks, self.rows = width, rank_width, banks, rows
+        self.full, self.delay, self.target = full, delay, target
+        super().__init__(
+            {
+                "write_enable": In(1),
+                "write_bank": In(1),
+                "write_rank": In(rank_width),
+                "write_data": In(signed(width)),
+                "bank": In(1),
+                "indices": In(rank_width if full else rank_width + 1).array(rows),
+                "words": Out(signed(width)).array(rows),
+                "signs": Out(1).array(rows),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the memory and its registers."""
+        m = Module()
+        m.submodules.memory = memory = LookupMemory(
+            self.width, self.banks << self.rank_width, self.rows, self.target
+        )
+        bank_bits = self.banks - 1
+        m.d.comb += [
+            memory.write_enable.eq(self.write_enable),
+            memory.write_address.eq(Cat(self.write_rank, self.write_bank[:bank_bits])),
+            memory.write_data.eq(self.write_data),
+        ]
+        bank = self._delayed(m, self.bank, "bank")
+        for row in range(self.rows):
+            index = self._delayed(m, self.indices[row], f"index{row}")
+            m.d.comb += memory.addresses[row].eq(Cat(index[: self.rank_width], bank[:bank_bits]))
+            m.d.sync += self.words[row].eq(memory.words[row])
+            if not self.full:
+                m.d.sync += self.signs[row].eq(index[-1])
+        return m
+
+    def _delayed(self, m: Module, value: Signal, name: str) -> Signal:
+        for stage in range(self.delay):
+            # With a reset, or synthesisers make shift-register look-up tables of the longer delays.
+            register = Signal(value.shape(), name=f"{name}_delay{stage}")
+            m.d.sync += register.eq(value)
+            value = register
+        return value
