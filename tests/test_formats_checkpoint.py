@@ -7,6 +7,7 @@ import struct
 import numpy as np
 import pytest
 import torch
+from layouts import hf_bytes
 from safetensors.torch import load_file, save_file
 
 from sw.errors import InputError
@@ -18,15 +19,6 @@ Q, DOWN = "model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj"
 
 def random_trits(n_out, n_in, seed=0):
     return torch.randint(-1, 2, (n_out, n_in), generator=torch.Generator().manual_seed(seed)).to(torch.int8)
-
-
-def hf_bytes(weight):
-    """Packed weights by the published layout, one weight at a time."""
-    rows = -(-weight.shape[0] // 4)
-    packed = np.zeros((rows, weight.shape[1]), np.uint8)
-    for r, c in np.ndindex(*weight.shape):
-        packed[r % rows, c] |= (int(weight[r, c]) + 1) << 2 * (r // rows)
-    return torch.from_numpy(packed)
 
 
 @pytest.fixture
@@ -288,7 +280,7 @@ def test_config_that_is_no_object(tmp_path, text):
     [
         (torch.zeros((2, 2)), 1.0, "the weight is torch.float32 [2, 2], but a ternary layer is a non-empty torch.int8"),
         (torch.zeros((0, 2), dtype=torch.int8), 1.0, "the weight is torch.int8 [0, 2], but"),
-        (torch.full((2, 2), 2, dtype=torch.int8), 1.0, "the weights run from 2 to 2, but trits are -1, 0 and 1"),
+        (torch.full((2, 2), 2, dtype=torch.int8), 1.0, "weight 2 at [0, 0] is not a trit; allowed are -1, 0 and 1"),
         (torch.zeros((2, 2), dtype=torch.int8), 0.0, "the scale is 0.0, but it must be finite and greater than 0"),
         (torch.zeros((2, 2), dtype=torch.int8), float("nan"), "the scale is nan, but"),
     ],

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from sw.errors import InputError
-from sw.formats.ternary import TernaryLayer
+from sw.formats.ternary import TernaryLayer, check_trits
 
 TRITS_PER_BYTE = 4
 """Weights in one byte."""
@@ -51,10 +51,7 @@ def pack(trits: Tensor) -> Tensor:
     """
     if trits.dtype != torch.int8 or trits.ndim == 0:
         raise InputError(f"trits are a torch.int8 tensor [n_out, ...], not {trits.dtype} {list(trits.shape)}")
-    wrong = (trits < -1) | (trits > 1)
-    if wrong.any():
-        where = wrong.nonzero()[0].tolist()
-        raise InputError(f"weight {int(trits[tuple(where)])} at {where} is not a trit; allowed are -1, 0 and 1")
+    check_trits(trits)
     n_out = trits.shape[0]
     rows = -(-n_out // TRITS_PER_BYTE)
     codes = torch.zeros((rows * TRITS_PER_BYTE, *trits.shape[1:]), dtype=torch.uint8)

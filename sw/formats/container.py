@@ -5,6 +5,7 @@ Nothing is read but headers until a tensor is asked for. Every fault of a file b
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ _BITS = {"BOOL": 8, "BF16": 16} | {f"{kind}{bits}": bits for kind in "UIF" for b
 
 
 class Container(Mapping[str, Tensor]):
-    """The tensors of one or more safetensors files, read when they are asked for.
+    """The tensors of one or more safetensors files, read when they are asked for; layer 2 comes before layer 10.
 
     Parameters
     ----------
@@ -37,14 +38,15 @@ class Container(Mapping[str, Tensor]):
         self.path = path
         self.files = files
         self.metadata: dict[str, str] = {}
-        self._shards: dict[str, Any] = {}
+        found: dict[str, Any] = {}
         for file in files:
             shard = _open_file(file)
             self.metadata |= shard.metadata() or {}
             for name in shard.keys():  # noqa: SIM118 (a shard is no mapping)
-                if name in self._shards:
+                if name in found:
                     raise InputError(f"{file} holds the tensor {name}, which another shard of {path} holds too")
-                self._shards[name] = shard
+                found[name] = shard
+        self._shards = dict(sorted(found.items(), key=lambda item: _natural(item[0])))
 
     def __getitem__(self, name: str) -> Tensor:
         """Read a tensor; `KeyError` if there is none of that name."""
@@ -145,6 +147,10 @@ def write_container(path: Path | str, tensors: dict[str, Tensor], metadata: dict
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     return write_atomically(Path(path), b"".join([len(text).to_bytes(8, "little"), text, data[8 + length :]]))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", name)]
 
 
 def _open_file(file: Path) -> Any:

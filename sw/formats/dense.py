@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sw.errors import InputError
+from sw.formats.ternary import check_trits
 
 TRITS_PER_BYTE = 5
 """Weights in one byte."""
@@ -37,10 +38,7 @@ def pack(trits: Tensor) -> Tensor:
     """
     if trits.dtype != torch.int8 or trits.ndim == 0:
         raise InputError(f"trits are a torch.int8 tensor [..., n], not {trits.dtype} {list(trits.shape)}")
-    wrong = (trits < -1) | (trits > 1)
-    if wrong.any():
-        where = wrong.nonzero()[0].tolist()
-        raise InputError(f"weight {int(trits[tuple(where)])} at {where} is not a trit; allowed are -1, 0 and 1")
+    check_trits(trits)
     n = trits.shape[-1]
     digits = pad(trits, (0, packed_length(n) * TRITS_PER_BYTE - n)).unflatten(-1, (-1, TRITS_PER_BYTE))
     packed = torch.full(digits.shape[:-1], ZERO_BYTE, dtype=torch.uint8)

@@ -1,19 +1,25 @@
-"""Ternary layers of a Hugging Face BitNet model: packed weights, or master weights that are ternarised here.
+"""Ternary layers of a Hugging Face BitNet model: packed weights, or master weights that are ternarised here; a writer.
 
 Packed: every two-dimensional uint8 `<layer>.weight`, with its `<layer>.weight_scale` (`sw.formats.bitnet`).
 Master: a model that config.json calls BitNet and that keeps float weights, as microsoft/bitnet-b1.58-2B-4T-bf16 and
 1bitLLM/bitnet_b1_58-3B do; its seven projections per decoder layer are ternarised by absmean.
 """
 
-from collections.abc import Callable, Mapping
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from sw.errors import InputError
 from sw.formats import bitnet
 from sw.formats.architecture import Architecture, is_bitnet, projection_shapes
-from sw.formats.container import Container, read_json_object
+from sw.formats.container import Container, read_json_object, write_container
 from sw.formats.ternary import TernaryLayer
 
 FLOATS = ("BF16", "F16", "F32")
@@ -66,6 +72,40 @@ def ternary_source(container: Container, config: Mapping[str, Any]) -> TernarySo
         "there are no ternary layers here: no uint8 weights with a weight_scale, "
         "and no config.json that says the float weights belong to a BitNet model"
     )
+
+
+def save_bitnet(
+    path: Path | str, layers: Iterable[TernaryLayer], tensors: Mapping[str, Tensor], config: Mapping[str, Any]
+) -> None:
+    """Write a directory with config.json and model.safetensors that transformers reads as linear_class autobitlinear.
+
+    The scales multiply; each is kept as bfloat16 if that holds it exactly, otherwise as float32. The directory appears
+    complete or not at all. Raises `InputError` if it is there and not empty, or if a layer's outputs are no multiple
+    of four, since transformers has no place for their number.
+    """
+    path = Path(path)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise InputError(f"{path} is already there; the Hugging Face layout needs a new or empty directory")
+    stored: dict[str, Tensor] = {}
+    for layer in layers:
+        if layer.n_out % bitnet.TRITS_PER_BYTE:
+            raise InputError(
+                f"layer {layer.name} has {layer.n_out} outputs; the Hugging Face layout needs a multiple of four"
+            )
+        stored[f"{layer.name}.weight"] = bitnet.pack(layer.weight)
+        scale = torch.tensor([layer.scale], dtype=torch.float32)
+        exact = torch.equal(scale.bfloat16().float(), scale)
+        stored[f"{layer.name}.weight_scale"] = scale.bfloat16() if exact else scale
+    stored |= tensors
+    quantization = {"quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "offline"}
+    text = json.dumps({**config, "quantization_config": quantization}, indent=2) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
+        complete = Path(temporary) / path.name
+        complete.mkdir()
+        write_container(complete / "model.safetensors", stored, {"format": "pt"})
+        (complete / "config.json").write_text(text, encoding="utf-8")
+        os.replace(complete, path)
 
 
 def _packed(

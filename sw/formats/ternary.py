@@ -9,6 +9,16 @@ from torch import Tensor
 from sw.errors import InputError
 
 
+def check_trits(values: Tensor) -> None:
+    """Raise `InputError`, saying which value and where, unless all values are -1, 0 or +1."""
+    if values.numel() == 0:
+        return
+    low, high = values.aminmax()
+    if int(low) < -1 or int(high) > 1:
+        where = ((values < -1) | (values > 1)).nonzero()[0].tolist()
+        raise InputError(f"weight {int(values[tuple(where)])} at {where} is not a trit; allowed are -1, 0 and 1")
+
+
 @dataclass(frozen=True, eq=False)
 class TernaryLayer:
     """A linear layer with weights -1, 0 and +1 under one scale.
@@ -35,9 +45,10 @@ class TernaryLayer:
                 f"layer {self.name}: the weight is {self.weight.dtype} {list(self.weight.shape)}, "
                 f"but a ternary layer is a non-empty torch.int8 [n_out, n_in]"
             )
-        low, high = (int(bound) for bound in self.weight.aminmax())
-        if low < -1 or high > 1:
-            raise InputError(f"layer {self.name}: the weights run from {low} to {high}, but trits are -1, 0 and 1")
+        try:
+            check_trits(self.weight)
+        except InputError as error:
+            raise InputError(f"layer {self.name}: {error}") from None
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise InputError(f"layer {self.name}: the scale is {self.scale}, but it must be finite and greater than 0")
 
