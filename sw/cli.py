@@ -13,8 +13,10 @@ from sw.console import guarded
 
 COMMANDS = {
     "check": "Simulate an engine's RTL on a layer and compare every output with PyTorch.",
+    "convert": "Convert ternary weights between the Hugging Face BitNet layout and the dense file.",
     "doctor": "Check every tool that Nomul drives.",
     "engines": "List the engines and their configuration fields.",
+    "import": "Say what a Hugging Face model holds, and write a ternary one as a dense file.",
     "report": "Synthesise an engine and report its resources and timing.",
     "verilog": "Write an engine as Verilog, with a manifest.",
 }

@@ -1,0 +1,65 @@
+"""`nomul convert`: ternary weights from the Hugging Face BitNet layout to the dense file, and back."""
+
+from pathlib import Path
+
+import click
+from rich.progress import track
+
+from sw import console
+from sw.errors import InputError
+from sw.formats.checkpoint import open_checkpoint, save_dense
+from sw.formats.container import open_container
+from sw.formats.huggingface import save_bitnet
+from sw.formats.int4_checkpoint import int4_layers
+
+
+@click.command("convert")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("dest", type=click.Path(path_type=Path))
+@console.json_option
+def command(source: Path, dest: Path, as_json: bool) -> None:
+    """Convert the ternary weights of SOURCE into the other layout, at DEST.
+
+    A dense file becomes a Hugging Face BitNet directory; a BitNet file or directory becomes a dense file. Ternary
+    weights and all other tensors stay the same; scales become factors that multiply.
+    """
+    if int4_layers(open_container(source)):
+        raise InputError(f"{source} holds INT4 layers; nomul convert is for ternary ones")
+    checkpoint = open_checkpoint(source)
+    layers = (
+        checkpoint.layer(name) for name in track(checkpoint.layers, f"Converting {source.name}", console=console.stderr)
+    )
+    config = {key: value for key, value in checkpoint.config.items() if key != "quantization_config"}
+    if checkpoint.kind == "nomul-dense":
+        kind = "bitnet"
+        save_bitnet(dest, layers, checkpoint.tensors, config)
+        written = list(dest.iterdir())
+    else:
+        kind = "nomul-dense"
+        if dest.is_dir() or dest.resolve() == source.resolve():
+            what = "a directory" if dest.is_dir() else "the source itself"
+            raise InputError(f"{dest} is {what}; the dense form of {source} is a file of its own")
+        save_dense(dest, layers, checkpoint.tensors, config)
+        written = [dest]
+    result = {
+        "source": str(source),
+        "source_kind": checkpoint.kind,
+        "destination": str(dest),
+        "destination_kind": kind,
+        "layers": len(checkpoint.layers),
+        "ternary_parameters": sum(n_out * n_in for n_out, n_in in checkpoint.shapes.values()),
+        "bytes": sum(file.stat().st_size for file in written),
+        "notes": list(checkpoint.notes),
+    }
+    if as_json:
+        console.print_json(result)
+        return
+    for note in checkpoint.notes:
+        console.stdout.print(f"Note: {note}.", highlight=False, markup=False)
+    console.stdout.print(
+        f"Wrote {result['layers']} layers ({result['ternary_parameters']:,} ternary weights) as {kind} to {dest}, "
+        f"{result['bytes']:,} bytes.",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )

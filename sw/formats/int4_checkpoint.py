@@ -1,0 +1,169 @@
+"""GPTQ and AWQ checkpoints: which layers they hold, and how config.json says to read them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sw.errors import InputError
+from sw.formats.architecture import quantization
+from sw.formats.checkpoint import suggest
+from sw.formats.container import Container, open_container, read_json_object
+from sw.formats.huggingface import read_config
+from sw.formats.int4 import CODES_PER_WORD, Int4Layer, from_awq, from_gptq
+
+GPTQ_FORMATS = {"gptq": 1, "gptq_v2": 0}
+"""Values of `checkpoint_format` that are read, with what is added to a stored zero."""
+
+
+@dataclass(frozen=True, eq=False)
+class Int4Checkpoint:
+    """An open GPTQ or AWQ checkpoint; layers are read and decoded when they are asked for.
+
+    Members
+    -------
+    path : what was opened.
+    kind : `gptq` or `awq`.
+    config : config.json; empty if there is none.
+    shapes : layer name -> (n_out, n_in).
+    tensors : all tensors that are not part of an INT4 layer.
+    notes : sentences about how the file was read that a user should see.
+    read : returns one layer; use `layer` instead, which names the alternatives when there is none.
+    """
+
+    path: Path
+    kind: str
+    config: dict[str, Any]
+    shapes: dict[str, tuple[int, int]]
+    tensors: Mapping[str, Tensor]
+    notes: tuple[str, ...]
+    read: Callable[[str], Int4Layer]
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the INT4 layers."""
+        return list(self.shapes)
+
+    def layer(self, name: str) -> Int4Layer:
+        """Read one layer; `InputError` names the closest layers if there is none of that name."""
+        if name not in self.shapes:
+            raise InputError(f"{self.path} has no layer {name!r}; {suggest(name, self.layers)}")
+        try:
+            return self.read(name)
+        except InputError as error:
+            raise InputError(f"{self.path}: {error}") from None
+
+
+def int4_layers(container: Container) -> list[str]:
+    """Return the names of the layers of a container that are stored as `qweight`."""
+    return [name.removesuffix(".qweight") for name in container if name.endswith(".qweight")]
+
+
+def open_int4(path: Path | str) -> Int4Checkpoint:
+    """Open a GPTQ or AWQ safetensors file, or a directory of one.
+
+    The method is read from `quantization_config` of config.json, or from quantize_config.json, or else from the
+    shapes. Raises `InputError` for a file without such layers, a layer that lacks a part, and a setting that is not
+    supported: other than 4 bits, AWQ other than gemm, another checkpoint_format, settings per module.
+    """
+    container = open_container(path)
+    config = read_config(container.path)
+    names = int4_layers(container)
+    try:
+        if not names:
+            raise InputError("there are no INT4 layers here: no tensor is named <layer>.qweight")
+        for name in names:
+            for part in ("qzeros", "scales"):
+                if f"{name}.{part}" not in container:
+                    raise InputError(f"layer {name} has no tensor {name}.{part}")
+            if container.dtype(f"{name}.qweight") != "I32" or len(container.shape(f"{name}.qweight")) != 2:
+                raise InputError(
+                    f"layer {name}: qweight is {container.dtype(f'{name}.qweight')} "
+                    f"{list(container.shape(f'{name}.qweight'))}, but an I32 matrix is needed"
+                )
+        settings = _settings(container.path, config)
+        method = _method(container, names[0], settings)
+        reader, notes = _gptq(container, settings) if method == "gptq" else _awq(container, settings)
+    except InputError as error:
+        raise InputError(f"{container.path}: {error}") from None
+    along_inputs = method == "gptq"
+    shapes = {}
+    for name in names:
+        rows, columns = container.shape(f"{name}.qweight")
+        shapes[name] = (columns, rows * CODES_PER_WORD) if along_inputs else (columns * CODES_PER_WORD, rows)
+    own = {f"{name}.{part}" for name in names for part in ("qweight", "qzeros", "scales", "g_idx")}
+    return Int4Checkpoint(container.path, method, config, shapes, container.without(own), notes, reader)
+
+
+def _settings(path: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    settings = quantization(config)
+    beside = (path if path.is_dir() else path.parent) / "quantize_config.json"
+    if not settings and beside.is_file():
+        settings = read_json_object(beside)
+    for key in ("bits", "w_bit"):
+        if settings.get(key, 4) != 4:
+            raise InputError(f"{key} is {settings[key]}; only 4-bit weights are supported")
+    if settings.get("dynamic"):
+        raise InputError("the quantisation has settings per module ('dynamic'), which are not supported")
+    group_size = settings.get("group_size")
+    if group_size is not None and (type(group_size) is not int or (group_size < 1 and group_size != -1)):
+        raise InputError(f"group_size is {group_size!r}; allowed are -1 (one group) and integers from 1")
+    return settings
+
+
+def _method(container: Container, name: str, settings: Mapping[str, Any]) -> str:
+    method = settings.get("quant_method")
+    if method is not None:
+        if method not in ("gptq", "awq"):
+            raise InputError(f"quant_method is {method!r}; allowed for INT4 layers are 'gptq' and 'awq'")
+        return method
+    # GPTQ packs the inputs, so that qweight is as wide as scales; AWQ packs the outputs, so that it is narrower.
+    scales = container.shape(f"{name}.scales")
+    return "gptq" if scales[-1:] == container.shape(f"{name}.qweight")[-1:] else "awq"
+
+
+def _gptq(container: Container, settings: Mapping[str, Any]) -> tuple[Callable[[str], Int4Layer], tuple[str, ...]]:
+    version = settings.get("checkpoint_format") or settings.get("format") or "gptq"
+    if version not in GPTQ_FORMATS:
+        raise InputError(f"checkpoint_format is {version!r}; supported are {' and '.join(map(repr, GPTQ_FORMATS))}")
+    offset = GPTQ_FORMATS[version]
+    stored = "zero - 1, so that 1 is added" if offset else "the zero itself"
+    notes = [f"the zero points are read as {version} stores them: {stored}"]
+    symmetric = settings.get("sym") is True
+    if symmetric and offset:
+        notes.append("a layer whose stored zeros are all 8 is read without the 1, since sym is true and 9 is no centre")
+
+    def read(name: str) -> Int4Layer:
+        qzeros = container[f"{name}.qzeros"]
+        # Some writers say gptq and store version 2; with sym the zero is 8, so the stored one tells (vLLM PR 38966).
+        as_is = symmetric and bool((qzeros == -0x77777778).all())
+        return from_gptq(
+            name,
+            container[f"{name}.qweight"],
+            qzeros,
+            container[f"{name}.scales"],
+            container.get(f"{name}.g_idx"),
+            settings.get("group_size"),
+            0 if as_is else offset,
+        )
+
+    return read, tuple(notes)
+
+
+def _awq(container: Container, settings: Mapping[str, Any]) -> tuple[Callable[[str], Int4Layer], tuple[str, ...]]:
+    version = str(settings.get("version") or settings.get("format") or "gemm").lower()
+    if version != "gemm":
+        raise InputError(f"the AWQ version is {version!r}; only 'gemm' is supported")
+
+    def read(name: str) -> Int4Layer:
+        return from_awq(
+            name,
+            container[f"{name}.qweight"],
+            container[f"{name}.qzeros"],
+            container[f"{name}.scales"],
+            settings.get("group_size"),
+        )
+
+    return read, ()
