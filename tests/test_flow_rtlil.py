@@ -1,0 +1,243 @@
+"""RTLIL with identical modules merged, and the Verilog made of it."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+from amaranth.back import rtlil
+from amaranth.hdl import Const, Instance, Module, Signal, signed
+from amaranth.lib import memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from sw.errors import ToolError
+from sw.flow.rtlil import convert, merge, to_verilog, verilog
+from sw.flow.run import run_yosys
+
+
+class Row(wiring.Component):
+    """Adds; `offset` makes one row differ from another in a constant alone."""
+
+    def __init__(self, offset=0):
+        self.offset = offset
+        super().__init__({"a": In(4), "b": In(4), "y": Out(6)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.sync += self.y.eq(self.a + self.b + Const(self.offset, 4))
+        return m
+
+
+class Table(wiring.Component):
+    def __init__(self, rows, offset=0):
+        self.rows, self.offset = rows, offset
+        super().__init__({"load": In(stream.Signature(8)), "index": In(4), "y": Out(6).array(rows)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.memory = store = memory.Memory(shape=4, depth=16, init=[])
+        write = store.write_port()
+        m.d.comb += [
+            self.load.ready.eq(1),
+            write.addr.eq(self.load.payload[:4]),
+            write.data.eq(self.load.payload[4:]),
+            write.en.eq(self.load.valid),
+        ]
+        for index in range(self.rows):
+            m.submodules[f"row_{index}"] = row = Row(self.offset)
+            read = store.read_port(domain="comb")
+            m.d.comb += [
+                read.addr.eq(self.index),
+                row.a.eq(read.data),
+                row.b.eq(self.load.payload),
+                self.y[index].eq(row.y),
+            ]
+        return m
+
+
+class Array(wiring.Component):
+    def __init__(self, tables, rows, offsets=None):
+        self.rows, self.offsets = rows, offsets or [0] * tables
+        super().__init__(
+            {
+                "load": In(stream.Signature(8)).array(tables),
+                "index": In(4),
+                "y": Out(6).array(tables, rows),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        for number, offset in enumerate(self.offsets):
+            m.submodules[f"table_{number}"] = table = Table(self.rows, offset)
+            wiring.connect(m, wiring.flipped(self.load[number]), table.load)
+            m.d.comb += table.index.eq(self.index)
+            m.d.comb += [self.y[number][row].eq(table.y[row]) for row in range(self.rows)]
+        return m
+
+
+def modules(text):
+    return re.findall(r"^module (\S+?)[( ;]*(?:\(|$)", text, re.MULTILINE)
+
+
+def rtlil_modules(text):
+    return re.findall(r"^module \\(\S+)$", text, re.MULTILINE)
+
+
+def assert_equivalent(gold, gate, top):
+    """Prove by induction that RTLIL `gold` and RTLIL or Verilog `gate` are the same circuit."""
+    read = "read_rtlil" if gate.startswith("attribute") else "read_verilog"
+    script = (
+        f"read_rtlil gold.il\nhierarchy -check -top {top}\nproc\nmemory\nflatten\nrename {top} gold\n"
+        "design -stash gold\n"
+        f"{read} gate.il\nhierarchy -check -top {top}\nproc\nmemory\nflatten\nrename {top} gate\n"
+        "design -stash gate\n"
+        "design -copy-from gold gold\ndesign -copy-from gate gate\n"
+        "equiv_make gold gate equiv\nhierarchy -top equiv\nequiv_simple -undef\nequiv_induct -undef\n"
+        "tee -o status.txt equiv_status -assert\n"
+    )
+    status = run_yosys(script, {"gold.il": gold, "gate.il": gate}, ["status.txt"]).files["status.txt"]
+    assert re.search(r"Found [1-9]\d* \$equiv cells", status), status
+    assert "Equivalence successfully proven" in status
+
+
+def test_one_module_for_each_kind():
+    text = convert(Array(3, 4), "array")
+    assert rtlil_modules(text) == ["array", "array_table", "array_row"]
+    assert len(re.findall(r"cell \\array_table ", text)) == 3
+    assert len(re.findall(r"cell \\array_row ", text)) == 4
+
+
+def test_modules_that_differ_stay_apart():
+    text = convert(Array(3, 2, offsets=[1, 2, 1]), "array")
+    assert sorted(rtlil_modules(text)) == ["array", "array_row", "array_row_1", "array_table", "array_table_1"]
+    table = dict(re.findall(r"cell \\(array_table\S*) \\(table_\d)", text))
+    assert re.findall(r"cell \\(array_table\S*) ", text) == ["array_table", "array_table_1", "array_table"], table
+
+
+@pytest.mark.parametrize("offsets", [[0, 0, 0], [3, 5, 3]])
+def test_merging_changes_no_function(offsets):
+    raw = rtlil.convert(Array(3, 2, offsets), name="array")
+    merged = convert(Array(3, 2, offsets), "array")
+    assert_equivalent(raw, merged, "array")
+    assert_equivalent(raw, to_verilog(merged), "array")
+
+
+def test_the_proof_above_can_fail():
+    with pytest.raises(ToolError, match="unproven"):
+        assert_equivalent(convert(Array(2, 2, [3, 5]), "array"), convert(Array(2, 2, [3, 3]), "array"), "array")
+
+
+def test_names_of_wires_do_not_keep_modules_apart():
+    first, second = (
+        f"module \\t.{name}\n  wire width 1 input 0 \\{port}\n  wire width 1 output 1 \\y\n"
+        f"  cell $not $1\n    parameter \\A_WIDTH 1\n    connect \\A \\{port} [0]\n    connect \\Y \\y\n  end\nend\n"
+        for name, port in (("left", "a"), ("right", "b"))
+    )
+    top = (
+        "module \\t\n  wire width 1 input 0 \\b\n  wire width 2 output 1 \\a\n"
+        "  cell \\t.left \\left\n    connect \\a \\b [0]\n    connect \\y \\a [0]\n  end\n"
+        "  cell \\t.right \\right\n    connect \\b \\b [0]\n    connect \\y \\a [1]\n  end\nend\n"
+    )
+    merged = merge(top + first + second)
+    assert rtlil_modules(merged) == ["t", "t_left"]
+    assert merged.count("connect \\a \\b [0]") == 2  # the ports of both instances are called what the survivor's are
+
+
+def test_text_says_nothing_about_the_machine_and_is_the_same_twice():
+    first = verilog(Array(2, 3), "array")
+    assert first == verilog(Array(2, 3), "array")
+    assert not re.search(r"src|\.py|Yosys|generator|verilog_backend|/", first)
+    assert not re.search(r"^(?:module|  \w+ ) ?\\", first, re.MULTILINE), "an escaped name"
+    assert first.startswith("module array(clk, rst, load__0__payload, load__0__valid, load__0__ready,")
+
+
+def test_aliases_go_and_kept_wires_stay():
+    class Aliased(wiring.Component):
+        a: In(4)
+        y: Out(4)
+
+        def elaborate(self, platform):
+            m = Module()
+            seen = Signal(4, attrs={"keep": 1})
+            alias = Signal(4)
+            second = Signal(4)
+            m.d.comb += [seen.eq(self.a ^ 1), alias.eq(self.a), second.eq(alias), self.y.eq(self.a + 1)]
+            return m
+
+    text = convert(Aliased())
+    assert "\\seen" in text
+    assert "alias" not in text and "second" not in text
+
+
+def test_signed_operands_stay_signed():
+    class Signed(wiring.Component):
+        a: In(signed(4))
+        b: In(signed(8))
+        y: Out(signed(9))
+
+        def elaborate(self, platform):
+            m = Module()
+            m.d.comb += self.y.eq(self.a * self.b + self.a)
+            return m
+
+    raw = rtlil.convert(Signed(), name="signed_top")
+    text = convert(Signed(), "signed_top")
+    assert rtlil_modules(text) == ["signed_top"]
+    assert re.search(r"wire width 4 input 1 \\a$", text, re.MULTILINE)
+    assert_equivalent(raw, text, "signed_top")
+    assert_equivalent(raw, to_verilog(text), "signed_top")
+    assert "$signed(a) * $signed(b)" in to_verilog(text)
+
+
+def test_memories_instances_and_attributes_survive():
+    class Mixed(wiring.Component):
+        a: In(2)
+        y: Out(3)
+
+        def elaborate(self, platform):
+            m = Module()
+            m.submodules.store = store = memory.Memory(
+                shape=2, depth=4, init=[1, 2, 3], attrs={"ram_style": "distributed"}
+            )
+            read = store.read_port(domain="comb")
+            m.d.comb += [read.addr.eq(self.a), self.y[:2].eq(read.data)]
+            m.submodules.lut = Instance("LUT2", p_INIT=Const(8, 4), i_I0=self.a[0], i_I1=self.a[1], o_O=self.y[2])
+            return m
+
+    text = verilog(Mixed(), "mixed")
+    assert "LUT2 #(\n    .INIT(4'h8)\n  ) lut (" in text
+    assert '(* ram_style = "distributed" *)\n  reg [1:0] store [3:0];' in text
+    assert "store[1] = 2'h2;" in text
+
+
+@pytest.mark.skipif(shutil.which("iverilog") is None, reason="needs Icarus Verilog")
+def test_verilog_is_verilog_2001(tmp_path):
+    (tmp_path / "array.v").write_text(verilog(Array(2, 2), "array"))
+    done = subprocess.run(
+        ["iverilog", "-g2001", "-Wall", "-Wno-timescale", "-o", "array.vvp", "array.v"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_large_array_is_quick(benchmark_seconds=20):
+    import time
+
+    start = time.monotonic()
+    text = convert(Array(30, 16), "array")
+    printed = to_verilog(text)
+    assert len(rtlil_modules(text)) == 3
+    assert modules(printed) == ["array", "array_row", "array_table"]
+    assert time.monotonic() - start < benchmark_seconds
+
+
+def test_yosys_errors_are_one_sentence():
+    with pytest.raises(ToolError, match=r"^Yosys stopped: No such command: nonsense"):
+        run_yosys("nonsense\n", {}, [])
+    with pytest.raises(ToolError, match=r"^Yosys ended without an error but left no out\.json: "):
+        run_yosys("", {}, ["out.json"])
+    with pytest.raises(ToolError, match=r"^Yosys did not finish within 0\.01 seconds$"):
+        run_yosys("", {}, [], timeout=0.01)
