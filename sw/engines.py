@@ -1,0 +1,81 @@
+"""The engines as the host sees them: a configuration from text, and the weights in the engine's own order."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from hw.config import describe
+from hw.engines import ENGINES
+from sw.errors import InputError
+from sw.formats import tlmm
+
+__all__ = ["configure", "pack_weights", "parse_setting"]
+
+PACKERS: dict[str, Callable[[Any, Tensor], npt.NDArray[np.uint8]]] = {
+    "tlmm": lambda config, weight: tlmm.pack(
+        weight, group=config.group, tables=config.tables, rows=config.rows, half=config.table == "half"
+    ),
+}
+"""The packer of each engine's weight stream: (configuration, int8 [n_out, n_in]) -> uint8 [transfers, bytes]."""
+
+
+def pack_weights(engine: str, config: Any, weight: Tensor) -> npt.NDArray[np.uint8]:
+    """Return the transfers of one token's weights, uint8 [transfers, bytes], little-endian."""
+    return PACKERS[engine](config, weight)
+
+
+def parse_setting(engine: str, setting: str) -> tuple[str, Any]:
+    """Turn 'field=value' into a field of an engine's configuration.
+
+    Raises
+    ------
+    InputError
+        If there is no '=', the field does not exist, or the value is not of its type.
+    """
+    name, equals, text = setting.partition("=")
+    fields = {field.name: field for field in dataclasses.fields(ENGINES[engine].config)}
+    if not equals:
+        raise InputError(f"setting {setting!r} has no '='; write it as field=value, for example tables=16")
+    if name not in fields:
+        raise InputError(f"engine {engine} has no field {name!r}; its fields are {', '.join(fields)}")
+    field = fields[name]
+    if field.metadata["choices"]:
+        return name, text
+    if text == "none" and field.default is None:
+        return name, None
+    try:
+        return name, int(text)
+    except ValueError:
+        raise InputError(f"field {name!r} is {text!r}; allowed: {describe(field)}") from None
+
+
+def configure(engine: str, settings: Sequence[str] = (), target: str | None = None) -> Any:
+    """Return the configuration of an engine from 'field=value' settings.
+
+    Parameters
+    ----------
+    engine : str
+        Name of the engine.
+    settings : sequence of str
+        'field=value', later ones overriding earlier ones.
+    target : str, optional
+        Technology, overriding the field `target`.
+
+    Raises
+    ------
+    InputError
+        If the engine or a field does not exist, or a value is not allowed.
+    """
+    if engine not in ENGINES:
+        raise InputError(f"no engine is called {engine!r}; the engines are {', '.join(ENGINES)}")
+    values = dict(parse_setting(engine, setting) for setting in settings)
+    if target is not None:
+        values["target"] = target
+    try:
+        return ENGINES[engine].config(**values)
+    except ValueError as error:
+        raise InputError(str(error)) from None
