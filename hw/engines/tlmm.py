@@ -23,7 +23,6 @@ import dataclasses
 
 from amaranth.hdl import Cat, Module, Signal, signed
 from amaranth.lib import data
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component
 
@@ -35,6 +34,7 @@ from hw.config import parameter, refuse, validate
 from hw.engines.contract import engine_members
 from hw.engines.tlmm_schedule import FillSchedule, LookupSchedule
 from hw.engines.tlmm_table import Filler, LookupTable, Walk, walk_entries
+from hw.memory.queue import Queue
 
 __all__ = ["Tlmm", "TlmmConfig"]
 
@@ -148,7 +148,8 @@ class TlmmConfig:
         blocks = -(-n_out // self.rows)
         fill = walk_entries(self.group, self.table == "full") * (self.tables // self.fill_units)
         steps = -(-n_in // self.step) * tokens
-        armed, freed, written, issued = -gap, [0] * self.banks, 0, 0
+        # Cycle 0 takes the job; the first beat loads at cycle 2.
+        armed, freed, written, issued = -gap, [0] * self.banks, 1, 0
         intervals: list[int] = []
         for step in range(steps):
             loaded = max(written + 1, freed[step % self.banks])
@@ -202,6 +203,8 @@ class Tlmm(Component):
             self.activations.ready.eq(fill.ready),
             self.fault.eq(fill.fault),
             fill.free.eq(lookups.free),
+            fill.waiting.eq(lookups.waiting),
+            lookups.n_out.eq(fill.n_out),
             lookups.posted.eq(fill.posted),
             lookups.posted_bank.eq(fill.bank),
             lookups.note.eq(fill.note),
@@ -296,17 +299,20 @@ class Tlmm(Component):
             write.en.eq(issued & ~last),
         ]
 
-        payload = self.results.payload
-        m.submodules.queue = queue = SyncFIFOBuffered(width=len(Cat(payload)), depth=config.queue)
+        style = None if config.target == "portable" else "block"
+        m.submodules.queue = queue = Queue(self.results.payload.shape(), config.queue, style)
         m.d.comb += [
-            queue.w_data.eq(Cat(totals, delay(lookups.final, done))),
-            queue.w_en.eq(issued & last),
-            Cat(payload).eq(queue.r_data),
-            self.results.valid.eq(queue.r_rdy),
-            queue.r_en.eq(self.results.ready),
+            queue.payload.values.eq(totals),
+            queue.payload.last.eq(delay(lookups.final, done)),
+            queue.write.eq(issued & last),
+            self.results.payload.eq(queue.output.payload),
+            self.results.valid.eq(queue.output.valid),
+            queue.output.ready.eq(self.results.ready),
         ]
         room = Signal(range(config.queue + 1), init=config.queue)
         takes = lookups.issue & lookups.last
-        gives = self.results.valid & self.results.ready
         m.d.comb += lookups.room.eq(room != 0)
-        m.d.sync += room.eq(room - takes + gives)
+        with m.If(takes & ~queue.taken):
+            m.d.sync += room.eq(room - 1)
+        with m.Elif(~takes & queue.taken):
+            m.d.sync += room.eq(room + 1)

@@ -5,25 +5,44 @@ They meet at the banks of the tables. A bank is free, then full (filled, with a 
 tokens and jobs.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.engines.contract import job_layout
 
-__all__ = ["FillSchedule", "LookupSchedule", "note_layout"]
+__all__ = ["FillSchedule", "LookupSchedule", "Note"]
+
+Note = data.StructLayout({"first": 1, "last": 1})
+"""What a full bank holds: a token's first step, its last step, or both."""
 
 
-def note_layout(n_out_max: int) -> data.StructLayout:
-    """Return the note on a full bank: whether it is a token's first and last, and how many outputs there are."""
-    return data.StructLayout({"first": 1, "last": 1, "n_out": n_out_max.bit_length()})
+def _chosen(values: Value, bank: Value) -> Value:
+    """Return the bit of a bank; with one bank there is nothing to choose."""
+    return values.bit_select(bank, 1) if len(values) > 1 else values[0]
+
+
+class _Remainder:
+    """Counts a length up in strides from its negation; `done` once the strides cover it.
+
+    The register loads and adds in one adder: the operand that is chosen comes second, where it costs nothing.
+    """
+
+    def __init__(self, m: Module, length: Value, stride: int, ahead: int, *, start: Value, step: Value) -> None:
+        self.value = Signal(signed(max(len(length), stride.bit_length()) + 1))
+        self.done = Signal()
+        m.d.comb += self.done.eq(self.value >= 0)
+        with m.If(start | step):
+            stride_or_load = Mux(start, ahead + 1, stride)
+            m.d.sync += self.value.eq(stride_or_load + Mux(start, ~Cat(length, Const(0, 1)).as_signed(), self.value))
 
 
 class FillSchedule(Component):
     """Takes jobs and activations, and fills bank after bank.
 
-    Cycle schedule: a beat of activations loaded at cycle t is written as entries at t + 1 ... t + entries; the next
-    beat of the same step may load at t + entries, that of the next step a cycle later.
+    Cycle schedule: a job taken at cycle t starts at t + 1. A beat of activations loaded at cycle t is written as
+    entries at t + 1 ... t + entries; the next beat of the same step may load at t + entries, that of the next step a
+    cycle later.
 
     Parameters
     ----------
@@ -48,16 +67,20 @@ class FillSchedule(Component):
     fault : Out(1)
         The last job was illegal.
     load : Out(1)
-        Fillers take activations, or zeros' worth of anything beyond the end of the vector.
+        Fillers take activations; anything, beyond the end of the vector.
     writing : Out(1)
     beat, entry : Out
         Which tables are being written, and which entry.
     bank : Out(1)
         The bank being filled.
-    free : In(1).array(banks)
+    free : In(banks)
+    waiting : In(1)
+        A full bank has not been taken up yet. No new job is taken meanwhile, so that `n_out` stays that of the bank.
     posted : Out(1)
         `bank` has become full, with `note`.
-    note : Out
+    note : Out(Note)
+    n_out : Out
+        Outputs of the job.
     """
 
     def __init__(self, n_in_max: int, n_out_max: int, lanes: int, beats: int, entries: int, banks: int) -> None:
@@ -75,73 +98,70 @@ class FillSchedule(Component):
                 "entry": Out(range(entries)),
                 "bank": Out(1),
                 "free": In(banks),
+                "waiting": In(1),
                 "posted": Out(1),
-                "note": Out(note_layout(n_out_max)),
+                "note": Out(Note),
+                "n_out": Out(n_out_max.bit_length()),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         """Build the state machine."""
         m = Module()
-        job = Signal(job_layout(self.n_in_max, self.n_out_max))
         offered = self.jobs.payload
-        active, first = Signal(), Signal()
-        left = Signal(range(self.n_in_max + 1))
+        n_in, tokens = Signal.like(offered.n_in), Signal.like(offered.tokens)
+        taken, active, first = Signal(), Signal(), Signal()
         next_beat = Signal(range(self.beats + 1))
 
         legal = (
             (offered.n_in != 0) & (offered.n_in <= self.n_in_max) & (offered.n_out != 0)
             & (offered.n_out <= self.n_out_max) & (offered.tokens != 0)
         )  # fmt: skip
-        m.d.comb += self.jobs.ready.eq(~active)
-        with m.If(self.jobs.valid & self.jobs.ready):
-            m.d.sync += [job.eq(offered), active.eq(legal), self.fault.eq(~legal)]
-            m.d.sync += [left.eq(offered.n_in), first.eq(1), next_beat.eq(0)]
+        m.d.comb += self.jobs.ready.eq(~(taken | active | self.waiting))
+        accept = self.jobs.valid & self.jobs.ready
+        m.d.sync += taken.eq(accept & legal)
+        with m.If(accept):
+            m.d.sync += [n_in.eq(offered.n_in), self.n_out.eq(offered.n_out), self.fault.eq(~legal)]
+        with m.If(taken):
+            m.d.sync += [active.eq(1), first.eq(1)]
 
         last_entry = self.entry == self.entries - 1
         step_loaded = next_beat == self.beats
-        padding = left == 0
-        bank_free = self.free.bit_select(self.bank, 1) if self.banks == 2 else self.free[0]
-        wanted = active & ~step_loaded & ((~self.writing & bank_free) | (self.writing & last_entry))
+        token_ends = Signal()
+        left = _Remainder(m, n_in, self.lanes, 0, start=taken | token_ends, step=self.load)
+        wanted = active & ~step_loaded & Mux(self.writing, last_entry, _chosen(self.free, self.bank))
         m.d.comb += [
-            self.load.eq(wanted & (padding | self.valid)),
-            self.ready.eq(wanted & ~padding),
+            self.load.eq(wanted & (left.done | self.valid)),
+            self.ready.eq(wanted & ~left.done),
         ]
-        with m.If(self.writing):
-            m.d.sync += self.entry.eq(Mux(last_entry, 0, self.entry + 1))
-            with m.If(last_entry):
-                m.d.sync += self.writing.eq(0)
         with m.If(self.load):
-            m.d.sync += [
-                self.writing.eq(1),
-                self.entry.eq(0),
-                self.beat.eq(next_beat),
-                next_beat.eq(next_beat + 1),
-                left.eq(Mux(left > self.lanes, left - self.lanes, 0)),
-            ]
+            m.d.sync += [self.writing.eq(1), self.entry.eq(0), self.beat.eq(next_beat), next_beat.eq(next_beat + 1)]
+        with m.Elif(self.writing):
+            m.d.sync += [self.entry.eq(self.entry + 1), self.writing.eq(~last_entry)]
 
         m.d.comb += [
             self.posted.eq(self.writing & last_entry & step_loaded),
             self.note.first.eq(first),
-            self.note.last.eq(padding),
-            self.note.n_out.eq(job.n_out),
+            self.note.last.eq(left.done),
+            token_ends.eq(self.posted & left.done),
         ]
         with m.If(self.posted):
-            m.d.sync += [first.eq(0), next_beat.eq(0)]
+            m.d.sync += [first.eq(left.done), next_beat.eq(0)]
             if self.banks == 2:
                 m.d.sync += self.bank.eq(~self.bank)
-            with m.If(padding):
-                m.d.sync += [job.tokens.eq(job.tokens - 1), left.eq(job.n_in), first.eq(1)]
-                with m.If(job.tokens == 1):
-                    m.d.sync += active.eq(0)
+        with m.If(accept | token_ends):
+            m.d.sync += tokens.eq(Mux(accept, 0, -1) + Mux(accept, offered.tokens, tokens))
+        with m.If(token_ends & (tokens == 1)):
+            m.d.sync += active.eq(0)
         return m
 
 
 class LookupSchedule(Component):
     """Issues one beat of weights a cycle over a full bank: block 0, 1, ... of `rows` outputs each.
 
-    Cycle schedule: a bank posted at t is armed at t + 1 at the earliest and its first block issued at t + 2; two steps
-    start `GAP` cycles apart or more, so that a block's accumulators are written before they are read again.
+    Cycle schedule: a bank posted at t is armed at t + 1 at the earliest and its first block issued at t + 2. Two issues
+    of the same block are `GAP` cycles apart or more, also when the stream stalls, so that a block's accumulators are
+    written before they are read again.
 
     Parameters
     ----------
@@ -152,9 +172,11 @@ class LookupSchedule(Component):
 
     Members
     -------
-    posted, posted_bank, note : In
+    posted, posted_bank, note, n_out : In
         From `FillSchedule`.
     free : Out(banks)
+    waiting : Out(1)
+        Some bank is full and not armed.
     valid : In(1)
         Whether the stream of weights has a beat.
     ready : Out(1)
@@ -172,7 +194,7 @@ class LookupSchedule(Component):
     """
 
     GAP = 4
-    """Least cycles between the starts of two steps."""
+    """Least cycles between two issues of the same block."""
 
     def __init__(self, n_out_max: int, rows: int, banks: int, release: int) -> None:
         self.n_out_max, self.rows, self.banks, self.release = n_out_max, rows, banks, release
@@ -180,8 +202,10 @@ class LookupSchedule(Component):
             {
                 "posted": In(1),
                 "posted_bank": In(1),
-                "note": In(note_layout(n_out_max)),
+                "note": In(Note),
+                "n_out": In(n_out_max.bit_length()),
                 "free": Out(banks),
+                "waiting": Out(1),
                 "valid": In(1),
                 "ready": Out(1),
                 "room": In(1),
@@ -197,59 +221,52 @@ class LookupSchedule(Component):
     def elaborate(self, platform: object) -> Module:
         """Build the state machine."""
         m = Module()
-        full, used = Signal(self.banks), Signal(self.banks)
-        notes = [Signal(note_layout(self.n_out_max), name=f"note{i}") for i in range(self.banks)]
-        running, next_bank = Signal(), Signal()
-        left = Signal(range(self.n_out_max + 1))
+        full, used, firsts, lasts = (Signal(self.banks, name=name) for name in ("full", "used", "firsts", "lasts"))
+        running, next_bank, arm = Signal(), Signal(), Signal()
         gap = Signal(range(self.GAP))
 
+        ends = self.issue & self.final
         m.d.comb += [
             self.free.eq(~(full | used)),
-            self.final.eq(left <= self.rows),
+            self.waiting.eq(full.any()),
             self.ready.eq(running & (~self.last | self.room)),
             self.issue.eq(self.ready & self.valid),
+            arm.eq(Mux(running, ends & (self.block >= self.GAP - 1), gap == 0) & _chosen(full, next_bank)),
         ]
-        ends = self.issue & self.final
-        chosen = Mux(next_bank, notes[-1], notes[0]) if self.banks == 2 else notes[0]
-        note = data.View(note_layout(self.n_out_max), chosen.as_value() if hasattr(chosen, "as_value") else chosen)
-        arm = Signal()
-        full_next = full.bit_select(next_bank, 1) if self.banks == 2 else full[0]
-        m.d.comb += arm.eq((~running | ends) & full_next & (gap == 0))
+        left = _Remainder(m, self.n_out, self.rows, self.rows, start=arm, step=self.issue)
+        m.d.comb += self.final.eq(left.done)
 
-        with m.If(gap != 0):
+        with m.If(ends):
+            m.d.sync += [running.eq(0), gap.eq(Mux(self.block >= self.GAP - 1, 0, self.GAP - 2 - self.block))]
+        with m.Elif(gap != 0):
             m.d.sync += gap.eq(gap - 1)
         with m.If(self.issue):
-            m.d.sync += [self.block.eq(self.block + 1), left.eq(left - self.rows)]
-        with m.If(ends):
-            m.d.sync += running.eq(0)
+            m.d.sync += self.block.eq(self.block + 1)
         with m.If(arm):
             m.d.sync += [
                 running.eq(1),
-                gap.eq(self.GAP - 1),
                 self.block.eq(0),
-                left.eq(note.n_out),
-                self.first.eq(note.first),
-                self.last.eq(note.last),
+                self.first.eq(_chosen(firsts, next_bank)),
+                self.last.eq(_chosen(lasts, next_bank)),
                 self.bank.eq(next_bank),
             ]
             if self.banks == 2:
                 m.d.sync += next_bank.eq(~next_bank)
 
         # A bank is free once the latest look-up of its last block is done.
-        pulse = Cat(*(ends & (self.bank == bank) for bank in range(self.banks)))
+        released = Cat(ends & (self.bank == bank) for bank in range(self.banks))
         for stage in range(self.release):
             register = Signal(self.banks, name=f"release{stage}")
-            m.d.sync += register.eq(pulse)
-            pulse = register
-        bank_of = [Const(1, 1)] if self.banks == 1 else [~next_bank, next_bank]
-        posted_of = [Const(1, 1)] if self.banks == 1 else [~self.posted_bank, self.posted_bank]
+            m.d.sync += register.eq(released)
+            released = register
         for bank in range(self.banks):
-            with m.If(self.posted & posted_of[bank]):
-                m.d.sync += [full[bank].eq(1), notes[bank].eq(self.note)]
-            with m.Elif(arm & bank_of[bank]):
+            arms = arm & (next_bank == bank)
+            with m.If(self.posted & (self.posted_bank == bank)):
+                m.d.sync += [full[bank].eq(1), firsts[bank].eq(self.note.first), lasts[bank].eq(self.note.last)]
+            with m.Elif(arms):
                 m.d.sync += full[bank].eq(0)
-            with m.If(arm & bank_of[bank]):
+            with m.If(arms):
                 m.d.sync += used[bank].eq(1)
-            with m.Elif(pulse[bank]):
+            with m.Elif(released[bank]):
                 m.d.sync += used[bank].eq(0)
         return m

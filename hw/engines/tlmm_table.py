@@ -7,7 +7,7 @@ ternary digit of N, weight i is b_i - 1 if N // 3^(i+1) is even and 1 - b_i if i
 weights of rank -r are the negated weights of rank r, so a half table of ranks 0 to (3^G - 1)/2 and a sign serve all.
 """
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Const, Module, Signal, signed
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.arith.lookup import LookupMemory
@@ -94,7 +94,7 @@ class Walk(Component):
                     if rank < len(self._moves):
                         which, change = self._moves[rank]
                         m.d.comb += [self.select.eq(which), self.negate.eq((change < 0) != second)]
-                    else:
+                    elif self.full and not second:
                         m.d.comb += self.restart.eq(1)
         return m
 
@@ -139,8 +139,11 @@ class Filler(Component):
             m.d.sync += [register.eq(new) for register, new in zip(held, self.activations, strict=True)]
         chosen = Signal(signed(self.act_bits))
         m.d.comb += chosen.eq(Array(held)[self.select] ^ self.negate.replicate(self.act_bits))
-        sum_ = (Cat(Const(1, 1), self.word).as_signed() + Cat(self.negate, chosen).as_signed()) >> 1
-        m.d.sync += self.word.eq(Mux(self.load | self.restart, 0, sum_))
+        with m.If(self.load | self.restart):
+            m.d.sync += self.word.eq(0)
+        with m.Else():
+            sum_ = Cat(Const(1, 1), self.word).as_signed() + Cat(self.negate, chosen).as_signed()
+            m.d.sync += self.word.eq(sum_ >> 1)
         return m
 
 

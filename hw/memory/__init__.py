@@ -1,0 +1,1 @@
+"""Memories and what feeds them: queues, weight decoders."""
