@@ -131,9 +131,9 @@ def scale_direction(config: Mapping[str, Any], scales: Sequence[float]) -> tuple
 
     1. `quantization_config.linear_class` of config.json: `autobitlinear` multiplies, `bitlinear` divides.
     2. A `quantization_config` of method `bitnet` without a linear_class divides; transformers takes `bitlinear` then.
-    3. Nothing is said: divide if the median of `scales` is above 5, multiply otherwise. A trained layer's mean|W| is
-       usually 0.005 to 0.1, whose reciprocal is 10 to 200; the exception is bitnet-b1.58-2B-4T, where it is above 1
-       (1.555 is quoted in microsoft/BitNet pull request 616), so that 1 would be the wrong border.
+    3. Nothing is said: divide if the median of `scales` is above 5, multiply otherwise. This is a guess: an
+       ordinary mean|W| is expected to be 0.005 to 0.1, with a reciprocal of 10 to 200, but bitnet-b1.58-2B-4T
+       multiplies and has scales above 1 (1.555 is quoted in microsoft/BitNet pull request 616).
 
     Raises `InputError` for a linear_class that is neither.
     """
