@@ -1,15 +1,17 @@
 """What every subcommand shares: the `--json` flag, the two consoles, and how an error ends a command."""
 
+import contextlib
 import functools
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
+from rich.progress import Progress
 
 from sw.errors import InputError, ToolError
 
@@ -23,6 +25,18 @@ stdout = Console()
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--json` to a click command; the flag arrives as the argument `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")(command)
+
+
+@contextlib.contextmanager
+def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a progress bar on stderr while the block runs; call what it yields once for each of the `total` steps.
+
+    The bar ends with the block, also when the block raises. (A `rich.progress.track` inside a generator does not: it
+    ends when the generator is collected.)
+    """
+    with Progress(console=stderr) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda: bar.advance(task)
 
 
 def print_json(result: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from sw.errors import InputError
 from sw.formats.checkpoint import open_checkpoint, save_dense
+from sw.formats.huggingface import save_bitnet
 from sw.formats.ternary import TernaryLayer
 
 Q, DOWN = "model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj"
@@ -91,6 +92,34 @@ def test_save_refuses_what_cannot_be_read_back(tmp_path, layers):
     with pytest.raises(InputError, match=r"^the config cannot be written as JSON: "):
         save_dense(path, layers, {}, {"scale": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_that_cannot_be_written(tmp_path, layers):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/x.safetensors cannot be written: "):
+        save_dense(tmp_path / "file" / "x.safetensors", layers, {}, {})
+    with pytest.raises(InputError, match=r"file/x cannot be written: "):
+        save_bitnet(tmp_path / "file" / "x", layers[1:], {}, {})
+
+
+def test_files_have_the_mode_that_new_files_have(tmp_path, layers):
+    (tmp_path / "new").touch()
+    save_dense(tmp_path / "x.safetensors", layers, {}, {})
+    assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "new").stat().st_mode
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "x.safetensors"}
+
+
+def test_an_interrupted_writer_leaves_the_old_file(dense_file, layers):
+    before = dense_file.read_bytes()
+
+    def broken():
+        yield layers[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        save_dense(dense_file, broken(), {}, {})
+    assert dense_file.read_bytes() == before
+    assert list(dense_file.parent.iterdir()) == [dense_file]
 
 
 def test_unknown_layer_names_the_closest(dense_file):

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import click
-from rich.progress import track
 
 from sw import console
 from sw.errors import InputError
@@ -26,26 +25,20 @@ def command(source: Path, dest: Path, as_json: bool) -> None:
     if int4_layers(open_container(source)):
         raise InputError(f"{source} holds INT4 layers; nomul convert is for ternary ones")
     checkpoint = open_checkpoint(source)
-    layers = (
-        checkpoint.layer(name) for name in track(checkpoint.layers, f"Converting {source.name}", console=console.stderr)
-    )
     config = {key: value for key, value in checkpoint.config.items() if key != "quantization_config"}
-    if checkpoint.kind == "nomul-dense":
-        kind = "bitnet"
-        save_bitnet(dest, layers, checkpoint.tensors, config)
-        written = list(dest.iterdir())
-    else:
-        kind = "nomul-dense"
-        if dest.is_dir() or dest.resolve() == source.resolve():
-            what = "a directory" if dest.is_dir() else "the source itself"
-            raise InputError(f"{dest} is {what}; the dense form of {source} is a file of its own")
-        save_dense(dest, layers, checkpoint.tensors, config)
-        written = [dest]
+    to_dense = checkpoint.kind != "nomul-dense"
+    if to_dense and (dest.is_dir() or dest.resolve() == source.resolve()):
+        what = "a directory" if dest.is_dir() else "the source itself"
+        raise InputError(f"{dest} is {what}; the dense form of {source} is a file of its own")
+    save = save_dense if to_dense else save_bitnet
+    with console.progress(f"Converting {source.name}", len(checkpoint.layers)) as advance:
+        save(dest, checkpoint.read_layers(advance), checkpoint.tensors, config)
+    written = [dest] if to_dense else list(dest.iterdir())
     result = {
         "source": str(source),
         "source_kind": checkpoint.kind,
         "destination": str(dest),
-        "destination_kind": kind,
+        "destination_kind": "nomul-dense" if to_dense else "bitnet",
         "layers": len(checkpoint.layers),
         "ternary_parameters": sum(n_out * n_in for n_out, n_in in checkpoint.shapes.values()),
         "bytes": sum(file.stat().st_size for file in written),
@@ -57,8 +50,8 @@ def command(source: Path, dest: Path, as_json: bool) -> None:
     for note in checkpoint.notes:
         console.stdout.print(f"Note: {note}.", highlight=False, markup=False)
     console.stdout.print(
-        f"Wrote {result['layers']} layers ({result['ternary_parameters']:,} ternary weights) as {kind} to {dest}, "
-        f"{result['bytes']:,} bytes.",
+        f"Wrote {result['layers']} layers ({result['ternary_parameters']:,} ternary weights) "
+        f"as {result['destination_kind']} to {dest}, {result['bytes']:,} bytes.",
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 
 import click
-from rich.progress import track
 from rich.table import Table
 
 from sw import console
@@ -30,8 +29,10 @@ def command(source: Path, output: Path | None, as_json: bool) -> None:
     if output is not None:
         _write(found, model, output)
     elif model is not None:
-        for name in track(model.layers, "Reading layers", console=console.stderr):
-            model.layer(name)
+        with console.progress("Reading layers", len(model.layers)) as advance:
+            for name in model.layers:
+                model.layer(name)
+                advance()
     if as_json:
         console.print_json(found.as_json() | {"output": str(output) if output else None})
     else:
@@ -49,8 +50,8 @@ def _write(found: Survey, model: Checkpoint | Int4Checkpoint | None, output: Pat
     if found.architecture is not None and found.kind != "nomul-dense":
         config = {"model_type": "bitnet", **dataclasses.asdict(found.architecture), "sub_norms": found.sub_norms}
     tied = bool(config.get("tie_word_embeddings"))
-    layers = (model.layer(name) for name in track(model.layers, "Importing layers", console=console.stderr))
-    save_dense(output, layers, standard_tensors(model.tensors, tied), config)
+    with console.progress("Importing layers", len(model.layers)) as advance:
+        save_dense(output, model.read_layers(advance), standard_tensors(model.tensors, tied), config)
 
 
 def _print(found: Survey, output: Path | None) -> None:

@@ -54,12 +54,12 @@ def pack(trits: Tensor) -> Tensor:
     check_trits(trits)
     n_out = trits.shape[0]
     rows = -(-n_out // TRITS_PER_BYTE)
-    codes = torch.zeros((rows * TRITS_PER_BYTE, *trits.shape[1:]), dtype=torch.uint8)
-    codes[:n_out] = (trits + 1).view(torch.uint8)
-    packed = torch.zeros((rows, *trits.shape[1:]), dtype=torch.uint8)
-    for i in range(TRITS_PER_BYTE):
+    codes = np.zeros((rows * TRITS_PER_BYTE, *trits.shape[1:]), np.uint8)
+    codes[:n_out] = trits.numpy() + 1
+    packed = codes[:rows].copy()
+    for i in range(1, TRITS_PER_BYTE):
         packed |= codes[i * rows : (i + 1) * rows] << (2 * i)
-    return packed
+    return torch.from_numpy(packed)
 
 
 def unpack(packed: Tensor, n_out: int | None = None) -> Tensor:
@@ -76,19 +76,22 @@ def unpack(packed: Tensor, n_out: int | None = None) -> Tensor:
         raise InputError(
             f"{n_out} outputs take {-(-n_out // TRITS_PER_BYTE)} rows of packed weights, but there are {rows}"
         )
-    wrong = (packed & (packed >> 1) & 0x55) != 0
+    octets = packed.numpy()
+    wrong = octets & (octets >> 1) & 0x55
     if wrong.any():
-        where = wrong.nonzero()[0].tolist()
+        where = np.argwhere(wrong)[0].tolist()
         byte = int(packed[tuple(where)])
         digit = next(i for i in range(TRITS_PER_BYTE) if byte >> 2 * i & 3 == 3)
         raise InputError(
             f"byte {byte:#04x} at {where} has the 2-bit code 3 in bits {2 * digit + 1}:{2 * digit}; "
             f"allowed are 0 (-1), 1 (0) and 2 (+1)"
         )
-    trits = torch.empty((rows * TRITS_PER_BYTE, *packed.shape[1:]), dtype=torch.int8)
+    codes = np.empty((rows * TRITS_PER_BYTE, *packed.shape[1:]), np.uint8)
     for i in range(TRITS_PER_BYTE):
-        trits[i * rows : (i + 1) * rows] = ((packed >> (2 * i)) & 3).view(torch.int8) - 1
-    return trits[:n_out]
+        np.right_shift(octets, 2 * i, out=codes[i * rows : (i + 1) * rows])
+    codes &= 3
+    codes -= 1
+    return torch.from_numpy(codes.view(np.int8)[:n_out])
 
 
 def ternarise(name: str, weight: Tensor) -> TernaryLayer:
@@ -128,9 +131,9 @@ def scale_direction(config: Mapping[str, Any], scales: Sequence[float]) -> tuple
 
     1. `quantization_config.linear_class` of config.json: `autobitlinear` multiplies, `bitlinear` divides.
     2. A `quantization_config` of method `bitnet` without a linear_class divides; transformers takes `bitlinear` then.
-    3. Nothing is said: divide if the median of `scales` is above 5, multiply otherwise. A trained layer's mean|W| is
-       usually 0.005 to 0.1, whose reciprocal is 10 to 200; the exception is bitnet-b1.58-2B-4T, where it is above 1
-       (1.555 is quoted in microsoft/BitNet pull request 616), so that 1 would be the wrong border.
+    3. Nothing is said: divide if the median of `scales` is above 5, multiply otherwise. This is a guess: an
+       ordinary mean|W| is expected to be 0.005 to 0.1, with a reciprocal of 10 to 200, but bitnet-b1.58-2B-4T
+       multiplies and has scales above 1 (1.555 is quoted in microsoft/BitNet pull request 616).
 
     Raises `InputError` for a linear_class that is neither.
     """

@@ -8,7 +8,7 @@ All other tensors are kept as they are. docs/formats.md has worked examples.
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,12 @@ class Checkpoint:
             return self.read(name)
         except InputError as error:
             raise InputError(f"{self.path}: {error}") from None
+
+    def read_layers(self, advance: Callable[[], None] = lambda: None) -> Iterator[TernaryLayer]:
+        """Read all layers, one after the other; call `advance` after each, as a progress bar needs."""
+        for name in self.layers:
+            yield self.layer(name)
+            advance()
 
 
 def suggest(name: str, allowed: list[str]) -> str:

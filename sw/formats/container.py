@@ -3,18 +3,20 @@
 Nothing is read but headers until a tensor is asked for. Every fault of a file becomes one `InputError`.
 """
 
+import contextlib
+import filecmp
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from sw.console import write_atomically
 from sw.errors import InputError
 
 INDEX = "model.safetensors.index.json"
@@ -137,16 +139,40 @@ def read_json_object(path: Path) -> dict[str, Any]:
 def write_container(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> bool:
     """Write a safetensors file, never half of it, and the same bytes for the same content.
 
-    Returns True if the file changed.
+    Returns True if the file changed. Raises `InputError` if it cannot be written.
     """
-    data = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata=metadata)
-    # The library writes the metadata in random order; sort it, so that equal checkpoints are equal files.
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
-    header = {"__metadata__": dict(sorted(metadata.items())), **{k: v for k, v in header.items() if k[:2] != "__"}}
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    return write_atomically(Path(path), b"".join([len(text).to_bytes(8, "little"), text, data[8 + length :]]))
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The library makes files that only their owner may read; keep the mode that a new file would have.
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=metadata)
+        temporary.chmod(mode)
+        _sort_metadata(temporary)
+        if path.is_file() and filecmp.cmp(temporary, path, shallow=False):
+            return False
+        os.replace(temporary, path)
+        return True
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be written: {error}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _sort_metadata(file: Path) -> None:
+    # The library writes the metadata in random order; sorted, equal checkpoints are equal files.
+    with file.open("r+b") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
+        if len(text) != length:
+            raise AssertionError(f"{file}: the sorted header has {len(text)} bytes instead of {length}")
+        stream.seek(8)
+        stream.write(text)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -6,9 +6,9 @@ Element 0 is in the lowest digit. 3**5 = 243, so bytes 243 to 255 mean nothing a
 is not a multiple of five is padded with zero trits (digit 1), so that padding never changes a dot product.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from sw.errors import InputError
 from sw.formats.ternary import check_trits
@@ -21,8 +21,6 @@ CODES = 3**TRITS_PER_BYTE
 
 ZERO_BYTE = 121
 """The byte of five zero weights."""
-
-_DIGITS = torch.stack([(torch.arange(256) // 3**i) % 3 - 1 for i in range(TRITS_PER_BYTE)], dim=1).to(torch.int8)
 
 
 def packed_length(n: int) -> int:
@@ -40,12 +38,14 @@ def pack(trits: Tensor) -> Tensor:
         raise InputError(f"trits are a torch.int8 tensor [..., n], not {trits.dtype} {list(trits.shape)}")
     check_trits(trits)
     n = trits.shape[-1]
-    digits = pad(trits, (0, packed_length(n) * TRITS_PER_BYTE - n)).unflatten(-1, (-1, TRITS_PER_BYTE))
-    packed = torch.full(digits.shape[:-1], ZERO_BYTE, dtype=torch.uint8)
-    for i in range(TRITS_PER_BYTE):
-        # uint8 wraps modulo 256 and the sum of all terms is 0 to 242, so the wrapped terms of negative trits add up.
-        packed += digits[..., i].view(torch.uint8) * 3**i
-    return packed
+    digits = np.ones((*trits.shape[:-1], packed_length(n) * TRITS_PER_BYTE), np.uint8)
+    digits[..., :n] = trits.numpy() + 1
+    digits = digits.reshape(*trits.shape[:-1], packed_length(n), TRITS_PER_BYTE)
+    packed = digits[..., TRITS_PER_BYTE - 1].copy()
+    for i in reversed(range(TRITS_PER_BYTE - 1)):
+        packed *= 3
+        packed += digits[..., i]
+    return torch.from_numpy(packed)
 
 
 def unpack(packed: Tensor, n: int) -> Tensor:
@@ -60,20 +60,25 @@ def unpack(packed: Tensor, n: int) -> Tensor:
             f"{n} packed trits are a torch.uint8 tensor [..., {packed_length(n)}], "
             f"not {packed.dtype} {list(packed.shape)}"
         )
-    if packed.numel() == 0:
-        return torch.zeros((*packed.shape[:-1], n), dtype=torch.int8)
-    if int(packed.max()) >= CODES:
-        where = (packed >= CODES).nonzero()[0].tolist()
+    rest = packed.numpy()
+    if rest.max(initial=0) >= CODES:
+        where = np.argwhere(rest >= CODES)[0].tolist()
         raise InputError(
             f"byte {int(packed[tuple(where)])} at {where} is not a code of five trits; allowed are 0 to {CODES - 1}"
         )
-    trits = _DIGITS.index_select(0, packed.reshape(-1).int()).reshape(*packed.shape[:-1], -1)
+    digits = np.empty((*packed.shape, TRITS_PER_BYTE), np.uint8)
+    for i in range(TRITS_PER_BYTE):
+        quotient = rest // np.uint8(3)
+        digits[..., i] = rest - quotient * np.uint8(3)
+        rest = quotient
+    digits -= 1
+    trits = digits.view(np.int8).reshape(*packed.shape[:-1], packed.shape[-1] * TRITS_PER_BYTE)
     padding = trits[..., n:]
     if padding.any():
-        row = padding.any(dim=-1).nonzero()[0].tolist()
+        row = np.argwhere(padding.any(axis=-1))[0].tolist()
         where = [*row, packed.shape[-1] - 1]
         raise InputError(
             f"byte {int(packed[tuple(where)])} at {where} has padding that is not zero; "
             f"only its first {n % TRITS_PER_BYTE} of {TRITS_PER_BYTE} trits are weights"
         )
-    return trits[..., :n].contiguous()
+    return torch.from_numpy(np.ascontiguousarray(trits[..., :n]))

@@ -99,7 +99,10 @@ def save_bitnet(
     stored |= tensors
     quantization = {"quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "offline"}
     text = json.dumps({**config, "quantization_config": quantization}, indent=2) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error}") from None
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
         complete = Path(temporary) / path.name
         complete.mkdir()

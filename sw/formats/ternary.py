@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,11 +12,9 @@ from sw.errors import InputError
 
 def check_trits(values: Tensor) -> None:
     """Raise `InputError`, saying which value and where, unless all values are -1, 0 or +1."""
-    if values.numel() == 0:
-        return
-    low, high = values.aminmax()
-    if int(low) < -1 or int(high) > 1:
-        where = ((values < -1) | (values > 1)).nonzero()[0].tolist()
+    array = values.numpy()
+    if array.min(initial=0) < -1 or array.max(initial=0) > 1:
+        where = np.argwhere((array < -1) | (array > 1))[0].tolist()
         raise InputError(f"weight {int(values[tuple(where)])} at {where} is not a trit; allowed are -1, 0 and 1")
 
 

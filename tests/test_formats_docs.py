@@ -1,0 +1,118 @@
+"""Every vector of docs/formats.md, checked against the code."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sw.formats import bitnet, dense, plane_words
+from sw.formats.checkpoint import save_dense
+from sw.formats.int4 import from_awq, from_gptq
+from sw.formats.ternary import TernaryLayer
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "formats.md"
+BLOCKS = dict(
+    re.findall(r"<!-- vectors: (\w+) -->\n```text\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+)
+
+
+def lines(block):
+    return BLOCKS[block].splitlines()
+
+
+def pairs(block):
+    """The two sides of each line, split into words."""
+    return [tuple(side.split() for side in line.split(" : ")) for line in lines(block)]
+
+
+def trits(words):
+    return torch.tensor([int(word) for word in words], dtype=torch.int8)
+
+
+def octets(words):
+    return torch.tensor([int(word, 16) for word in words], dtype=torch.uint8)
+
+
+def word32(text):
+    return torch.tensor(np.array([[int(text, 16)]], np.uint32).view(np.int32))
+
+
+def test_every_block_has_a_test():
+    assert set(BLOCKS) == {"dense", "file", "bitnet", "scale", "absmean", "gptq", "awq", "planes"}
+
+
+@pytest.mark.parametrize(("weights", "packed"), pairs("dense"))
+def test_dense(weights, packed):
+    assert torch.equal(dense.pack(trits(weights)), octets(packed))
+    assert torch.equal(dense.unpack(octets(packed), len(weights)), trits(weights))
+
+
+def test_dense_file(tmp_path):
+    length, header, data = lines("file")
+    weight = torch.tensor([[1, 0, -1, 0, 1, 1], [-1, -1, 0, 1, 0, 0]], dtype=torch.int8)
+    norm = torch.tensor([1.0, 2.0], dtype=torch.bfloat16)
+    path = tmp_path / "x.safetensors"
+    save_dense(path, [TernaryLayer("proj", weight, 0.75)], {"norm.weight": norm}, {"name": "tiny"})
+    assert path.read_bytes() == bytes.fromhex(length) + header.encode() + b" " + bytes.fromhex(data)
+
+
+@pytest.mark.parametrize(("weights", "packed"), pairs("bitnet"))
+def test_bitnet(weights, packed):
+    assert torch.equal(bitnet.pack(trits(weights)), octets(packed))
+    assert torch.equal(bitnet.unpack(octets(packed), len(weights)), trits(weights))
+
+
+@pytest.mark.parametrize(("said", "stored", "direction", "factor"), [line.split() for line in lines("scale")])
+def test_scale(said, stored, direction, factor):
+    configs = {"-": {}, "bitnet": {"quantization_config": {"quant_method": "bitnet"}}}
+    config = configs.get(said, {"quantization_config": {"quant_method": "bitnet", "linear_class": said}})
+    decided, _ = bitnet.scale_direction(config, [float(stored)])
+    assert decided.value == direction
+    assert decided.factor(float(stored)) == np.float32(factor)
+
+
+@pytest.mark.parametrize(("values", "result"), pairs("absmean"))
+def test_absmean(values, result):
+    layer = bitnet.ternarise("x", torch.tensor([[float(value) for value in values]]))
+    assert torch.equal(layer.weight[0], trits(result[:-1]))
+    assert layer.scale == np.float32(result[-1])
+
+
+@pytest.mark.parametrize(("values", "word"), pairs("gptq"))
+def test_gptq(values, word):
+    kind, *values = values
+    expected = [int(value) for value in values]
+    if kind == "codes":
+        layer = from_gptq("x", word32(word[0]).repeat(1, 8), word32("0"), torch.ones((1, 8)))
+        assert layer.codes.tolist() == [expected] * 8
+    else:
+        offset = {"gptq": 1, "gptq_v2": 0}[kind]
+        qweight = torch.zeros((1, 8), dtype=torch.int32)
+        layer = from_gptq("x", qweight, word32(word[0]), torch.ones((1, 8)), zero_offset=offset)
+        assert layer.zeros[:, 0].tolist() == expected
+
+
+@pytest.mark.parametrize(("values", "word"), pairs("awq"))
+def test_awq(values, word):
+    kind, *values = values
+    expected = [int(value) for value in values]
+    qweight, qzeros = (word32(word[0]), word32("0")) if kind == "codes" else (word32("0"), word32(word[0]))
+    layer = from_awq("x", qweight, qzeros, torch.ones((1, 8)))
+    assert (layer.codes if kind == "codes" else layer.zeros)[:, 0].tolist() == expected
+
+
+@pytest.mark.parametrize(("values", "words"), pairs("planes"))
+def test_planes(values, words):
+    kind, *values = values
+    expected = [int(word, 16) for word in words]
+    if kind == "binary":
+        numbers = torch.tensor([float(value) for value in values])
+        assert plane_words.pack_binary(numbers).tolist() == expected
+    elif kind == "ternary":
+        assert [plane.item() for plane in plane_words.pack_ternary(trits(values))] == expected
+    else:
+        scale, *values = (float(value) for value in values)
+        quantised = plane_words.quantise_ternary(torch.tensor(values), scale)
+        assert [plane.item() for plane in plane_words.pack_ternary(quantised)] == expected
