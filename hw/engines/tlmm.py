@@ -221,15 +221,29 @@ class Tlmm(Component):
         """Build fillers and tables; return the looked-up words and signs, [row][table]."""
         config = self.config
         m.submodules.walk = walk = Walk(config.group, config.table == "full")
+        # The walk is looked up a cycle ahead of the fillers, which thus trail the schedule by one.
+        loaded, select, negate, restart = (Signal(), Signal.like(walk.select), Signal(), Signal())
+        writing, beat, write_bank = Signal(), Signal.like(fill.beat), Signal()
+        rank = Signal.like(walk.rank)
         m.d.comb += walk.entry.eq(fill.entry)
+        m.d.sync += [
+            loaded.eq(fill.load),
+            select.eq(walk.select),
+            negate.eq(walk.negate),
+            restart.eq(walk.restart),
+            rank.eq(walk.rank),
+            writing.eq(fill.writing),
+            beat.eq(fill.beat),
+            write_bank.eq(fill.bank),
+        ]
         fillers = []
         for unit in range(config.fill_units):
             m.submodules[f"filler{unit}"] = filler = Filler(config.group, config.act_bits, config.entry_width)
             m.d.comb += [
                 filler.load.eq(fill.load),
-                filler.select.eq(walk.select),
-                filler.negate.eq(walk.negate),
-                filler.restart.eq(walk.restart),
+                filler.clear.eq(loaded | restart),
+                filler.select.eq(select),
+                filler.negate.eq(negate),
             ]
             for i in range(config.group):
                 m.d.comb += filler.activations[i].eq(self.activations.payload[unit * config.group + i])
@@ -250,11 +264,11 @@ class Tlmm(Component):
                 delay,
                 Target(config.target),
             )
-            beat, unit = divmod(number, config.fill_units)
+            turn, unit = divmod(number, config.fill_units)
             m.d.comb += [
-                table.write_enable.eq(fill.writing & (fill.beat == beat)),
-                table.write_bank.eq(fill.bank),
-                table.write_rank.eq(walk.rank),
+                table.write_enable.eq(writing & (beat == turn)),
+                table.write_bank.eq(write_bank),
+                table.write_rank.eq(rank),
                 table.write_data.eq(fillers[unit].word),
                 table.bank.eq(bank),
             ]

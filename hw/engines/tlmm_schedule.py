@@ -25,7 +25,7 @@ def _chosen(values: Value, bank: Value) -> Value:
 class _Remainder:
     """Counts a length up in strides from its negation; `done` once the strides cover it.
 
-    The register loads and adds in one adder: the operand that is chosen comes second, where it costs nothing.
+    The register loads and adds in one subtractor, whose second operand is chosen at no cost.
     """
 
     def __init__(self, m: Module, length: Value, stride: int, ahead: int, *, start: Value, step: Value) -> None:
@@ -33,8 +33,9 @@ class _Remainder:
         self.done = Signal()
         m.d.comb += self.done.eq(self.value >= 0)
         with m.If(start | step):
-            stride_or_load = Mux(start, ahead + 1, stride)
-            m.d.sync += self.value.eq(stride_or_load + Mux(start, ~Cat(length, Const(0, 1)).as_signed(), self.value))
+            m.d.sync += self.value.eq(
+                Mux(start, ahead, stride - 1) - Mux(start, Cat(length, Const(0, 1)).as_signed(), ~self.value)
+            )
 
 
 class FillSchedule(Component):

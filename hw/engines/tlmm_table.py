@@ -110,12 +110,14 @@ class Filler(Component):
     Members
     -------
     load : In(1)
-        Take new activations and start again from zero.
+        Take new activations; the word still follows the old ones in this cycle.
     activations : In(signed(act_bits)).array(group)
-    select, negate, restart : In
+    clear : In(1)
+        Start again from zero.
+    select, negate : In
         From `Walk`.
     word : Out(signed(width))
-        The entry, valid from the cycle after `load`.
+        The entry.
     """
 
     def __init__(self, group: int, act_bits: int, width: int) -> None:
@@ -124,9 +126,9 @@ class Filler(Component):
             {
                 "load": In(1),
                 "activations": In(signed(act_bits)).array(group),
+                "clear": In(1),
                 "select": In(range(group)),
                 "negate": In(1),
-                "restart": In(1),
                 "word": Out(signed(width)),
             }
         )
@@ -139,11 +141,13 @@ class Filler(Component):
             m.d.sync += [register.eq(new) for register, new in zip(held, self.activations, strict=True)]
         chosen = Signal(signed(self.act_bits))
         m.d.comb += chosen.eq(Array(held)[self.select] ^ self.negate.replicate(self.act_bits))
-        with m.If(self.load | self.restart):
+        with m.If(self.clear):
             m.d.sync += self.word.eq(0)
         with m.Else():
-            sum_ = Cat(Const(1, 1), self.word).as_signed() + Cat(self.negate, chosen).as_signed()
-            m.d.sync += self.word.eq(sum_ >> 1)
+            # word + chosen + negate, as a difference: then synthesisers keep the chosen one, a look-up table a bit,
+            # off the generate side of the carry chain, where it would be needed twice.
+            difference = Cat(self.negate, self.word).as_signed() - Cat(Const(1, 1), ~chosen).as_signed()
+            m.d.sync += self.word.eq(difference >> 1)
         return m
 
 
