@@ -1,5 +1,6 @@
 """Runs Yosys scripts in a process of their own, and believes only the files that they write."""
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -65,9 +66,9 @@ def run_yosys(
             raise ToolError(f"Yosys did not finish within {timeout:g} seconds") from None
         if "No module named 'pyosys'" in done.stdout:
             raise ToolError(f"Yosys (the Python package pyosys) is missing: {MEND}")
-        error = next((line for line in done.stdout.splitlines() if line.startswith("ERROR:")), None)
-        if error is not None:
-            raise ToolError(f"Yosys stopped: {error.removeprefix('ERROR:').strip()}")
+        error = _error(done.stdout)
+        if error:
+            raise ToolError(f"Yosys stopped: {error}")
         if done.returncode != 0:
             raise ToolError(f"Yosys ended with exit code {done.returncode} and no message: {MEND}")
         files = {}
@@ -77,3 +78,17 @@ def run_yosys(
                 raise ToolError(f"Yosys ended without an error but left no {path}: {MEND}")
             files[path] = written.read_text()
         return YosysRun(done.stdout, files)
+
+
+def _error(log: str) -> str:
+    """Return the error of a log, or nothing; an error of the pass `check` is said in the words of its first warning."""
+    message = warning = ""
+    for line in log.splitlines():
+        if re.match(r"[\d.]+ Executing ", line):
+            warning = ""
+        elif line.startswith("Warning: ") and not warning:
+            warning = line.removeprefix("Warning: ").rstrip(":")
+        elif found := re.match(r"(?:\S+:\d+: )?ERROR: (.*)", line):
+            message = found[0].replace("ERROR: ", "").strip()
+            break
+    return warning.replace("\\", "") if "'check" in message and warning else message
