@@ -120,7 +120,8 @@ def load_model(path: Path) -> tuple[Transformer, dict[str, Any]]:
             layer = checkpoint.layer(name)
             if tuple(layer.weight.shape) != tuple(module.weight.shape):
                 raise InputError(
-                    f"{path}: layer {name} is {list(layer.weight.shape)}, but the config needs {list(module.weight.shape)}"
+                    f"{path}: layer {name} is {list(layer.weight.shape)}, "
+                    f"but its config needs {list(module.weight.shape)}"
                 )
             module.freeze(layer.weight.float(), torch.tensor(layer.scale))
     elif config.linear == "mixpe":

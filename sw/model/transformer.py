@@ -315,6 +315,7 @@ class Transformer(nn.Module):
             head = embedding if self.lm_head is None else fake_absmax_tensor(head)
         x = F.dropout(F.embedding(tokens, embedding).float(), dropout, self.training)
         for index, layer in enumerate(self.model.layers):
+            assert isinstance(layer, Layer)
             cache = None if caches is None else caches[index]
             y = layer.self_attn(layer.input_layernorm(x), cos, sin, dropout, cache)
             x = x + F.dropout(y.float(), dropout, self.training)

@@ -4,7 +4,6 @@ Source: BitNet b1.58 (arXiv 2402.17764) section 2 and the 2B-4T report (arXiv 25
 quantisers of training and of the float model; the integer semantics are in `sw.golden`.
 """
 
-import torch
 from torch import Tensor
 
 ABSMAX = 127

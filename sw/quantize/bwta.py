@@ -19,8 +19,7 @@ LEVELS = (17, 15, 13, 11, 9, 7, 5, 3)
 def binary_codes(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Quantise a weight matrix to `codes * scale`, codes in {-1, +1} (0 gives +1), scale the mean absolute value.
 
-    The gradient passes straight through where `|weight| <= 1.5 * scale` would not saturate a ternary code either;
-    outside it is still passed, since weight decay bounds the latent weights.
+    The gradient passes straight through.
     """
     scale = weight.detach().abs().mean().clamp(min=FLOOR)
     signs = torch.where(weight >= 0, 1.0, -1.0).to(weight.dtype)

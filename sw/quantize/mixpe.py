@@ -41,8 +41,8 @@ class GroupedLayer:
         n_out, n_in = self.codes.shape
         if self.group < 1 or self.group_scales.shape != (n_out, -(-n_in // self.group)):
             raise InputError(
-                f"{list(self.codes.shape)} codes and {list(self.group_scales.shape)} group scales do not make groups of "
-                f"{self.group}"
+                f"{list(self.codes.shape)} codes and {list(self.group_scales.shape)} group scales "
+                f"do not make groups of {self.group}"
             )
         if self.channel_scale.shape != (n_out,) or not bool(self.channel_scale.isfinite().all()):
             raise InputError(f"channel_scale must be {n_out} finite values")
