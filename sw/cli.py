@@ -14,8 +14,12 @@ from sw.console import guarded
 COMMANDS = {
     "check": "Simulate an engine's RTL on a layer and compare every output with PyTorch.",
     "doctor": "Check every tool that Nomul drives.",
+    "eval": "Measure a character model on a text, in floating point and in integers.",
     "engines": "List the engines and their configuration fields.",
+    "generate": "Continue a prompt with a character model, in floating point or in integers.",
     "report": "Synthesise an engine and report its resources and timing.",
+    "trace": "Record every intermediate of the integer model by name.",
+    "train": "Train a character model on a text.",
     "verilog": "Write an engine as Verilog, with a manifest.",
 }
 

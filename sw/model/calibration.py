@@ -34,8 +34,9 @@ def calibrate(model: Transformer, tokens: Tensor) -> Positions:
     def watch_input(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
         largest["residual"] = max(largest.get("residual", 0.0), inputs[0].abs().max().item())
 
-    for index, layer in enumerate(model.model.layers):
-        hooks += [norm.register_forward_pre_hook(watch_input) for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
+    for index, layer in enumerate(model.model.blocks):
+        for norm in (layer.input_layernorm, layer.post_attention_layernorm):
+            hooks.append(norm.register_forward_pre_hook(watch_input))
         hooks.append(layer.self_attn.k_proj.register_forward_hook(watch(f"keys {index}")))
         hooks.append(layer.self_attn.v_proj.register_forward_hook(watch(f"values {index}")))
     hooks.append(model.model.norm.register_forward_pre_hook(watch_input))

@@ -26,6 +26,7 @@ from sw.golden.rope import FRACTION_BITS as ROPE_BITS
 from sw.golden.rope import cos_sin, phase_steps, rotate
 from sw.golden.scale import Scale, constant, divide, multiply, normalise
 from sw.golden.softmax import FRACTION_BITS as SCORE_BITS
+from sw.model.ranges import check
 from sw.model.store import load_model
 from sw.model.transformer import Linear, Norm, Transformer
 
@@ -97,7 +98,7 @@ class IntegerLayer:
     """One decoder layer in integers."""
 
     def __init__(self, model: Transformer, index: int, positions: Positions) -> None:
-        config, layer = model.config, model.model.layers[index]
+        config, layer = model.config, model.model.blocks[index]
         attention, mlp = layer.self_attn, layer.mlp
         self.config, self.index = config, index
         self.weights: dict[str, Tensor] = {}
@@ -207,12 +208,13 @@ def record_scale(record: Recorder, name: str, scale: Scale) -> None:
 class IntegerModel:
     """A ternary model in integers: made of a float one and its fixed-point positions.
 
-    Raises `InputError` if the model is not ternary.
+    Raises `InputError` if the model is not ternary, and `OverflowError` if its shape could overflow an operator.
     """
 
     def __init__(self, model: Transformer, positions: Positions) -> None:
         if model.config.linear != "ternary":
-            raise InputError(f"the integer model runs ternary projections; this checkpoint's are {model.config.linear!r}")
+            raise InputError(f"the integer model runs ternary projections; these are {model.config.linear!r}")
+        check(model.config)
         self.config, self.positions = model.config, positions
         self.layers = [IntegerLayer(model, index, positions) for index in range(self.config.layers)]
         embedding, unit = int8_tensor(model.model.embed_tokens.weight)

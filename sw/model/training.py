@@ -43,6 +43,15 @@ class TrainingConfig:
     soft_share: float = 0.8
     """Weight of the teachers' soft targets in the loss, when there are teachers; the text has the rest."""
 
+    @classmethod
+    def default(cls, size: str, distilled: bool) -> "TrainingConfig":
+        """Return what works for a size on a text of a million characters, with teachers or without."""
+        if size == "tiny":
+            return cls(steps=20000, learning_rate=4e-3, dropout=0.0) if distilled else cls()
+        if size == "small" and distilled:
+            return cls(steps=10000, learning_rate=2e-3, dropout=0.05)
+        return cls(steps=6000, learning_rate=1.5e-3, dropout=0.3)
+
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "interval"):
             if getattr(self, name) < 1:

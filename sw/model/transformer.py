@@ -9,7 +9,7 @@ embedding (one scale), the norm gains (one scale each), queries, keys and values
 """
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -94,8 +94,9 @@ class TransformerConfig:
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"width": 160, "layers": 5, "heads": 5, "kv_heads": 1, "head_dim": 32, "ffn": 400},
     "small": {"width": 384, "layers": 6, "heads": 6, "kv_heads": 2, "head_dim": 64, "ffn": 1024},
+    "teacher": {"width": 384, "layers": 6, "heads": 6, "kv_heads": 6, "head_dim": 64, "ffn": 1024},
 }
-"""The sizes that `nomul train` knows: 1.27 M and 9.44 M weights in the projections."""
+"""The sizes that `nomul train` knows: 1.27 M, 9.44 M and 10.62 M weights in the projections."""
 
 
 class Norm(nn.Module):
@@ -276,6 +277,11 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = Norm(config.width, config)
 
+    @property
+    def blocks(self) -> list[Layer]:
+        """The decoder layers, in order."""
+        return [cast(Layer, layer) for layer in self.layers]
+
 
 class Transformer(nn.Module):
     """The whole model: tokens in, logits out."""
@@ -314,8 +320,7 @@ class Transformer(nn.Module):
             embedding = fake_absmax_tensor(embedding)
             head = embedding if self.lm_head is None else fake_absmax_tensor(head)
         x = F.dropout(F.embedding(tokens, embedding).float(), dropout, self.training)
-        for index, layer in enumerate(self.model.layers):
-            assert isinstance(layer, Layer)
+        for index, layer in enumerate(self.model.blocks):
             cache = None if caches is None else caches[index]
             y = layer.self_attn(layer.input_layernorm(x), cos, sin, dropout, cache)
             x = x + F.dropout(y.float(), dropout, self.training)
