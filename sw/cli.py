@@ -16,8 +16,12 @@ COMMANDS = {
     "convert": "Convert ternary weights between the Hugging Face BitNet layout and the dense file.",
     "doctor": "Check every tool that Nomul drives.",
     "engines": "List the engines and their configuration fields.",
+    "eval": "Measure a character model on a text, in floating point and in integers.",
+    "generate": "Continue a prompt with a character model, in floating point or in integers.",
     "import": "Say what a Hugging Face model holds, and write a ternary one as a dense file.",
     "report": "Synthesise an engine and report its resources and timing.",
+    "trace": "Record every intermediate of the integer model by name.",
+    "train": "Train a character model on a text.",
     "verilog": "Write an engine as Verilog, with a manifest.",
 }
 

@@ -1,0 +1,127 @@
+"""`nomul train`: train a character model on a text, and leave its float and its integer form in one file."""
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sw import console
+from sw.errors import InputError
+from sw.model.calibration import calibrate
+from sw.model.conversion import to_grid, to_mixpe
+from sw.model.store import load_model, save_model
+from sw.model.text import encode, read_text, split, windows
+from sw.model.training import Progress as TrainingProgress
+from sw.model.training import TrainingConfig, loss_on, train
+from sw.model.transformer import SIZES, TransformerConfig
+
+CALIBRATION_WINDOWS = 64
+
+
+@click.command("train")
+@click.option("--text", type=click.Path(path_type=Path), required=True, help="UTF-8 text; its last 10 % validates.")
+@click.option("--size", type=click.Choice(list(SIZES)), default="tiny", show_default=True)
+@click.option("--kind", type=click.Choice(["ternary", "float", "bwta", "mixpe"]), default="ternary", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The checkpoint to write.")
+@click.option(
+    "--teacher", "teachers", multiple=True, type=click.Path(path_type=Path), help="Distil from it; repeatable."
+)
+@click.option("--steps", type=int, help="Optimiser steps.")
+@click.option("--batch", type=int, help="Windows in a step.")
+@click.option("--learning-rate", type=float, help="At its peak.")
+@click.option("--dropout", type=float)
+@click.option("--weight-decay", type=float)
+@click.option("--soft-share", type=float, help="Weight of the teachers' predictions in the loss.")
+@click.option("--seed", type=int)
+@click.option("--interval", type=int, help="Steps between evaluations; a killed run loses at most as many.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--compile", "compiled", is_flag=True, help="Compile the model first: slower to start, faster to run.")
+@console.json_option
+def command(
+    text: Path,
+    size: str,
+    kind: str,
+    output: Path,
+    teachers: tuple[Path, ...],
+    device: str,
+    compiled: bool,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Train a model. Run the same command again after an interruption, and it continues where it was.
+
+    The running state is in OUTPUT.state until the checkpoint is written.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device is 'cuda', but PyTorch finds no GPU; allowed here are auto and cpu")
+    where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    if output.is_dir() or not output.resolve().parent.is_dir():
+        raise InputError(f"{output} cannot be written: it must be a file in a directory that exists")
+    content = read_text(text)
+    characters = "".join(sorted(set(content)))
+    # A MixPE model is trained as a float one and quantised at the end.
+    linear = "float" if kind == "mixpe" else kind
+    config = TransformerConfig.from_dict({"characters": characters, "linear": linear, **SIZES[size]})
+    settings = replace(
+        TrainingConfig.default(size, bool(teachers)), **{name: v for name, v in given.items() if v is not None}
+    )
+    models = []
+    for teacher in teachers:
+        model, _ = load_model(teacher)
+        if model.config.characters != characters:
+            raise InputError(f"the teacher {teacher} has other characters than {text}; it cannot teach them")
+        models.append(model.to(where))
+    training_part, validation_part = (encode(part, characters) for part in split(content))
+    begin = time.perf_counter()
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(), console=console.stderr,
+    ) as bar:  # fmt: skip
+        task = bar.add_task("Training", total=settings.steps)
+
+        def on_step(step: int, report: TrainingProgress | None) -> None:
+            bar.update(task, completed=step)
+            if report:
+                bar.console.print(
+                    f"step {report.step}: training {report.training_loss:.4f}, "
+                    f"validation {report.validation_loss:.4f}, best {report.best_loss:.4f} nats a character",
+                    highlight=False,
+                )
+
+        state = output.with_name(f"{output.name}.state")
+        model, progress = train(
+            config, settings, training_part, validation_part, state, where, models, on_step, compiled
+        )
+    model = model.cpu()
+    extra: dict[str, Any] = {}
+    if kind == "mixpe":
+        model = to_mixpe(model)
+    elif kind != "float":
+        to_grid(model)
+    if kind == "ternary":
+        extra["integer"] = calibrate(
+            model, windows(training_part, config.context)[0][0][:CALIBRATION_WINDOWS]
+        ).to_dict()
+    save_model(output, model, extra)
+    state.unlink()
+    result = {
+        "checkpoint": str(output),
+        "size": size,
+        "kind": kind,
+        "steps": progress.step,
+        "seed": settings.seed,
+        "device": where.type,
+        "best_validation_loss": progress.best_loss if math.isfinite(progress.best_loss) else None,
+        "nats_per_char_float": loss_on(model, validation_part),
+        "bytes": output.stat().st_size,
+        "seconds": round(time.perf_counter() - begin, 1),
+    }
+    if as_json:
+        console.print_json(result)
+    else:
+        console.stdout.print(f"Wrote {output}: {result['nats_per_char_float']:.4f} nats a character.", highlight=False)

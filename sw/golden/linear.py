@@ -1,0 +1,33 @@
+"""The projections: ternary, INT4 in groups, binary, and INT8, all exact integer sums."""
+
+import torch
+from torch import Tensor
+
+
+def ternary_linear(weight: Tensor, codes: Tensor) -> Tensor:
+    """Return `W a` for weights -1, 0, 1 (int8 `[n_out, n_in]`) and INT8 codes (`[..., n_in]`), int64 `[..., n_out]`.
+
+    Results are at most `127 n_in` in magnitude. Binary weights (-1, 1) and ternary activations are special cases.
+    """
+    rows = codes.reshape(-1, codes.shape[-1]).to(torch.int8)
+    return torch._int_mm(rows, weight.t()).long().view(*codes.shape[:-1], -1)
+
+
+def int8_linear(weight: Tensor, codes: Tensor) -> Tensor:
+    """Return `W a` for INT8 weights `[n_out, n_in]` and codes `[..., n_in]`, int64; at most `127^2 n_in`."""
+    return (codes.int() @ weight.int().t()).long()
+
+
+def grouped_linear(weight: Tensor, group_scales: Tensor, group: int, codes: Tensor) -> Tensor:
+    """Return `sum_g group_scale[o, g] * (sum_{k in g} weight[o, k] a[k])` for INT4 weights, int64 `[..., n_out]`.
+
+    `weight` is int8 `[n_out, n_in]` in -8..7, `group_scales` `[n_out, groups]` in 1..255, `codes` INT8 `[..., n_in]`.
+    A group sum has `11 + log2 group` bits at most, a result `19 + log2 n_in`. One real scale for each output channel
+    remains outside.
+    """
+    n_out, n_in = weight.shape
+    total = torch.zeros(*codes.shape[:-1], n_out, dtype=torch.int64)
+    for index, start in enumerate(range(0, n_in, group)):
+        part = slice(start, start + group)
+        total += int8_linear(weight[:, part], codes[..., part]) * group_scales[:, index].long()
+    return total

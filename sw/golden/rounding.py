@@ -1,0 +1,55 @@
+"""Rounding and widths: the integer primitives that every golden operator is stated in.
+
+All functions work on int64 tensors, element by element, with no floating point. `round_half_even` of an exact
+rational is the nearest integer, and the even one of two that are equally near.
+"""
+
+import torch
+from torch import Tensor
+
+_POWERS = 2 ** torch.arange(63, dtype=torch.int64)
+
+
+def bit_length(value: Tensor) -> Tensor:
+    """Return the number of bits of non-negative integers: 0 for 0, `k` for `2^(k-1) <= value < 2^k`."""
+    return torch.bucketize(value, _POWERS, right=True)
+
+
+def shift_round(value: Tensor, shift: Tensor | int) -> Tensor:
+    """Return `round_half_even(value / 2^shift)`; a negative shift multiplies, exactly.
+
+    `|value| <= 2^62`, and so is `|value * 2^-shift|` where the shift is negative. A shift above 62 gives 0.
+    """
+    shift = torch.as_tensor(shift, dtype=torch.int64)
+    right = shift.clamp(0, 63)
+    # Half a unit less one, plus one if the quotient is odd: the sum carries above a half, and at a half if odd.
+    half = (torch.ones((), dtype=torch.int64) << (right - 1).clamp(min=0)) - 1
+    rounded = (value + half + ((value >> right) & (right > 0))) >> right
+    return rounded << (-shift).clamp(min=0)
+
+
+def divide_round(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Return `round_half_even(numerator / denominator)` for any numerator and a positive denominator.
+
+    `2 |numerator| < 2^63`.
+    """
+    magnitude = numerator.abs()
+    quotient = torch.div(magnitude, denominator, rounding_mode="trunc")
+    twice = 2 * (magnitude - quotient * denominator)
+    up = (twice > denominator) | ((twice == denominator) & (quotient & 1 == 1))
+    return torch.sign(numerator) * (quotient + up)
+
+
+def square_root(value: Tensor) -> Tensor:
+    """Return `floor(sqrt(value))` of non-negative integers below 2^40, one bit of the root at a time."""
+    root = torch.zeros_like(value)
+    for bit in range(19, -1, -1):
+        trial = root + (1 << bit)
+        root = torch.where(trial * trial <= value, trial, root)
+    return root
+
+
+def saturate(value: Tensor, bits: int) -> Tensor:
+    """Clamp to the symmetric range of a signed word: `-(2^(bits-1) - 1)` to `2^(bits-1) - 1`."""
+    limit = (1 << (bits - 1)) - 1
+    return value.clamp(-limit, limit)

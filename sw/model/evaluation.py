@@ -1,0 +1,70 @@
+"""Evaluation: loss of the float and of the integer model on a text, and how often they choose the same token."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sw.golden.lm_head import greedy
+from sw.model.integer import IntegerModel
+from sw.model.text import windows
+from sw.model.transformer import Transformer
+
+ROWS = 2
+"""Windows at a time; more do not go faster, since the temporaries leave the processor's caches."""
+
+
+@dataclass
+class Evaluation:
+    """Means over all predicted characters; what needs an integer model is None where there is none."""
+
+    characters: int
+    nats_per_char_float: float
+    nats_per_char_integer: float | None
+    agreement: float | None
+    """Share of positions at which both models' greedy choices are equal."""
+
+
+@torch.no_grad()
+def evaluate(
+    model: Transformer,
+    integer: IntegerModel | None,
+    tokens: Tensor,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Predict every token but the first, in consecutive windows of the model's context.
+
+    The integer model's losses are computed in float64 from its integer logits and scales; the model itself stays in
+    integers.
+    """
+    total = len(tokens) - 1
+    float_loss, integer_loss, equal, done = 0.0, 0.0, 0, 0
+    for inputs, targets in windows(tokens, model.config.context):
+        for x, y in zip(inputs.split(ROWS), targets.split(ROWS), strict=True):
+            logits = model(x).double()
+            float_loss += _loss(logits, y)
+            if integer is not None:
+                values, scale = integer.forward(x, integer.caches(len(x), x.shape[1]))
+                integer_loss += _loss(values.double() * scale.to_float()[..., None], y)
+                equal += int((logits.argmax(-1) == greedy(values)).sum())
+            done += x.numel()
+            on_progress(done, total)
+    return Evaluation(
+        characters=total,
+        nats_per_char_float=float_loss / total,
+        nats_per_char_integer=None if integer is None else integer_loss / total,
+        agreement=None if integer is None else equal / total,
+    )
+
+
+def perplexity_change(result: Evaluation) -> float | None:
+    """Return the relative change of perplexity from the float to the integer model, or None."""
+    if result.nats_per_char_integer is None:
+        return None
+    return math.expm1(result.nats_per_char_integer - result.nats_per_char_float)
+
+
+def _loss(logits: Tensor, targets: Tensor) -> float:
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum").item()
