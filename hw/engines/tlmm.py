@@ -50,7 +50,7 @@ class TlmmConfig:
     """
 
     group: int = parameter(3, "activations per table (G)", low=2, high=5)
-    tables: int = parameter(28, "tables looked up in parallel (T)", low=1, high=256)
+    tables: int = parameter(28, "tables looked up in parallel (T)", low=2, high=256)
     rows: int = parameter(16, "outputs computed in parallel (Q)", low=1, high=256)
     act_bits: int = parameter(8, "width of an activation, two's complement", low=4, high=16)
     table: str = parameter("half", "sums stored: half of them and a sign, or all", choices=("half", "full"))
@@ -286,15 +286,18 @@ class Tlmm(Component):
         delay = Delays(m)
         totals_layout = data.ArrayLayout(signed(config.total_width), config.rows)
 
-        m.submodules.accumulators = memory = Memory(shape=totals_layout, depth=config.blocks_max, init=[])
-        read, write = memory.read_port(), memory.write_port()
-        addends = Signal(totals_layout)
+        # The schedule never reads a block in the cycle in which it is written.
+        m.submodules.accumulators = memory = Memory(
+            shape=totals_layout, depth=config.blocks_max, init=[], attrs={"no_rw_check": 1}
+        )
+        read, write = memory.read_port(domain="comb"), memory.write_port()
+        # Two registers for a block RAM, its own and one at its output, and one that a token's first step clears.
+        read_out, fetched, addends = (Signal(totals_layout) for _ in range(3))
         taken = config.timing.latency + 1  # cycles from the issue to the last addition
-        m.d.comb += [read.addr.eq(delay(lookups.block, taken - 2)), read.en.eq(1)]
+        m.d.comb += read.addr.eq(delay(lookups.block, taken - 3))
+        m.d.sync += [read_out.eq(read.data), fetched.eq(read_out), addends.eq(fetched)]
         with m.If(delay(lookups.first, taken - 1)):
             m.d.sync += addends.eq(0)
-        with m.Else():
-            m.d.sync += addends.eq(read.data)
 
         totals = Signal(totals_layout)
         for row in range(config.rows):

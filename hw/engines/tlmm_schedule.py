@@ -194,7 +194,7 @@ class LookupSchedule(Component):
         The last block.
     """
 
-    GAP = 4
+    GAP = 5
     """Least cycles between two issues of the same block."""
 
     def __init__(self, n_out_max: int, rows: int, banks: int, release: int) -> None:

@@ -45,9 +45,10 @@ class Queue(Component):
     def elaborate(self, platform: object) -> Module:
         """Build the memory and its pointers."""
         m = Module()
-        attrs = {"ram_style": self.style} if self.style else {}
+        # A payload is fetched only after the cycle in which it was written.
+        attrs = {"no_rw_check": 1} | ({"ram_style": self.style} if self.style else {})
         m.submodules.memory = memory = Memory(shape=self.shape, depth=self.depth, init=[], attrs=attrs)
-        write, read = memory.write_port(), memory.read_port()
+        write, read = memory.write_port(), memory.read_port(domain="comb")
         waiting = Signal(range(self.depth + 1))
         fetch = Signal()
         m.d.comb += [
@@ -57,11 +58,9 @@ class Queue(Component):
             self.taken.eq(self.output.valid & self.output.ready),
             fetch.eq((waiting != 0) & (~self.output.valid | self.output.ready)),
             read.addr.eq(self._pointer(m, fetch, "reading")),
-            read.en.eq(fetch),
-            self.output.payload.eq(read.data),
         ]
         with m.If(fetch):
-            m.d.sync += self.output.valid.eq(1)
+            m.d.sync += [self.output.valid.eq(1), self.output.payload.eq(read.data)]
         with m.Elif(self.taken):
             m.d.sync += self.output.valid.eq(0)
         with m.If(self.write & ~fetch):
