@@ -1,4 +1,4 @@
-"""The engines as the host sees them: a configuration from text, and the weights in the engine's own order."""
+"""The engines as the host sees them: a configuration from text, and operands as their streams take them."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from hw.config import describe
@@ -13,7 +14,7 @@ from hw.engines import ENGINES
 from sw.errors import InputError
 from sw.formats import tlmm
 
-__all__ = ["configure", "pack_weights", "parse_setting"]
+__all__ = ["configure", "pack_activations", "pack_weights"]
 
 PACKERS: dict[str, Callable[[Any, Tensor], npt.NDArray[np.uint8]]] = {
     "tlmm": lambda config, weight: tlmm.pack(
@@ -28,7 +29,38 @@ def pack_weights(engine: str, config: Any, weight: Tensor) -> npt.NDArray[np.uin
     return PACKERS[engine](config, weight)
 
 
-def parse_setting(engine: str, setting: str) -> tuple[str, Any]:
+def pack_activations(config: Any, activations: Tensor) -> npt.NDArray[np.uint8]:
+    """Return the transfers of activation vectors, uint8 [transfers, bytes], little-endian.
+
+    Parameters
+    ----------
+    config : EngineConfig
+        Says how many lanes of how many bits a transfer has, lane 0 in the lowest bits.
+    activations : Tensor
+        Integers [tokens, n_in]; each vector is padded with zeros to whole transfers.
+
+    Raises
+    ------
+    InputError
+        If an activation is not a number of `act_bits` bits.
+    """
+    low, high = -(1 << (config.act_bits - 1)), (1 << (config.act_bits - 1)) - 1
+    outside = (activations < low) | (activations > high)
+    if outside.any():
+        token, index = outside.nonzero()[0].tolist()
+        raise InputError(
+            f"activation {index} of token {token} is {activations[token, index]}; allowed: {low} to {high} "
+            f"(act_bits = {config.act_bits})"
+        )
+    tokens, n_in = activations.shape
+    transfers = -(-n_in // config.activation_lanes)
+    padded = torch.nn.functional.pad(activations.long(), (0, transfers * config.activation_lanes - n_in))
+    lanes = padded.reshape(tokens * transfers, config.activation_lanes).numpy()
+    bits = (lanes[:, :, None] >> np.arange(config.act_bits)) & 1
+    return np.packbits(bits.reshape(len(lanes), -1).astype(np.uint8), axis=1, bitorder="little")
+
+
+def _parse_setting(engine: str, setting: str) -> tuple[str, Any]:
     """Turn 'field=value' into a field of an engine's configuration.
 
     Raises
@@ -72,7 +104,7 @@ def configure(engine: str, settings: Sequence[str] = (), target: str | None = No
     """
     if engine not in ENGINES:
         raise InputError(f"no engine is called {engine!r}; the engines are {', '.join(ENGINES)}")
-    values = dict(parse_setting(engine, setting) for setting in settings)
+    values = dict(_parse_setting(engine, setting) for setting in settings)
     if target is not None:
         values["target"] = target
     try:

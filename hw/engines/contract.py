@@ -65,6 +65,10 @@ class EngineConfig(Protocol):
     def macs_per_cycle(self) -> int:
         """Products formed in a cycle at full use."""
 
+    @property
+    def packing(self) -> str:
+        """The order and coding of the weight stream, in words."""
+
     def cycles(self, n_in: int, n_out: int, tokens: int) -> int:
         """Return the cycles of a job alone, from its transfer to that of its last result, when no stream stalls."""
 

@@ -134,6 +134,16 @@ class TlmmConfig:
         """Depth of the accumulator memory."""
         return -(-self.n_out_max // self.rows)
 
+    @property
+    def packing(self) -> str:
+        """The weight stream in words."""
+        index = "rank magnitude, sign above" if self.table == "half" else "rank, two's complement"
+        return (
+            f"{self.rows} rows of {self.tables} indices of {self.index_width} bits a transfer, row 0 table 0 lowest; "
+            f"index = {index}; transfers step by step, in a step block by block; row r, table t of block b, step s is "
+            f"W[b * {self.rows} + r, (s * {self.tables} + t) * {self.group} ...]; see docs/formats.md"
+        )
+
     def weight_transfers(self, n_in: int, n_out: int) -> int:
         """Return the transfers of weights for one token."""
         return -(-n_in // self.step) * -(-n_out // self.rows)

@@ -1,0 +1,173 @@
+"""Simulates an engine on matrices and vectors, and compares what it says with plain PyTorch."""
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hw.engines import ENGINES
+from hw.engines.contract import TOKENS_MAX
+from sim.bench import Case
+from sim.runner import Simulator, build
+from sw.engines import pack_activations, pack_weights
+from sw.errors import InputError
+from sw.flow.rtlil import verilog
+
+__all__ = ["Product", "bench_engine", "build_engine", "check_product", "oracle", "random_product"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+    """One job: weights int8 [n_out, n_in] and activations, integers [tokens, n_in]."""
+
+    weight: Tensor
+    activations: Tensor
+
+    def __post_init__(self) -> None:
+        """Check that the shapes go together."""
+        if self.weight.ndim != 2 or self.activations.ndim != 2 or self.weight.shape[1] != self.activations.shape[1]:
+            raise InputError(
+                f"activations have shape {list(self.activations.shape)}; "
+                f"weights of shape {list(self.weight.shape)} want [tokens, {self.weight.shape[-1]}]"
+            )
+
+    @property
+    def job(self) -> dict[str, int]:
+        """The job as the engine is told it."""
+        n_out, n_in = self.weight.shape
+        return {"n_in": n_in, "n_out": n_out, "tokens": len(self.activations)}
+
+
+def oracle(weight: Tensor, activations: Tensor) -> Tensor:
+    """Return y = W a for every token: plain torch on unpacked tensors, int64 [tokens, n_out]."""
+    return activations.long() @ weight.long().T
+
+
+def _fits(config: Any, product: Product) -> None:
+    for name, length, most in (
+        ("n_in", product.weight.shape[1], config.n_in_max),
+        ("n_out", product.weight.shape[0], config.n_out_max),
+        ("tokens", len(product.activations), TOKENS_MAX),
+    ):
+        if not 1 <= length <= most:
+            remedy = f"; set {name}_max to {length} or more" if length and name != "tokens" else ""
+            raise InputError(f"{name} is {length}; this engine takes 1 to {most}{remedy}")
+
+
+def build_engine(engine: str, config: Any, simulator: str = "verilator") -> Simulator:
+    """Generate an engine and build a simulator of it."""
+    text = verilog(ENGINES[engine].component(config), engine)
+    return build(text, engine, simulator, config.target)
+
+
+def bench_engine(
+    simulator: Simulator,
+    engine: str,
+    config: Any,
+    products: Sequence[Product],
+    *,
+    stall: float = 0.0,
+    seed: int = 0,
+    reset_after: int | None = None,
+    timeout: int | None = None,
+    expected: Sequence[Tensor] | None = None,
+) -> dict[str, Any]:
+    """Run products one after the other through a built engine and return what the bench says.
+
+    Parameters
+    ----------
+    simulator : Simulator
+        The engine, built by `build_engine`.
+    engine, config : str, EngineConfig
+        What was built.
+    products : sequence of Product
+        The jobs; the next is offered while the last is still running.
+    stall : float
+        Probability that a stream waits, in each cycle, for each stream.
+    seed : int
+        Of the stalls.
+    reset_after : int, optional
+        First run everything for so many cycles, then reset and start again.
+    timeout : int, optional
+        Cycles after which the bench gives up; what is missing then counts as mismatches.
+    expected : sequence of Tensor, optional
+        Results to expect; the oracle's by default.
+    """
+    arrays: dict[str, Any] = {}
+    for number, product in enumerate(products):
+        _fits(config, product)
+        arrays[f"activations{number}"] = pack_activations(config, product.activations)
+        arrays[f"weights{number}"] = pack_weights(engine, config, product.weight)
+        want = oracle(product.weight, product.activations) if expected is None else expected[number]
+        arrays[f"expected{number}"] = want.numpy()
+    model = sum(config.cycles(**product.job) for product in products)
+    patience = int((model + 1000) * 4 / (1 - min(stall, 0.9)) ** 2)
+    with tempfile.TemporaryDirectory(prefix="nomul-case-") as folder:
+        file = Path(folder) / "arrays.npz"
+        np.savez(file, **arrays)
+        case = Case(
+            jobs=[product.job for product in products],
+            arrays=str(file),
+            rows=config.rows,
+            total_width=config.total_width,
+            widths={
+                "n_in": config.n_in_max.bit_length(),
+                "n_out": config.n_out_max.bit_length(),
+                "tokens": TOKENS_MAX.bit_length(),
+            },
+            stall=stall,
+            seed=seed,
+            reset_after=reset_after,
+            timeout=timeout or patience,
+        )
+        return simulator.run("sim.bench", dataclasses.asdict(case))
+
+
+def check_product(
+    engine: str,
+    config: Any,
+    product: Product,
+    *,
+    simulator: str = "verilator",
+    stall: float = 0.0,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Simulate one product and return the figures that `nomul check` reports.
+
+    Utilisation is products needed over products that the cycles allowed at full use, stalls and padding included.
+    """
+    _fits(config, product)
+    built = build_engine(engine, config, simulator)
+    said = bench_engine(built, engine, config, [product], stall=stall, seed=seed)
+    n_out, n_in = product.weight.shape
+    macs = n_out * n_in * len(product.activations)
+    return {
+        "n_in": n_in,
+        "n_out": n_out,
+        "tokens": len(product.activations),
+        "outputs": said["outputs"],
+        "mismatches": said["mismatches"] + said["surplus"],
+        "first_mismatch": said["first_mismatch"],
+        "cycles": said["cycles"],
+        "model_cycles": config.cycles(n_in, n_out, len(product.activations)),
+        "macs": macs,
+        "macs_per_cycle_peak": config.macs_per_cycle,
+        "utilization": macs / (said["cycles"] * config.macs_per_cycle) if said["cycles"] > 0 else 0.0,
+        "seed": seed,
+        "seconds": said["seconds"],
+    }
+
+
+def random_product(n_in: int, n_out: int, tokens: int, act_bits: int, seed: int) -> Product:
+    """Return random ternary weights and full-range activations, the same for the same seed."""
+    random = torch.Generator().manual_seed(seed)
+    low = -(1 << (act_bits - 1))
+    return Product(
+        torch.randint(-1, 2, (n_out, n_in), dtype=torch.int8, generator=random),
+        torch.randint(low, -low, (tokens, n_in), generator=random),
+    )

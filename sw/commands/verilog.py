@@ -1,0 +1,47 @@
+"""`nomul verilog`: an engine as Verilog, with a manifest."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hw.arith.target import TARGETS
+from hw.engines import ENGINES
+from sw.console import json_option, print_json, stdout, write_atomically
+from sw.engines import configure
+from sw.flow.manifest import manifest
+from sw.flow.rtlil import verilog
+
+
+def write_engine(engine: str, config: Any, folder: Path) -> dict[str, Any]:
+    """Write ENGINE.v and ENGINE.json, each only if its text changes; return what was written."""
+    component = ENGINES[engine].component(config)
+    description = manifest(engine, config, component)
+    text = verilog(component, engine)
+    files = {f"{engine}.v": text, f"{engine}.json": json.dumps(description, indent=2) + "\n"}
+    written = [name for name, content in files.items() if write_atomically(folder / name, content.encode())]
+    return {
+        "engine": engine,
+        "config": description["config"],
+        "files": [str(folder / name) for name in files],
+        "written": written,
+        "lines": text.count("\n"),
+    }
+
+
+@click.command()
+@click.argument("engine")
+@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be repeated.")
+@click.option("--target", type=click.Choice(TARGETS), help="Technology whose arithmetic forms are used.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder.")
+@json_option
+def command(engine: str, settings: tuple[str, ...], target: str | None, output: Path, as_json: bool) -> None:
+    """Write ENGINE.v (Verilog-2001) and ENGINE.json (ports, configuration, latency, weight packing)."""
+    result = write_engine(engine, configure(engine, settings, target), output)
+    if as_json:
+        print_json(result)
+        return
+    for file in result["files"]:
+        changed = "written" if Path(file).name in result["written"] else "unchanged"
+        stdout.print(f"{file}: {changed}", highlight=False)

@@ -1,0 +1,80 @@
+"""The manifest beside an engine's Verilog: everything that a user would otherwise have to guess."""
+
+import dataclasses
+import importlib.metadata
+from typing import Any
+
+from amaranth.hdl import Shape
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import Component, Out
+
+from hw.engines import ENGINES
+
+__all__ = ["manifest"]
+
+MEANINGS = {
+    "clk": "clock; everything happens at its rising edge",
+    "rst": "synchronous reset, active high",
+    "jobs": "one matrix and how many vectors: n_in, n_out, tokens",
+    "activations": "the lanes of a vector in order, lane 0 in the lowest bits, two's complement",
+    "weights": "the packed weight stream, once for each token",
+    "results": "`rows` results, row 0 in the lowest bits, two's complement; above them `last`, set on a token's last",
+    "fault": "the last job was illegal and did nothing",
+}
+"""Meaning of each port, or of each stream, by its name before `__`."""
+
+
+def manifest(engine: str, config: Any, component: Component) -> dict[str, Any]:
+    """Return the manifest of an engine with bare streams, ready to be printed as JSON.
+
+    `ports` lists direction, width and meaning of every port of the Verilog module; a stream NAME is NAME__payload,
+    NAME__valid and NAME__ready, and a transfer happens in each cycle in which valid and ready are both high.
+    """
+    ports: dict[str, dict[str, Any]] = {
+        name: {"direction": "input", "width": 1, "meaning": MEANINGS[name]} for name in ("clk", "rst")
+    }
+    layouts: dict[str, Any] = {}
+    for name, member in component.signature.members.items():
+        outward = member.flow == Out
+        if member.is_port:
+            ports[name] = _port(outward, Shape.cast(member.shape).width, MEANINGS[name])
+            continue
+        assert isinstance(member.signature, stream.Signature)
+        shape = member.signature.members["payload"].shape
+        ports[f"{name}__payload"] = _port(outward, Shape.cast(shape).width, MEANINGS[name])
+        ports[f"{name}__valid"] = _port(outward, 1, f"{name}: the sender offers a transfer")
+        ports[f"{name}__ready"] = _port(not outward, 1, f"{name}: the receiver takes it")
+        layouts[name] = _layout(shape)
+    return {
+        "engine": engine,
+        "summary": ENGINES[engine].summary,
+        "config": dataclasses.asdict(config),
+        "derived": {
+            "macs_per_cycle": config.macs_per_cycle,
+            "activation_lanes": config.activation_lanes,
+            "weight_width": config.weight_width,
+            "total_width": config.total_width,
+        },
+        "ports": ports,
+        "payloads": layouts,
+        "latency": {
+            "cycles_one_block": config.cycles(1, 1, 1),
+            "meaning": "cycles from the transfer of a job with one input, one output and one token to its result",
+        },
+        "weight_packing": config.packing,
+        "versions": {name: importlib.metadata.version(name) for name in ("nomul", "amaranth")},
+    }
+
+
+def _layout(shape: Any) -> dict[str, Any]:
+    """Return where each field of a payload lies: bit offset, width, whether signed; arrays as count and element."""
+    if isinstance(shape, data.ArrayLayout):
+        return {"count": shape.length, "element": _layout(shape.elem_shape)}
+    if isinstance(shape, data.StructLayout):
+        return {name: {"offset": field.offset} | _layout(field.shape) for name, field in shape}
+    cast = Shape.cast(shape)
+    return {"width": cast.width, "signed": cast.signed}
+
+
+def _port(outward: bool, width: int, meaning: str) -> dict[str, Any]:
+    return {"direction": "output" if outward else "input", "width": width, "meaning": meaning}
