@@ -38,18 +38,18 @@ class Case:
     stall: float = 0.0
     seed: int = 0
     reset_after: int | None = None
+    illegal_first: dict[str, int] | None = None
+    illegal_last: dict[str, int] | None = None
     timeout: int = 1_000_000
 
 
 class Stream:
     """One stream port: looks its handles up once."""
 
-    def __init__(self, dut: Any, name: str, payload: str = "payload") -> None:
-        self.valid = getattr(dut, f"{name}__valid")
-        self.ready = getattr(dut, f"{name}__ready")
-        self.name, self.dut = name, dut
-        if payload:
-            self.payload = getattr(dut, f"{name}__{payload}")
+    def __init__(self, dut: Any, name: str) -> None:
+        self.name = name
+        self.valid, self.ready = getattr(dut, f"{name}__valid"), getattr(dut, f"{name}__ready")
+        self.payload = getattr(dut, f"{name}__payload")
 
 
 class EngineBench:
@@ -63,8 +63,6 @@ class EngineBench:
     def __init__(self, dut: Any, case: Case) -> None:
         self.dut, self.case = dut, case
         self.random = random.Random(case.seed)
-        self.results_port = Stream(dut, "results", payload="")
-        self.values, self.last = dut.results__payload__values if hasattr(dut, "results__payload__values") else None, None
         arrays = np.load(case.arrays)
         self.job_items, activations, weights, self.expected = [], [], [], []
         for number, job in enumerate(case.jobs):
@@ -72,7 +70,9 @@ class EngineBench:
             activations.extend(_integers(arrays[f"activations{number}"]))
             weights.extend(_integers(arrays[f"weights{number}"]) * job["tokens"])
             self.expected.append(arrays[f"expected{number}"])
-        self.items = {"jobs": self.job_items, "activations": activations, "weights": weights}
+        before = [self._job_payload(case.illegal_first)] if case.illegal_first else []
+        after = [self._job_payload(case.illegal_last)] if case.illegal_last else []
+        self.items = {"jobs": [*before, *self.job_items, *after], "activations": activations, "weights": weights}
 
     def _job_payload(self, job: dict[str, int]) -> int:
         payload, offset = 0, 0
@@ -109,7 +109,7 @@ class EngineBench:
         limit = limit or self.case.timeout
         clk = dut.clk
         fall, rise = FallingEdge(clk), RisingEdge(clk)
-        while len(results) < wanted and cycle < limit:
+        while (len(results) < wanted or positions[0] < len(queues[0])) and cycle < limit:
             for i, source in enumerate(sources):
                 if not offered[i] and positions[i] < len(queues[i]) and not (stall and chance() < stall):
                     source.payload.value = queues[i][positions[i]]
@@ -177,9 +177,15 @@ def _integers(rows: np.ndarray) -> list[int]:
 
 @cocotb.test()
 async def simulate(dut: Any) -> None:
-    """Run the case in the file named by NOMUL_CASE and write the result to the file named by NOMUL_RESULT."""
-    case = Case(**json.loads(Path(os.environ["NOMUL_CASE"]).read_text()))
+    """Run the cases in the file named by NOMUL_CASE and write the results to the file named by NOMUL_RESULT."""
+    cases = json.loads(Path(os.environ["NOMUL_CASE"]).read_text())["cases"]
     Clock(dut.clk, PERIOD_NS, unit="ns").start(start_high=False)
+    results = [await run_case(dut, Case(**case)) for case in cases]
+    Path(os.environ["NOMUL_RESULT"]).write_text(json.dumps({"results": results}))
+
+
+async def run_case(dut: Any, case: Case) -> dict[str, Any]:
+    """Reset the engine, drive one case and return what came of it."""
     bench = EngineBench(dut, case)
     await bench.reset()
     if case.reset_after is not None:
@@ -195,7 +201,6 @@ async def simulate(dut: Any) -> None:
             results.append(0)
         await RisingEdge(dut.clk)
     await Timer(1, unit="ns")
-    outcome = bench.compare(results) | {
+    return bench.compare(results) | {
         "cycles": last - first + 1, "seconds": seconds, "fault": int(dut.fault.value), "seed": case.seed,
     }  # fmt: skip
-    Path(os.environ["NOMUL_RESULT"]).write_text(json.dumps(outcome))

@@ -18,7 +18,7 @@ from sw.engines import pack_activations, pack_weights
 from sw.errors import InputError
 from sw.flow.rtlil import verilog
 
-__all__ = ["Product", "bench_engine", "build_engine", "check_product", "oracle", "random_product"]
+__all__ = ["Product", "Run", "bench_engine", "build_engine", "check_product", "oracle", "random_product"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,67 +65,65 @@ def build_engine(engine: str, config: Any, simulator: str = "verilator") -> Simu
     return build(text, engine, simulator, config.target)
 
 
-def bench_engine(
-    simulator: Simulator,
-    engine: str,
-    config: Any,
-    products: Sequence[Product],
-    *,
-    stall: float = 0.0,
-    seed: int = 0,
-    reset_after: int | None = None,
-    timeout: int | None = None,
-    expected: Sequence[Tensor] | None = None,
-) -> dict[str, Any]:
-    """Run products one after the other through a built engine and return what the bench says.
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Products that run one after the other through an engine; the next is offered while the last is still running."""
 
-    Parameters
-    ----------
-    simulator : Simulator
-        The engine, built by `build_engine`.
-    engine, config : str, EngineConfig
-        What was built.
-    products : sequence of Product
-        The jobs; the next is offered while the last is still running.
-    stall : float
-        Probability that a stream waits, in each cycle, for each stream.
-    seed : int
-        Of the stalls.
-    reset_after : int, optional
-        First run everything for so many cycles, then reset and start again.
-    timeout : int, optional
-        Cycles after which the bench gives up; what is missing then counts as mismatches.
-    expected : sequence of Tensor, optional
-        Results to expect; the oracle's by default.
+    products: Sequence[Product]
+
+    stall: float = 0.0
+    """Probability that a stream waits, in each cycle, for each stream."""
+
+    seed: int = 0
+    """Of the stalls."""
+
+    reset_after: int | None = None
+    """First run everything for so many cycles, then reset and start again."""
+
+    illegal_first: dict[str, int] | None = None
+    illegal_last: dict[str, int] | None = None
+    """Jobs that the engine must refuse, given before and after the products."""
+
+
+def bench_engine(simulator: Simulator, engine: str, config: Any, runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Drive runs through a built engine, with a reset before each; return what the bench says of each.
+
+    What it expects is the oracle's product.
     """
+    with tempfile.TemporaryDirectory(prefix="nomul-case-") as folder:
+        cases = []
+        for number, run in enumerate(runs):
+            file = Path(folder) / f"arrays{number}.npz"
+            cases.append(dataclasses.asdict(_case(engine, config, run, file)))
+        return simulator.run("sim.bench", {"cases": cases})["results"]
+
+
+def _case(engine: str, config: Any, run: Run, file: Path) -> Case:
     arrays: dict[str, Any] = {}
-    for number, product in enumerate(products):
+    for number, product in enumerate(run.products):
         _fits(config, product)
         arrays[f"activations{number}"] = pack_activations(config, product.activations)
         arrays[f"weights{number}"] = pack_weights(engine, config, product.weight)
-        want = oracle(product.weight, product.activations) if expected is None else expected[number]
-        arrays[f"expected{number}"] = want.numpy()
-    model = sum(config.cycles(**product.job) for product in products)
-    patience = int((model + 1000) * 4 / (1 - min(stall, 0.9)) ** 2)
-    with tempfile.TemporaryDirectory(prefix="nomul-case-") as folder:
-        file = Path(folder) / "arrays.npz"
-        np.savez(file, **arrays)
-        case = Case(
-            jobs=[product.job for product in products],
-            arrays=str(file),
-            rows=config.rows,
-            total_width=config.total_width,
-            widths={
-                "n_in": config.n_in_max.bit_length(),
-                "n_out": config.n_out_max.bit_length(),
-                "tokens": TOKENS_MAX.bit_length(),
-            },
-            stall=stall,
-            seed=seed,
-            reset_after=reset_after,
-            timeout=timeout or patience,
-        )
-        return simulator.run("sim.bench", dataclasses.asdict(case))
+        arrays[f"expected{number}"] = oracle(product.weight, product.activations).numpy()
+    np.savez(file, **arrays)
+    model = sum(config.cycles(**product.job) for product in run.products)
+    return Case(
+        jobs=[product.job for product in run.products],
+        arrays=str(file),
+        rows=config.rows,
+        total_width=config.total_width,
+        widths={
+            "n_in": config.n_in_max.bit_length(),
+            "n_out": config.n_out_max.bit_length(),
+            "tokens": TOKENS_MAX.bit_length(),
+        },
+        stall=run.stall,
+        seed=run.seed,
+        reset_after=run.reset_after,
+        illegal_first=run.illegal_first,
+        illegal_last=run.illegal_last,
+        timeout=int((model + 1000) * 4 / (1 - min(run.stall, 0.9)) ** 2),
+    )
 
 
 def check_product(
@@ -143,7 +141,7 @@ def check_product(
     """
     _fits(config, product)
     built = build_engine(engine, config, simulator)
-    said = bench_engine(built, engine, config, [product], stall=stall, seed=seed)
+    (said,) = bench_engine(built, engine, config, [Run([product], stall, seed)])
     n_out, n_in = product.weight.shape
     macs = n_out * n_in * len(product.activations)
     return {

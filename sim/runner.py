@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,6 @@ SIMULATORS = ("verilator", "icarus")
 
 _VERILATOR_ARGS = [
     "-O1",
-    "--output-split", "5000",
-    "--output-split-cfuncs", "500",
     "--x-assign", "fast",
     "--x-initial", "fast",
     "--no-assert",
@@ -44,6 +43,16 @@ _VERILATOR_ARGS = [
     "-Wno-TIMESCALEMOD",
     "-CFLAGS", "-O1",
 ]  # fmt: skip
+
+
+_SPLIT_ARGS = ["--output-split", "5000", "--output-split-cfuncs", "500"]
+"""For a large design: many small files compile faster than a big one. A small design is fastest in one file."""
+
+_LARGE = 500_000
+"""Characters of Verilog from which a design is large."""
+
+_RUNTIME = ("verilated.o", "verilated_dpi.o", "verilated_vpi.o", "verilated_threads.o", "verilator.o")
+"""Objects that are the same in every simulator, and take longer than a small engine: compiled once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +168,10 @@ def build(verilog: str, top: str, simulator: str = "verilator", target: str = "p
         raise ToolError("Icarus Verilog (iverilog) is not installed; install it, or use --sim verilator")
     libraries, includes = _primitives(target)
     versions = "".join(f"{name}={importlib.metadata.version(name)};" for name in ("cocotb", "verilator"))
-    args = _VERILATOR_ARGS if simulator == "verilator" else ["-g2012"]
+    if simulator == "verilator":
+        args = [*_VERILATOR_ARGS, *(_SPLIT_ARGS if len(verilog) > _LARGE else ["--output-split", "0"])]
+    else:
+        args = ["-g2012"]
     key = hashlib.sha256("\0".join([verilog, top, simulator, target, versions, *args]).encode()).hexdigest()[:24]
     folder = BUILD / "sim" / f"{top}-{simulator}-{key}"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +181,19 @@ def build(verilog: str, top: str, simulator: str = "verilator", target: str = "p
             folder.mkdir()
             source = folder / f"{top}.v"
             source.write_text(verilog)
+            runtime = BUILD / "sim" / f"runtime-{hashlib.sha256(versions.encode()).hexdigest()[:12]}"
+            with FileLock(f"{runtime}.lock"):
+                kept = [runtime / name for name in _RUNTIME if (runtime / name).exists()]
+                for file in kept:
+                    # Their rules depend on a makefile that is written later.
+                    later = time.time() + 3600
+                    os.utime(shutil.copy(file, folder), (later, later))
             _compile(simulator, source, top, folder, [*args], libraries, includes)
+            if simulator == "verilator" and not kept:
+                with FileLock(f"{runtime}.lock"):
+                    runtime.mkdir(exist_ok=True)
+                    for name in _RUNTIME:
+                        shutil.copy(folder / name, runtime)
             (folder / "built").touch()
     return Simulator(simulator, top, folder)
 

@@ -1,0 +1,22 @@
+"""What the benches share: which simulator they run on, and which engine alone."""
+
+import os
+
+import pytest
+
+from sim.runner import SIMULATORS
+
+
+@pytest.fixture(scope="session")
+def simulator_name() -> str:
+    """The simulator named by NOMUL_SIM, Verilator by default."""
+    return os.environ.get("NOMUL_SIM") or SIMULATORS[0]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With NOMUL_ENGINE, keep only that engine's benches: those in sim/test_ENGINE.py."""
+    engine = os.environ.get("NOMUL_ENGINE")
+    if engine:
+        kept = [item for item in items if item.path.parent.name != "sim" or item.path.stem == f"test_{engine}"]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept

@@ -1,0 +1,139 @@
+"""Benches of TLMM: the RTL of many configurations against plain torch, in Verilator or Icarus.
+
+Each configuration is compiled once and runs every case: extreme operands, ragged and single-element sizes, random
+operands with random stalls, jobs back to back, illegal jobs, and a reset in mid-flight. Without stalls the cycles must
+equal the engine's cost model.
+"""
+
+import dataclasses
+import functools
+import itertools
+import random
+
+import pytest
+import torch
+
+from hw.engines.tlmm import TlmmConfig
+from sim.check import Product, Run, bench_engine, build_engine, random_product
+from sim.runner import Simulator
+
+SMALL = {"n_in_max": 96, "n_out_max": 48}
+CONFIGS = {
+    "half": TlmmConfig(tables=6, rows=4, fill_units=2, **SMALL),
+    "one_bank": TlmmConfig(group=4, tables=3, rows=3, fill_units=1, banks=1, act_bits=5, **SMALL),
+    "full": TlmmConfig(group=2, table="full", tables=5, rows=2, fill_units=5, **SMALL),
+    "wide": TlmmConfig(group=5, tables=2, rows=1, fill_units=2, act_bits=16, **SMALL),
+    "xcup": TlmmConfig(tables=9, rows=8, fill_units=3, target="xcup", **SMALL),
+    "xc7_full": TlmmConfig(table="full", tables=7, rows=4, fill_units=7, target="xc7", **SMALL),
+    "ecp5": TlmmConfig(tables=5, rows=3, fill_units=5, banks=1, target="ecp5", **SMALL),
+}
+
+
+@functools.cache
+def built(name: str, simulator: str) -> Simulator:
+    return build_engine("tlmm", CONFIGS[name], simulator)
+
+
+def run(name: str, simulator: str, *runs: Run) -> list[dict]:
+    said = bench_engine(built(name, simulator), "tlmm", CONFIGS[name], runs)
+    for result in said:
+        assert result["mismatches"] == 0, f"{result['first_mismatch']}; replay with seed {result['seed']}"
+        assert result["surplus"] == 0
+    return said
+
+
+def extremes(config: TlmmConfig) -> Product:
+    """All-largest, all-smallest and zero vectors, alternating vectors; all-one, all-minus-one, zero, mixed rows."""
+    n_in, low, high = config.n_in_max, -(1 << config.act_bits - 1), (1 << config.act_bits - 1) - 1
+    mixed = torch.tensor([low, high]).repeat(n_in)[:n_in]
+    activations = torch.stack([torch.full((n_in,), value) for value in (low, high, 0, -1, 1)] + [mixed, mixed.flip(0)])
+    weight = torch.zeros(config.n_out_max, n_in, dtype=torch.int8)
+    weight[0], weight[1], weight[2] = 1, -1, torch.tensor([1, -1]).repeat(n_in)[:n_in]
+    weight[3, -1], weight[-1, 0], weight[-2] = 1, -1, torch.tensor([-1, 1]).repeat(n_in)[:n_in]
+    return Product(weight, activations)
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("name", CONFIGS)
+class TestTlmm:
+    def test_extreme_operands(self, name: str, simulator_name: str) -> None:
+        run(name, simulator_name, Run([extremes(CONFIGS[name])]))
+
+    def test_cycles_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
+        config = CONFIGS[name]
+        shapes = [(1, 1, 1), (1, config.n_out_max, 2), (config.n_in_max, 1, 5), (config.n_in_max, config.n_out_max, 3)]
+        shapes += [(config.step + 1, config.rows + 1, 4), (config.step, config.rows, 9)]
+        runs = [Run([random_product(*shape, config.act_bits, seed=shape[0])]) for shape in shapes]
+        for shape, said in zip(shapes, run(name, simulator_name, *runs), strict=True):
+            assert said["cycles"] == config.cycles(*shape), shape
+
+    def test_ragged_sizes_with_stalls(self, name: str, simulator_name: str) -> None:
+        config, runs = CONFIGS[name], []
+        for seed in range(8):
+            dice = random.Random(seed)
+            shapes = [
+                (dice.randint(1, config.n_in_max), dice.randint(1, config.n_out_max), dice.randint(1, 4))
+                for _ in range(4)
+            ]
+            products = [random_product(*shape, config.act_bits, seed) for shape in shapes]
+            runs.append(Run(products, stall=dice.choice([0.0, 0.1, 0.5, 0.8]), seed=seed))
+        run(name, simulator_name, *runs)
+
+    def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
+        config = CONFIGS[name]
+        products = [random_product(config.n_in_max, config.n_out_max, 2, config.act_bits, seed) for seed in (1, 2)]
+        total = sum(config.cycles(**product.job) for product in products)
+        moments = (1, 7, total // 4, total // 2, total - 9)
+        run(name, simulator_name, *(Run(products, stall=0.2, seed=after, reset_after=after) for after in moments))
+
+    def test_an_illegal_job_does_nothing_and_says_so(self, name: str, simulator_name: str) -> None:
+        config = CONFIGS[name]
+        good = random_product(5, 3, 1, config.act_bits, seed=0)
+        wrong = ({"n_in": 0}, {"n_in": config.n_in_max + 1}, {"n_out": 0}, {"n_out": config.n_out_max + 1}, {"tokens": 0})
+        jobs = [good.job | field for field in wrong]
+        for said in run(name, simulator_name, *(Run([good], illegal_last=job) for job in jobs)):
+            assert said["fault"] == 1
+        for said in run(name, simulator_name, *(Run([good], illegal_first=job) for job in jobs)):
+            assert said["fault"] == 0
+
+
+@pytest.mark.bench
+def test_every_code_times_every_pair_of_activations(simulator_name: str) -> None:
+    """Exhaustive: groups of two 4-bit activations, all 256 pairs times all 9 ternary pairs, in each table."""
+    config = TlmmConfig(group=2, tables=2, rows=3, fill_units=1, act_bits=4, n_in_max=8, n_out_max=9)
+    pairs = torch.tensor(list(itertools.product(range(-8, 8), repeat=2)))
+    codes = torch.tensor(list(itertools.product((-1, 0, 1), repeat=2)), dtype=torch.int8)
+    runs = []
+    for place in (0, 2):
+        activations, weight = torch.zeros(256, 4, dtype=torch.int64), torch.zeros(9, 4, dtype=torch.int8)
+        activations[:, place : place + 2], weight[:, place : place + 2] = pairs, codes
+        runs.append(Run([Product(weight, activations)]))
+    for said in bench_engine(build_engine("tlmm", config, simulator_name), "tlmm", config, runs):
+        assert (said["outputs"], said["mismatches"]) == (256 * 9, 0)
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("name", ["half", "xcup"])
+def test_every_code_times_every_activation(name: str, simulator_name: str) -> None:
+    """All 27 ternary triples times all 256 activations in each place, the others at an extreme, in every table."""
+    codes = torch.tensor(list(itertools.product((-1, 0, 1), repeat=3)), dtype=torch.int8)
+    config, runs = CONFIGS[name], []
+    for table in range(config.tables):
+        activations = torch.zeros(3 * 256, config.step, dtype=torch.int64)
+        for place in range(3):
+            block = activations[256 * place : 256 * (place + 1), 3 * table : 3 * table + 3]
+            block[:] = -128 if place % 2 else 127
+            block[:, place] = torch.arange(-128, 128)
+        weight = torch.zeros(27, config.step, dtype=torch.int8)
+        weight[:, 3 * table : 3 * table + 3] = codes
+        runs.append(Run([Product(weight, activations)]))
+    run(name, simulator_name, *runs)
+
+
+@pytest.mark.bench
+def test_no_sum_of_the_longest_reduction_overflows(simulator_name: str) -> None:
+    """The narrowest accumulator that the configuration accepts holds -128 * -1 summed n_in_max times."""
+    config = dataclasses.replace(CONFIGS["half"], total_bits=CONFIGS["half"].total_width)
+    with pytest.raises(ValueError, match=r"^TlmmConfig field 'total_bits' is 14; allowed: 15 or more"):
+        dataclasses.replace(config, total_bits=config.total_width - 1)
+    run("half", simulator_name, Run([extremes(config)]))

@@ -1,0 +1,92 @@
+"""Every target's form of the arithmetic equals the portable one, proven by SAT with Yosys' models of the primitives.
+
+The signed sums are pipelines without feedback, so with their registers replaced by wires they are the functions that
+they compute; the solver compares the two forms' totals over all inputs.
+"""
+
+import itertools
+from pathlib import Path
+
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib.wiring import Component, Out
+
+from hw.arith.signed_sum import signed_sum, sum_timing
+from hw.arith.sum_terms import sum_members
+from hw.arith.target import Target
+from sw.flow.rtlil import convert
+from sw.flow.run import run_yosys
+
+MODELS = {Target.XCUP: "+/xilinx/cells_sim.v", Target.XC7: "+/xilinx/cells_sim.v", Target.ECP5: "+/ecp5/cells_sim.v"}
+
+
+WIRES = r"""
+module \$dff (CLK, D, Q);
+    parameter WIDTH = 1;
+    parameter CLK_POLARITY = 1;
+    input CLK;
+    input [WIDTH-1:0] D;
+    output [WIDTH-1:0] Q;
+    assign Q = D;
+endmodule
+"""
+"""A register as a wire."""
+
+
+class Both(Component):
+    """The portable form and a target's, on the same inputs; `differ` compares their totals."""
+
+    def __init__(self, terms: int, magnitude: int, width: int, target: Target, negatable: bool) -> None:
+        self.forms = [signed_sum(terms, magnitude, width, form, negatable) for form in (Target.PORTABLE, target)]
+        members = sum_members(terms, magnitude, width, negatable)
+        members["differ"] = Out(1)
+        del members["total"]
+        super().__init__(members)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        for name, form in zip(("portable", "native"), self.forms, strict=True):
+            m.submodules[name] = form
+            m.d.comb += form.addend.eq(self.addend)
+            for mine, its in zip([*self.words, *self.signs], [*form.words, *form.signs], strict=True):
+                m.d.comb += its.eq(mine)
+        m.d.comb += self.differ.eq(self.forms[0].total != self.forms[1].total)
+        return m
+
+
+@pytest.mark.synth
+@pytest.mark.parametrize("target", MODELS)
+@pytest.mark.parametrize(
+    ("terms", "magnitude", "negatable"),
+    [(1, 4, True), (2, 4, True), (3, 4, True), (4, 2, True), (5, 2, True), (3, 6, True), (4, 3, False), (5, 2, False)],
+)
+def test_a_form_equals_the_portable_one(target: Target, terms: int, magnitude: int, negatable: bool) -> None:
+    design = convert(Both(terms, magnitude, 6, target, negatable), "both")
+    script = f"""
+        read_rtlil design.il
+        read_verilog -overwrite {MODELS[target]}
+        hierarchy -top both
+        proc
+        flatten
+        opt_clean
+        techmap -map wires.v
+        opt
+        select -assert-none t:$*dff*
+        sat -set rst 0 -prove differ 0 -verify
+        write_json done.json
+    """
+    run_yosys(script, {"design.il": design, "wires.v": WIRES}, ["done.json"])
+
+
+def test_timings_cover_every_term() -> None:
+    for target, terms, negatable in itertools.product(Target, range(1, 40), (True, False)):
+        timing = sum_timing(terms, target, negatable)
+        assert len(timing.delays) == terms
+        assert max(timing.delays) < timing.latency
+
+
+def test_models_exist() -> None:
+    import pyosys
+
+    for model in MODELS.values():
+        assert (Path(pyosys.__file__).parent / "share" / model.removeprefix("+/")).exists()
