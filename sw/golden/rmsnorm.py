@@ -24,7 +24,7 @@ def rmsnorm_absmax(
 
         scale = (M * gain_unit) * rsqrt(S * inverse_length + eps)
 
-    each operation rounded as in `sw.golden.scale`; the scale's relative error is below 2^-13.5. A zero vector gives
+    each operation rounded as in `sw.golden.scale`; eight roundings keep the relative error below 2^-13. A zero vector gives
     zero codes and the scale 0.
     """
     codes, largest = absmax(x * gain)
