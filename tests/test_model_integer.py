@@ -147,9 +147,8 @@ def test_extreme_weights_stay_in_their_ranges_and_reach_them(sign: float, activa
     for name, limit in limits.items():
         seen = int(values[f"layers.0.{name}"].abs().max())
         assert seen <= limit, name
-        if name not in ("o_proj", "down_proj"):
-            # 524280 is the largest output: eight times the largest value scale.
-            assert seen >= limit * 0.99, name
+        # The largest output is 524280, eight times the largest value scale; a normalised block may miss a bit.
+        assert seen >= limit * (0.5 if name == "mlp.hidden" else 0.99), name
     assert int(values["logits"].abs().max()) == bound["logits"]
 
 
