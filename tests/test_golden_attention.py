@@ -51,7 +51,7 @@ def test_attention_against_float64(tokens: int, sharpness: float) -> None:
     queries = torch.randint(-127, 128, (2, heads, tokens, dim), generator=generator)
     scale = constant(sharpness * 2**8).unsqueeze(0).unsqueeze(0).unsqueeze(0)
     scale = type(scale)(scale.mantissa.expand(2, heads, tokens), scale.exponent.expand(2, heads, tokens))
-    result = attend(queries, scale, constant(8 / 127**2), cache)
+    result = attend(queries, scale, constant(8 / (255 * 127)), cache)
 
     keys, values = cache.keys[:, :, :length].double(), cache.values[:, :, :length].double()
     keys = (keys * cache.key_scales[:, :, :length, None]).repeat_interleave(2, 1)
@@ -69,8 +69,8 @@ def test_attention_against_float64(tokens: int, sharpness: float) -> None:
     true = share @ values * 8
     largest = (share * units[:, :, None]).amax(-1)
     count = visible.sum(-1)
-    # Half a code of 127 for each visible token, 1.25 units of 2^15 for each weight, three scale roundings, one word.
-    bound = 8 * (count * 0.5 / 127 * largest + 1.25 * (count + 1) / 2**15 * 65535) + 2**-14 * true.abs().amax(-1) + 1
+    # Half a code of 255 for each visible token, 1.25 units of 2^15 for each weight, three scale roundings, one word.
+    bound = 8 * (count * 0.5 / 255 * largest + 1.25 * (count + 1) / 2**15 * 65535) + 2**-14 * true.abs().amax(-1) + 1
     assert bool(((result["output"] - true).abs().amax(-1) <= bound).all())
 
 
@@ -80,7 +80,7 @@ def test_attention_over_equal_tokens_is_their_value() -> None:
     scales = torch.full((1, 1, 256), 60000)
     cache.append(0 * one, scales, 127 * one, scales)
     scale = constant(1.0).unsqueeze(0).unsqueeze(0).unsqueeze(0)
-    result = attend(one[:, :, :1], scale, constant(8 / 127**2), cache)
+    result = attend(one[:, :, :1], scale, constant(8 / (255 * 127)), cache)
     assert float((result["output"] / 480000 - 1).abs().max()) < 2**-13
 
 
@@ -89,7 +89,7 @@ def test_attention_saturates_at_the_largest_scale() -> None:
     one = torch.ones(1, 1, 1, 2, dtype=torch.int64)
     cache.append(one, torch.full((1, 1, 1), 65535), torch.tensor([[[[127, -127]]]]), torch.full((1, 1, 1), 65535))
     scale = constant(2.0**20).unsqueeze(0).unsqueeze(0).unsqueeze(0)
-    result = attend(127 * one, scale, constant(8 / 127**2), cache)
+    result = attend(127 * one, scale, constant(8 / (255 * 127)), cache)
     assert result["scores"].tolist() == [[[[524287]]]]
     assert abs(int(result["output"][0, 0, 0, 0]) - 65535 * 8) <= 65535 * 8 * 2**-13
     assert int(result["output"].abs().max()) <= 524287

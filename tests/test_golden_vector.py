@@ -21,12 +21,13 @@ def random_words(seed: int, *shape: int, limit: int = WORD_MAX) -> torch.Tensor:
     return torch.randint(-limit, limit + 1, shape, generator=torch.Generator().manual_seed(seed))
 
 
-@given(st.lists(st.integers(-(2**55) + 1, 2**55 - 1), min_size=1, max_size=8))
-def test_absmax_is_exact(values: list[int]) -> None:
-    codes, largest = absmax(torch.tensor(values))
+@pytest.mark.parametrize("code_max", [127, 255])
+@given(st.lists(st.integers(-(2**54) + 1, 2**54 - 1), min_size=1, max_size=8))
+def test_absmax_is_exact(code_max: int, values: list[int]) -> None:
+    codes, largest = absmax(torch.tensor(values), code_max)
     top = max(abs(v) for v in values)
     assert int(largest) == top
-    assert codes.tolist() == [round(Fraction(127 * v, top)) if top else 0 for v in values]
+    assert codes.tolist() == [round(Fraction(code_max * v, top)) if top else 0 for v in values]
 
 
 def test_absmax_exhaustively_for_small_maxima() -> None:

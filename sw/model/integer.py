@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sw.errors import InputError
-from sw.golden.absmax import CODE_MAX, absmax
+from sw.golden.absmax import CODE_MAX, UNSIGNED_MAX, absmax
 from sw.golden.activation import SILU_FRACTION_BITS, SILU_OUTPUT_BITS, block_normalise, relu2_gate, silu_gate
 from sw.golden.attention import GUARD_BITS, SCALE_BITS, KVCache, attend
 from sw.golden.linear import ternary_linear
@@ -120,7 +120,7 @@ class IntegerLayer:
         self.query_unit = constant(scales["q_proj"] * rotated / CODE_MAX**2 * 2.0**-keys * log2)
         self.key_unit = constant(scales["k_proj"] * rotated * 2.0**keys)
         self.value_unit = constant(scales["v_proj"] * 2.0**values)
-        self.output_unit = constant(2.0**GUARD_BITS / CODE_MAX**2)
+        self.output_unit = constant(2.0**GUARD_BITS / (UNSIGNED_MAX * CODE_MAX))
         self.o_unit = constant(scales["o_proj"] * 2.0**residual)
         self.down_unit = constant(scales["down_proj"] * 2.0**residual)
         self.up_unit = constant(scales["up_proj"])

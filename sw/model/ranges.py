@@ -6,7 +6,7 @@ lengths of sums. `check` is called when an integer model is made.
 
 from dataclasses import dataclass
 
-from sw.golden.absmax import CODE_MAX
+from sw.golden.absmax import CODE_MAX, UNSIGNED_MAX
 from sw.golden.absmax import INPUT_BITS as ABSMAX_BITS
 from sw.golden.activation import SILU_OUTPUT_BITS
 from sw.golden.attention import SCALE_BITS
@@ -65,7 +65,7 @@ def ranges(config: TransformerConfig, context: int | None = None) -> list[Range]
         Range("softmax weight", weight, container),
         Range("softmax sum", length * weight, container),
         Range("weight * value scale", weight * scale_max, absmax),
-        Range("weighted sum p . v", length * CODE_MAX**2, (1 << 31) - 1),
+        Range("weighted sum p . v", length * UNSIGNED_MAX * CODE_MAX, (1 << 31) - 1),
         Range("gated product", gated, container),
         Range("logits", config.width * CODE_MAX**2, (1 << 31) - 1),
     ]
