@@ -136,3 +136,10 @@ def test_requantise_rounds_once_and_saturates(value: int, mantissa: int, exponen
     factor = make((mantissa, exponent))
     assert int(requantise(I(value), factor)) == max(-524287, min(524287, true))
     assert int(requantise_unsigned(I(abs(value)), factor, 16)) == min(65535, abs(true))
+
+
+def test_square_root_around_every_square() -> None:
+    root = torch.arange(1, 1 << 20)
+    assert torch.equal(rounding.square_root(root * root), root)
+    assert torch.equal(rounding.square_root(root * root - 1), root - 1)
+    assert int(rounding.square_root(I((1 << 40) - 1))) == (1 << 20) - 1

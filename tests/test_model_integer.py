@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,11 +14,12 @@ from sw.model.activations import INPUTS, record, trace
 from sw.model.calibration import calibrate
 from sw.model.evaluation import evaluate
 from sw.model.integer import IntegerModel, Positions
-from sw.model.ranges import ranges
+from sw.model.ranges import exponent_ranges, ranges
 from sw.model.store import linears, load_model
 from sw.model.text import encode
 from sw.model.transformer import Transformer, TransformerConfig
 
+ROOT = Path(__file__).resolve().parent.parent
 CONFIG = TransformerConfig(
     characters="abcdefgh", width=48, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=56, context=40
 )
@@ -219,3 +221,45 @@ def test_record_refuses_unknown_layers_and_lengths() -> None:
         record(path, "layers.9.q_proj", text, 10)
     with pytest.raises(InputError, match=r"^tokens is 0; the text allows 1 to \d+$"):
         record(path, "model.layers.0.mlp.up_proj", text, 0)
+
+
+def test_the_documented_widths_are_the_computed_ones() -> None:
+    text = (ROOT / "docs" / "numerics.md").read_text()
+    tiny, small = (ranges(load_model(checkpoints.path(name))[0].config) for name in ("tiny", "small"))
+    for one, other in zip(tiny, small, strict=True):
+        assert f"| {one.name} | {one.bits} | {other.bits} |" in text
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("source", ["tiny", "small", "largest", "smallest"])
+def test_exponents_stay_in_their_ranges(source: str) -> None:
+    if source in EXTREMES:
+        integer = IntegerModel(extreme_model(EXTREMES[source]), Positions(30, (30, 30), (30, 30)))
+        tokens = tokens_of(1, 40)[0]
+    else:
+        integer = IntegerModel.load(checkpoints.path(source))
+        tokens = encode(checkpoints.sample_text()[:60], integer.config.characters)
+    values = trace(integer, tokens)
+    names = {
+        "attention.input_scale": "input",
+        "attention.sub_norm_scale": "sub",
+        "attention.query_scale": "query",
+        "mlp.input_scale": "post",
+        "mlp.sub_norm_scale": "ffn",
+    }
+    for layer in integer.layers:
+        allowed = exponent_ranges(integer.config, layer.constants())
+        for name, scale in names.items():
+            mantissa = values[f"layers.{layer.index}.{name}.mantissa"]
+            exponent = values[f"layers.{layer.index}.{name}.exponent"][mantissa > 0]
+            low, high = allowed[scale]
+            assert -512 <= low <= int(exponent.min()) and int(exponent.max()) <= high <= 511, name
+
+
+def test_a_scale_that_could_leave_its_exponents_is_refused() -> None:
+    model = random_model()
+    for name, module in linears(model).items():
+        if name.endswith("gate_proj"):
+            module.freeze(torch.ones_like(module.weight), torch.tensor(1e-37))
+    with pytest.raises(OverflowError, match=r"^the exponent of the scale 'unit squared' can be -\d+ to -?\d+; 10 bits"):
+        IntegerModel(model, Positions(10, (10, 10), (10, 10)))

@@ -26,7 +26,7 @@ from sw.golden.rope import FRACTION_BITS as ROPE_BITS
 from sw.golden.rope import cos_sin, phase_steps, rotate
 from sw.golden.scale import Scale, constant, divide, multiply, normalise
 from sw.golden.softmax import FRACTION_BITS as SCORE_BITS
-from sw.model.ranges import check
+from sw.model.ranges import check, check_exponents
 from sw.model.store import load_model
 from sw.model.transformer import Linear, Norm, Transformer
 
@@ -127,6 +127,25 @@ class IntegerLayer:
         self.gate_unit = constant(scales["gate_proj"])
         self.silu_unit = constant(2.0**SILU_FRACTION_BITS)
         self.silu_result = constant(2.0**-SILU_OUTPUT_BITS)
+        check_exponents(config, self.constants())
+
+    def constants(self) -> dict[str, Scale]:
+        """Return the scales that are fixed for this layer, by the names that range analysis uses."""
+        return {
+            "input_gain": self.input_norm.unit,
+            "sub_gain": self.attention_norm.unit,
+            "post_gain": self.post_norm.unit,
+            "ffn_gain": self.ffn_norm.unit,
+            "eps": self.ffn_norm.eps,
+            "query": self.query_unit,
+            "key": self.key_unit,
+            "value": self.value_unit,
+            "output": self.output_unit,
+            "o": self.o_unit,
+            "gate": self.gate_unit,
+            "up": self.up_unit,
+            "down": self.down_unit,
+        }
 
     def attention(self, x: Tensor, angles: tuple[Tensor, Tensor], cache: KVCache, record: Recorder) -> Tensor:
         """Return the residual stream `[batch, tokens, width]` after attention."""
