@@ -31,7 +31,7 @@ def silu(x: Tensor) -> Tensor:
     """Return SiLU of words with 7 fractional bits, as integers with 14 fractional bits.
 
     `silu(x) = x - rest(x)` for `x >= 0` and `-rest(-x)` below, `rest` from a table of 1024 entries and 0 from 8 on.
-    The error against float64 is below 0.0028 (the rest at 8), and below 2^-15 where `|x| < 8`.
+    The error against float64 is below 0.0028 (the rest at 8), and at most 2^-15 where `|x| < 8`.
     """
     magnitude = x.abs()
     end = len(SILU_REST)

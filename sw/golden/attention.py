@@ -1,7 +1,8 @@
 """INT8 attention over a cache of INT8 keys and values, each with a scale per token and head.
 
-Both products, scores and weighted sum, are INT8 x INT8 with exact sums. The weight of a token in the second is its
-softmax weight times the scale of its value, brought to INT8 by the absmax quantiser.
+Both products, scores and weighted sum, have 8-bit operands and exact sums. The weight of a token in the second is its
+softmax weight times the scale of its value, brought to 8 bits by the absmax quantiser; it is never negative, so all
+of its codes 0..255 are used.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sw.golden.absmax import absmax
+from sw.golden.absmax import UNSIGNED_MAX, absmax
 from sw.golden.requantise import requantise
 from sw.golden.scale import Scale, divide, multiply, normalise
 from sw.golden.softmax import softmax_weights
@@ -57,13 +58,13 @@ def attend(queries: Tensor, query_scales: Scale, output_unit: Scale, cache: KVCa
     `queries` is int64 `[batch, heads, tokens, head_dim]`, INT8 codes; the tokens are the last of the cache, and each
     sees itself and those before it. Query head `h` reads key-value head `h * kv_heads // heads`.
     `query_scales` `[batch, heads, tokens]` turns `codes . codes * key_scale` into a base-2 score with 8 fractional
-    bits. `output_unit` is `2^3 / 127^2`.
+    bits. `output_unit` is `2^3 / (255 * 127)`.
 
     For each head and token, over the visible tokens t:
 
         score_t  = saturate(round_half_even((q . k_t) * key_scale_t * query_scale), 20 bits)
         weight_t = exp2 of score_t - max score, at most 2^15;   total = sum of weight_t
-        p_t, M   = absmax(weight_t * value_scale_t)
+        p_t, M   = absmax(weight_t * value_scale_t), codes 0..255
         output   = saturate(round_half_even((sum_t p_t v_t) * (M * output_unit) / total), 20 bits)
 
     The output is in words, its unit 2^-3 of the unit of the value scales. Keys of the result: `scores`,
@@ -85,7 +86,7 @@ def attend(queries: Tensor, query_scales: Scale, output_unit: Scale, cache: KVCa
     if tokens > 1:
         visible = torch.arange(length) <= torch.arange(start, length)[:, None]
     weights, total = softmax_weights(scores, visible)
-    codes, largest = absmax(weights * cache.value_scales[:, :, None, None, :length])
+    codes, largest = absmax(weights * cache.value_scales[:, :, None, None, :length], UNSIGNED_MAX)
     sums = (codes.int().view(batch, kv_heads, group * tokens, length) @ values).long()
     unit = divide(multiply(normalise(largest), output_unit), normalise(total)).unsqueeze(-1)
     output = requantise(sums.view(batch, kv_heads, group, tokens, head_dim), unit)

@@ -3,12 +3,17 @@
 import torch
 from torch import Tensor
 
+SHORT = 16
+"""Vectors shorter than this take the plain product: PyTorch's INT8 one is wrong for a length of 1 (seen in 2.13)."""
+
 
 def ternary_linear(weight: Tensor, codes: Tensor) -> Tensor:
     """Return `W a` for weights -1, 0, 1 (int8 `[n_out, n_in]`) and INT8 codes (`[..., n_in]`), int64 `[..., n_out]`.
 
     Results are at most `127 n_in` in magnitude. Binary weights (-1, 1) and ternary activations are special cases.
     """
+    if weight.shape[1] < SHORT:
+        return int8_linear(weight, codes)
     rows = codes.reshape(-1, codes.shape[-1]).to(torch.int8)
     return torch._int_mm(rows, weight.t()).long().view(*codes.shape[:-1], -1)
 

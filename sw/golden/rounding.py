@@ -7,6 +7,7 @@ rational is the nearest integer, and the even one of two that are equally near.
 import torch
 from torch import Tensor
 
+_ONE = torch.tensor(1)
 _POWERS = 2 ** torch.arange(63, dtype=torch.int64)
 
 
@@ -20,10 +21,13 @@ def shift_round(value: Tensor, shift: Tensor | int) -> Tensor:
 
     `|value| <= 2^62`, and so is `|value * 2^-shift|` where the shift is negative. A shift above 62 gives 0.
     """
-    shift = torch.as_tensor(shift, dtype=torch.int64)
+    if isinstance(shift, int):
+        if not 0 < shift < 63:
+            return value << -shift if shift <= 0 else torch.zeros_like(value)
+        # Half a unit less one, plus one if the quotient is odd: the sum carries above a half, and at a half if odd.
+        return (value + ((value >> shift) & 1) + ((1 << (shift - 1)) - 1)) >> shift
     right = shift.clamp(0, 63)
-    # Half a unit less one, plus one if the quotient is odd: the sum carries above a half, and at a half if odd.
-    half = (torch.ones((), dtype=torch.int64) << (right - 1).clamp(min=0)) - 1
+    half = (_ONE << (right - 1).clamp(min=0)) - 1
     rounded = (value + half + ((value >> right) & (right > 0))) >> right
     return rounded << (-shift).clamp(min=0)
 
@@ -41,12 +45,12 @@ def divide_round(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 
 def square_root(value: Tensor) -> Tensor:
-    """Return `floor(sqrt(value))` of non-negative integers below 2^40, one bit of the root at a time."""
-    root = torch.zeros_like(value)
-    for bit in range(19, -1, -1):
-        trial = root + (1 << bit)
-        root = torch.where(trial * trial <= value, trial, root)
-    return root
+    """Return `floor(sqrt(value))` of non-negative integers below 2^40."""
+    # Newton's steps from above: the first guess is less than twice too large, so five of them come within one.
+    root = torch.ones_like(value) << ((bit_length(value) + 1) >> 1)
+    for _ in range(5):
+        root = (root + torch.div(value, root.clamp(min=1), rounding_mode="trunc")) >> 1
+    return root - (root * root > value).long()
 
 
 def saturate(value: Tensor, bits: int) -> Tensor:

@@ -18,6 +18,7 @@ EXPONENT_BITS = 10
 """Exponents are -512..511; leaving that range is an error, not a wrap."""
 
 _ONE = 1 << MANTISSA_BITS
+_WIDE = 62
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +68,10 @@ def normalise(value: Tensor, exponent: Tensor | int = 0) -> Scale:
     With `k = bit_length(value) - 16`: the mantissa is `value * 2^-k` if `k <= 0`, else `round_half_even(value / 2^k)`;
     a mantissa that rounds up to 2^16 becomes 2^15 and the exponent one more.
     """
-    shift = bit_length(value) - MANTISSA_BITS
-    mantissa = shift_round(value, shift)
+    length = bit_length(value)
+    mantissa = shift_round(value << (_WIDE - length), _WIDE - MANTISSA_BITS)
     over = mantissa >> MANTISSA_BITS
-    zero = value == 0
-    return Scale(mantissa >> over, torch.where(zero, 0, exponent + shift + over))
+    return Scale(mantissa >> over, (exponent + (length - MANTISSA_BITS) + over) * (length > 0))
 
 
 def multiply(a: Scale, b: Scale) -> Scale:

@@ -17,7 +17,7 @@ def exp2_negative(distance: Tensor) -> Tensor:
     """Return `2^15 * 2^(-distance / 256)` by table and shift: `EXP2[distance mod 256] >> (distance div 256)`.
 
     `distance` is int64 and not negative. The shift cuts off; from 16 on it gives 0. The error against float64 is below
-    1 (half a unit of the table, and what is cut off).
+    1.25: what is cut off, and half a unit of the table.
     """
     return EXP2[distance & ((1 << FRACTION_BITS) - 1)] >> (distance >> FRACTION_BITS).clamp(max=31)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sw.errors import InputError
-from sw.golden.absmax import CODE_MAX, absmax
+from sw.golden.absmax import CODE_MAX, UNSIGNED_MAX, absmax
 from sw.golden.activation import SILU_FRACTION_BITS, SILU_OUTPUT_BITS, block_normalise, relu2_gate, silu_gate
 from sw.golden.attention import GUARD_BITS, SCALE_BITS, KVCache, attend
 from sw.golden.linear import ternary_linear
@@ -26,7 +26,7 @@ from sw.golden.rope import FRACTION_BITS as ROPE_BITS
 from sw.golden.rope import cos_sin, phase_steps, rotate
 from sw.golden.scale import Scale, constant, divide, multiply, normalise
 from sw.golden.softmax import FRACTION_BITS as SCORE_BITS
-from sw.model.ranges import check
+from sw.model.ranges import check, check_exponents
 from sw.model.store import load_model
 from sw.model.transformer import Linear, Norm, Transformer
 
@@ -120,13 +120,32 @@ class IntegerLayer:
         self.query_unit = constant(scales["q_proj"] * rotated / CODE_MAX**2 * 2.0**-keys * log2)
         self.key_unit = constant(scales["k_proj"] * rotated * 2.0**keys)
         self.value_unit = constant(scales["v_proj"] * 2.0**values)
-        self.output_unit = constant(2.0**GUARD_BITS / CODE_MAX**2)
+        self.output_unit = constant(2.0**GUARD_BITS / (UNSIGNED_MAX * CODE_MAX))
         self.o_unit = constant(scales["o_proj"] * 2.0**residual)
         self.down_unit = constant(scales["down_proj"] * 2.0**residual)
         self.up_unit = constant(scales["up_proj"])
         self.gate_unit = constant(scales["gate_proj"])
         self.silu_unit = constant(2.0**SILU_FRACTION_BITS)
         self.silu_result = constant(2.0**-SILU_OUTPUT_BITS)
+        check_exponents(config, self.constants())
+
+    def constants(self) -> dict[str, Scale]:
+        """Return the scales that are fixed for this layer, by the names that range analysis uses."""
+        return {
+            "input_gain": self.input_norm.unit,
+            "sub_gain": self.attention_norm.unit,
+            "post_gain": self.post_norm.unit,
+            "ffn_gain": self.ffn_norm.unit,
+            "eps": self.ffn_norm.eps,
+            "query": self.query_unit,
+            "key": self.key_unit,
+            "value": self.value_unit,
+            "output": self.output_unit,
+            "o": self.o_unit,
+            "gate": self.gate_unit,
+            "up": self.up_unit,
+            "down": self.down_unit,
+        }
 
     def attention(self, x: Tensor, angles: tuple[Tensor, Tensor], cache: KVCache, record: Recorder) -> Tensor:
         """Return the residual stream `[batch, tokens, width]` after attention."""

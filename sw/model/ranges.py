@@ -4,15 +4,16 @@ A bound holds for all weights, gains, tokens and cached values, since it uses on
 lengths of sums. `check` is called when an integer model is made.
 """
 
+import math
 from dataclasses import dataclass
 
-from sw.golden.absmax import CODE_MAX
+from sw.golden.absmax import CODE_MAX, UNSIGNED_MAX
 from sw.golden.absmax import INPUT_BITS as ABSMAX_BITS
-from sw.golden.activation import SILU_OUTPUT_BITS
+from sw.golden.activation import SILU_FRACTION_BITS, SILU_OUTPUT_BITS, SILU_REST
 from sw.golden.attention import SCALE_BITS
 from sw.golden.requantise import PRODUCT_BITS, WORD_BITS
 from sw.golden.rope import AMPLITUDE_BITS, FRACTION_BITS
-from sw.golden.scale import MANTISSA_BITS
+from sw.golden.scale import EXPONENT_BITS, MANTISSA_BITS, Scale
 from sw.golden.softmax import WEIGHT_BITS
 from sw.model.transformer import TransformerConfig
 
@@ -43,13 +44,14 @@ def ranges(config: TransformerConfig, context: int | None = None) -> list[Range]
     inner = config.heads * config.head_dim
     amplitude = 1 << AMPLITUDE_BITS
     sums = CODE_MAX * config.width
-    # |low cos - high sin| <= |sums| (|cos| + |sin|), and cos^2 + sin^2 of the table exceeds 1 by its rounding only.
-    pair = sums * (-int(-amplitude * 2**0.5 // 1) + 1)
+    # |low cos - high sin| <= |sums| (|cos| + |sin|), which is at most sqrt(2) and the rounding of two table entries.
+    pair = sums * (math.isqrt(2 * amplitude**2) + 2)
     rotated = (pair >> (AMPLITUDE_BITS - FRACTION_BITS)) + 1
     dots = config.head_dim * CODE_MAX**2
     scale_max = (1 << SCALE_BITS) - 1
     weight = 1 << (WEIGHT_BITS - 1)
-    gated = sums**3 if config.activation == "relu2" else ((WORD_MAX << (SILU_OUTPUT_BITS - 7)) + weight) * sums
+    silu = (WORD_MAX << (SILU_OUTPUT_BITS - SILU_FRACTION_BITS)) + int(SILU_REST.max())
+    gated = sums**3 if config.activation == "relu2" else silu * sums
     return [
         Range("norm product x * gain", WORD_MAX * CODE_MAX, absmax),
         Range("norm sum of squares, width", config.width * WORD_MAX**2, container),
@@ -65,7 +67,7 @@ def ranges(config: TransformerConfig, context: int | None = None) -> list[Range]
         Range("softmax weight", weight, container),
         Range("softmax sum", length * weight, container),
         Range("weight * value scale", weight * scale_max, absmax),
-        Range("weighted sum p . v", length * CODE_MAX**2, (1 << 31) - 1),
+        Range("weighted sum p . v", length * UNSIGNED_MAX * CODE_MAX, (1 << 31) - 1),
         Range("gated product", gated, container),
         Range("logits", config.width * CODE_MAX**2, (1 << 31) - 1),
     ]
@@ -78,3 +80,60 @@ def check(config: TransformerConfig) -> None:
             raise OverflowError(
                 f"{entry.name} can reach {entry.bound} ({entry.bits} bits), more than its limit of {entry.limit}"
             )
+
+
+def exponent_ranges(config: TransformerConfig, constants: dict[str, Scale]) -> dict[str, tuple[int, int]]:
+    """Return the least and the largest exponent that each scale of a layer can have, from the layer's constants.
+
+    `constants` are `input_gain`, `sub_gain`, `post_gain`, `ffn_gain` (units of the gains over 127), `eps` and the
+    units `query`, `key`, `value`, `output`, `o`, `gate`, `up`, `down`. Zero scales, whose exponent is 0, are apart.
+    """
+    log = {name: _log2(scale) for name, scale in constants.items()}
+    word = math.log2(WORD_MAX)
+    lengths = {
+        "input": config.width,
+        "post": config.width,
+        "sub": config.heads * config.head_dim,
+        "ffn": config.ffn,
+    }
+    found: dict[str, tuple[float, float]] = {}
+    for name, length in lengths.items():
+        # A product x * gain of 1 or more has an x of 1 or more, so the mean square is 1/n or more; eps only adds to it.
+        root = (-math.log2(2.0 ** (2 * word) + 2.0 ** max(log["eps"], 0)) / 2, math.log2(length) / 2)
+        found[name] = _sum((0, word + 7), (log[f"{name}_gain"],) * 2, root)
+    sums = (0.0, math.log2(CODE_MAX * config.width) + FRACTION_BITS + 1)
+    found["query"] = _sum(sums, found["input"], (log["query"],) * 2)
+    for name in ("key", "value"):
+        found[name] = _sum(found["input"], (log[name],) * 2)
+    found["output"] = _sum((0, 31), (log["output"],) * 2, (-math.log2(config.context) - WEIGHT_BITS, 1 - WEIGHT_BITS))
+    found["o"] = _sum(found["sub"], (log["o"],) * 2)
+    found["down"] = _sum(found["ffn"], (log["down"],) * 2)
+    gate, up = (_sum(found["post"], (log[name],) * 2) for name in ("gate", "up"))
+    shift = (0.0, float(CONTAINER_BITS - WORD_BITS + 1))
+    found["unit"] = (
+        _sum(gate, gate, up, shift) if config.activation == "relu2" else _sum(up, shift, (-SILU_OUTPUT_BITS, 0))
+    )
+    square = _sum(found["unit"], found["unit"])
+    found["unit squared"] = square
+    found["eps over unit squared"] = (log["eps"] - square[1], log["eps"] - square[0])
+    # A mantissa is 2^15 to 2^16, and a few roundings may carry into the next exponent.
+    return {name: (math.floor(low) - 17, math.ceil(high) - 14) for name, (low, high) in found.items()}
+
+
+def check_exponents(config: TransformerConfig, constants: dict[str, Scale]) -> None:
+    """Raise `OverflowError` that names the first scale whose exponent could leave its width."""
+    limit = 1 << (EXPONENT_BITS - 1)
+    for name, (low, high) in exponent_ranges(config, constants).items():
+        if low < -limit or high >= limit:
+            raise OverflowError(
+                f"the exponent of the scale '{name}' can be {low} to {high}; {EXPONENT_BITS} bits hold {-limit} to "
+                f"{limit - 1}"
+            )
+
+
+def _log2(scale: Scale) -> float:
+    return math.log2(max(int(scale.mantissa), 1)) + int(scale.exponent)
+
+
+def _sum(*intervals: tuple[float, float]) -> tuple[float, float]:
+    return sum(low for low, _ in intervals), sum(high for _, high in intervals)

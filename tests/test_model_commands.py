@@ -1,0 +1,233 @@
+"""`nomul generate`, `eval`, `train`, `trace`: results, and one sentence for each wrong input."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from sw.cli import main
+from sw.errors import InputError
+from sw.formats.checkpoint import open_checkpoint, save_dense
+from sw.model import checkpoints
+from sw.model.activations import trace
+from sw.model.integer import IntegerModel
+from sw.model.store import load_model, save_model
+from sw.model.text import encode
+from sw.model.transformer import Transformer, TransformerConfig
+
+SIZES = {"tiny": (1_500_000, 1_000_000), "small": (11_000_000, 3_000_000), "tiny_bwta": (1_500_000, 1_000_000)}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def nomul(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = 0
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as error:
+        code = int(error.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_generate_continues_a_prompt(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = nomul(capsys, "generate", "--prompt", "ROMEO:\n", "--tokens", 12)
+    assert code == 0 and out.startswith("ROMEO:\n") and len(out) == 7 + 12 + 1
+    assert "characters" in err
+    code, out, _ = nomul(capsys, "generate", "--prompt", "ROMEO:\n", "--tokens", 12, "--json")
+    result = json.loads(out)
+    assert result["tokens"] == 12 == len(result["text"]) and result["tokens_per_second"] > 0
+
+
+@torch.no_grad()
+def test_greedy_text_is_what_reading_it_at_once_predicts(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = nomul(capsys, "generate", "--prompt", "Shall I", "--tokens", 20, "--json")
+    model = IntegerModel.load(checkpoints.path())
+    tokens = encode("Shall I" + json.loads(out)["text"], model.config.characters)
+    predicted = trace(model, tokens[:-1])["token"]
+    assert torch.equal(predicted[6:], tokens[7:])
+    _, out, _ = nomul(capsys, "generate", "--prompt", "Shall I", "--tokens", 20, "--backend", "float", "--json")
+    reference, _ = load_model(checkpoints.path())
+    tokens = encode("Shall I" + json.loads(out)["text"], model.config.characters)
+    assert torch.equal(reference(tokens[None, :-1])[0].argmax(-1)[6:], tokens[7:])
+
+
+@pytest.mark.parametrize("backend", ["float", "integer"])
+def test_a_seed_repeats_a_sample(capsys: pytest.CaptureFixture[str], backend: str) -> None:
+    common = ("generate", "--prompt", "A", "--tokens", 15, "--temperature", 1, "--backend", backend, "--json")
+    texts = [json.loads(nomul(capsys, *common, "--seed", seed)[1])["text"] for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_eval_reports_both_models(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text(checkpoints.sample_text()[:200])
+    code, out, _ = nomul(capsys, "eval", "--text", text, "--part", "all", "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert result["characters"] == 199 and result["ternary_parameters"] == 1_267_200
+    assert result["bytes"] == checkpoints.path().stat().st_size
+    assert result["nats_per_char_integer"] == pytest.approx(result["nats_per_char_float"], rel=0.02)
+    assert 0.9 < result["agreement"] <= 1
+    code, out, _ = nomul(
+        capsys, "eval", "--text", text, "--part", "all", "--json", "--checkpoint", checkpoints.path("tiny_mixpe")
+    )
+    result = json.loads(out)
+    assert result["nats_per_char_integer"] is None and result["agreement"] is None
+    assert result["ternary_parameters"] == 0 and result["nats_per_char_float"] < 1.6
+
+
+@pytest.mark.parametrize("kind", ["ternary", "mixpe", "float", "bwta"])
+def test_train_writes_a_model_that_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path, kind: str) -> None:
+    text, output = tmp_path / "text", tmp_path / "model.safetensors"
+    text.write_text(checkpoints.sample_text())
+    common = ("--text", text, "--steps", 2, "--batch", 2, "--interval", 1, "--device", "cpu", "-o", output)
+    code, out, err = nomul(capsys, "train", "--kind", kind, *common, "--json")
+    result = json.loads(out)
+    assert code == 0 and result["steps"] == 2 and "step 2" in err
+    assert result["nats_per_char_float"] == pytest.approx(result["best_validation_loss"], rel=0.05)
+    assert [p.name for p in tmp_path.iterdir() if p != text] == ["model.safetensors"]
+    backend = "integer" if kind == "ternary" else "float"
+    common = ("generate", "--checkpoint", output, "--backend", backend, "--prompt", "S", "--tokens", 3, "--json")
+    assert len(json.loads(nomul(capsys, *common)[1])["text"]) == 3
+
+
+def test_train_distils_from_a_teacher(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text, output = tmp_path / "text", tmp_path / "model.safetensors"
+    text.write_text(checkpoints.sample_text())
+    common = ("--text", text, "--steps", 1, "--batch", 1, "--device", "cpu")
+    teacher = tmp_path / "teacher.safetensors"
+    assert nomul(capsys, "train", "--kind", "float", *common, "-o", teacher)[0] == 0
+    assert nomul(capsys, "train", *common, "--teacher", teacher, "-o", output)[0] == 0
+    code, _, err = nomul(capsys, "train", *common, "--teacher", checkpoints.path(), "-o", output)
+    assert code == 2 and "has other characters than" in err
+
+
+def test_trace_writes_every_intermediate(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    output = tmp_path / "trace.safetensors"
+    code, out, _ = nomul(capsys, "trace", "--tokens", 9, "-o", output, "--json")
+    values = safetensors.torch.load_file(output)
+    assert code == 0 and json.loads(out)["tensors"] == len(values)
+    model = IntegerModel.load(checkpoints.path())
+    expected = trace(model, encode(checkpoints.sample_text()[:9], model.config.characters))
+    assert set(values) == {*expected, "input"}
+    assert all(torch.equal(values[name].long(), value) for name, value in expected.items())
+    assert values["layers.4.mlp.hidden"].shape == (9, 400)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_committed_models_keep_to_their_sizes(name: str) -> None:
+    model, _ = load_model(checkpoints.path(name))
+    weights, size = SIZES[name]
+    assert model.config.linear_parameters <= weights
+    assert checkpoints.path(name).stat().st_size <= size
+    assert sum(n_out * n_in for n_out, n_in in open_checkpoint(checkpoints.path(name)).shapes.values()) == (
+        model.config.linear_parameters
+    )
+
+
+WRONG = {
+    "empty prompt": (("generate", "--prompt", ""), r"the prompt is empty; it must have at least one character"),
+    "unknown character": (
+        ("generate", "--prompt", "a#b"),
+        r"the character '#' at position 1 is not one of the model's 65: ",
+    ),
+    "long context": (
+        ("generate", "--prompt", "abc", "--tokens", 255),
+        r"a prompt of 3 characters and 255 tokens do not fit the model's context of 256; at most 254 tokens can follow",
+    ),
+    "long prompt": (("generate", "--prompt", "a" * 300), r"at most 256 characters fit"),
+    "no tokens": (("generate", "--prompt", "a", "--tokens", 0), r"tokens is 0; it must be 1 or more"),
+    "temperature": (
+        ("generate", "--prompt", "a", "--temperature", -1),
+        r"temperature is -1\.0; it must be from 0 \(greedy\) to 100",
+    ),
+    "no checkpoint": (("generate", "--prompt", "a", "--checkpoint", "/no/model"), r"/no/model does not exist"),
+    "no text": (("eval", "--text", "/no/text"), r"file not found: /no/text"),
+    "no integer form": (
+        ("generate", "--prompt", "a", "--checkpoint", checkpoints.path("tiny_mixpe")),
+        r"tiny_mixpe\.safetensors has no fixed-point positions",
+    ),
+    "nowhere to write": (
+        ("train", "--text", checkpoints.path().parent / "sonnet18.txt", "-o", "/no/dir/model"),
+        r"/no/dir/model cannot be written: it must be a file in a directory that exists",
+    ),
+    "trace too long": (("trace", "-o", "/tmp/x", "--tokens", 300), r"tokens is 300; .* allow 1 to 256"),
+}
+
+
+@pytest.mark.parametrize("arguments,message", WRONG.values(), ids=WRONG)
+def test_wrong_input_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[object, ...], message: str
+) -> None:
+    code, out, err = nomul(capsys, *arguments)
+    assert code == 2 and out == ""
+    assert re.search(rf"^nomul: .*{message}", err)
+    assert err.count("\n") == 1 and "Traceback" not in err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_missing_gpu_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = checkpoints.path().parent / "sonnet18.txt"
+    code, _, err = nomul(capsys, "train", "--text", text, "--device", "cuda", "-o", tmp_path / "x")
+    assert code == 2 and "device is 'cuda', but PyTorch finds no GPU" in err
+
+
+def rewritten(tmp_path: Path, change: dict[str, object], drop: str = "", layers: slice = slice(None)) -> Path:
+    checkpoint = open_checkpoint(checkpoints.path())
+    tensors = {name: tensor for name, tensor in checkpoint.tensors.items() if name != drop}
+    path = tmp_path / "model.safetensors"
+    save_dense(path, [checkpoint.layer(n) for n in checkpoint.layers[layers]], tensors, checkpoint.config | change)
+    return path
+
+
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        ({"characters": None}, r"the config has no 'characters', so it is no character model"),
+        ({"characters": "abc"}, r"vocab_size is 65, but 'characters' names 3"),
+        ({"linear": "fp8"}, r"linear is 'fp8', which is not supported; it must be one of ternary, float, bwta, mixpe"),
+        ({"hidden_act": "gelu"}, r"activation is 'gelu'; it must be one of relu2, silu"),
+        ({"hidden_size": 128}, r"layer model\.layers\.0\.self_attn\.q_proj is \[160, 160\], but its config needs"),
+        ({"num_hidden_layers": 6}, r"has no layer model\.layers\.5\.\S+; its config and its tensors do not belong"),
+        ({"num_hidden_layers": 4}, r"has the layer model\.layers\.4\.\S+, which the config does not"),
+        ({"num_key_value_heads": 2}, r"num_attention_heads is 5, which is no multiple of num_key_value_heads 2"),
+    ],
+)
+def test_a_mismatched_checkpoint_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_model(rewritten(tmp_path, change))
+
+
+def test_missing_and_damaged_tensors_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has no tensor model\.norm\.weight, which its config needs$"):
+        load_model(rewritten(tmp_path, {}, drop="model.norm.weight"))
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(checkpoints.path().read_bytes()[:-1000])
+    with pytest.raises(InputError, match=r"cut\.safetensors is truncated or no safetensors file"):
+        load_model(path)
+    model = Transformer(TransformerConfig("ab", width=8, layers=1, heads=1, kv_heads=1, head_dim=8, ffn=8))
+    with torch.no_grad():
+        model.model.norm.weight[0] = torch.nan
+    save_model(tmp_path / "nan.safetensors", model)
+    with pytest.raises(InputError, match=r"model\.norm\.weight holds a value that is not finite$"):
+        load_model(tmp_path / "nan.safetensors")
+
+
+@pytest.mark.parametrize("name", checkpoints.NAMES)
+def test_a_model_survives_being_written_again(tmp_path: Path, name: str) -> None:
+    model, config = load_model(checkpoints.path(name))
+    extra = {"integer": config["integer"]} if "integer" in config else {}
+    save_model(tmp_path / "again.safetensors", model, extra)
+    assert (tmp_path / "again.safetensors").read_bytes() == checkpoints.path(name).read_bytes()
+
+
+def test_an_unknown_committed_model_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^there is no committed model 'big'; there are tiny, small, tiny_bwta"):
+        checkpoints.path("big")
