@@ -6,8 +6,9 @@ that an engine behind AXI takes exactly the cycles of its model; put register sl
 
 Streams, a transfer of the engine in each transfer of the bus:
 
-    s_axis_activations  lane i in container i, of 8 bits (16 for activations wider than 8); bits above `act_bits` ignored
-    s_axis_weights      the engine's transfer from bit 0, padded to whole bytes; padding ignored
+    s_axis_activations  lane i in container i, of 8 bits (16 for activations wider than 8); bits above `act_bits` are
+                        ignored
+    s_axis_weights      the engine's transfer from bit 0, padded to whole bytes; padding is ignored
     m_axis_results      row r in container r, of 32 bits (64 for results wider than 32), sign-extended; `tlast` on the
                         last transfer of a token
 
@@ -75,7 +76,9 @@ REGISTERS = (
 """The register map, in order of addresses."""
 
 _NUMBER = {register.name: number for number, register in enumerate(REGISTERS)}
-_STATUS, _CONTROL = (next(register for register in REGISTERS if register.name == name) for name in ("STATUS", "CONTROL"))
+_STATUS, _CONTROL = (
+    next(register for register in REGISTERS if register.name == name) for name in ("STATUS", "CONTROL")
+)
 
 
 def config_hash(config: Any) -> int:

@@ -124,9 +124,7 @@ class AxiLiteRegisters(Component):
 
     def _selected(self, address: Signal, access: str) -> list[Signal]:
         """Return for each register whether it is at a word address and allows the access."""
-        return [
-            (address == register.offset >> 2) & (access in register.access) for register in self.registers
-        ]
+        return [(address == register.offset >> 2) & (access in register.access) for register in self.registers]
 
     def _writes(self, m: Module) -> None:
         address, strobe = Signal(ADDRESS_BITS - 2), Signal(4)
