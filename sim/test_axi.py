@@ -1,6 +1,8 @@
+# amaranth: UnusedElaboratable=no
 """An engine behind AXI: exact results under any stalling, and registers that keep their word."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from hw.bus.axi import REGISTERS, AxiEngine, config_hash
 from hw.bus.axi_lite import AxiLiteRegisters, Register
 from hw.engines.tlmm import Tlmm, TlmmConfig
 from sim.axi_bench import BUSY, DONE, FAULT, PENDING, REFUSED
-from sim.runner import Simulator, build
+from sim.runner import SIMULATORS, Simulator, build
 from sw.engines import pack_weights
 from sw.flow.rtlil import verilog
 
@@ -35,7 +37,11 @@ NUMBER = 0x12345678
 
 
 def axi(config: TlmmConfig) -> Simulator:
-    return build(verilog(AxiEngine(Tlmm(config), config, NUMBER), "tlmm_axi"), "tlmm_axi")
+    return build(
+        verilog(AxiEngine(Tlmm(config), config, NUMBER), "tlmm_axi"),
+        "tlmm_axi",
+        os.environ.get("NOMUL_SIM") or SIMULATORS[0],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +159,7 @@ def test_each_job_interrupts_once_its_last_result_has_left(small: Simulator, tmp
     assert seen == {"held": [0, 0], "tokens": [2, 3, 6], "quiet": [0, 0, 0], "raised": 1}
 
 
-def test_every_register_field_changes_the_hash() -> None:
+def test_every_field_of_a_configuration_changes_its_hash() -> None:
     changed = [dataclasses.replace(SMALL, **{name: value}) for name, value in (("rows", 4), ("banks", 1))]
     assert len({config_hash(config) for config in (SMALL, *changed)}) == 3
 

@@ -76,9 +76,7 @@ REGISTERS = (
 """The register map, in order of addresses."""
 
 _NUMBER = {register.name: number for number, register in enumerate(REGISTERS)}
-_STATUS, _CONTROL = (
-    next(register for register in REGISTERS if register.name == name) for name in ("STATUS", "CONTROL")
-)
+_STATUS = REGISTERS[_NUMBER["STATUS"]]
 
 
 def config_hash(config: Any) -> int:
@@ -184,36 +182,18 @@ class AxiEngine(Component):
             m.d.comb += container.eq(results.payload.values[row])
 
     def _jobs(self, m: Module, registers: AxiLiteRegisters) -> None:
-        """Give jobs to the engine, and follow them until their last results have left."""
-        jobs, results = self.engine.jobs, self.engine.results
+        """Keep the registers, and give jobs to the engine."""
         writes = {name: registers.written[number] for name, number in _NUMBER.items()}
         given = registers.data & registers.mask
-
-        # A job's end is the number of tokens finished by then, counted from reset.
-        m.submodules.ends = ends = SyncFIFO(width=32, depth=self.JOBS)
-        total, finished, pending = Signal(32), Signal(32), Signal()
-        job, taken, legal, token_ends = Signal.like(jobs.payload), Signal(), Signal(), Signal()
-        limits = {"n_in": self.config.n_in_max, "n_out": self.config.n_out_max, "tokens": TOKENS_MAX}
-        m.d.comb += [
-            jobs.payload.eq(job),
-            jobs.valid.eq(pending & ends.w_rdy),
-            taken.eq(jobs.valid & jobs.ready),
-            legal.eq(Cat((job[field] != 0) & (job[field] <= limit) for field, limit in limits.items()).all()),
-            ends.w_data.eq(total + job.tokens),
-            ends.w_en.eq(taken & legal),
-            token_ends.eq(results.valid & results.ready & results.payload.last),
-            ends.r_en.eq(ends.r_rdy & (ends.r_data == finished)),
-        ]
-        with m.If(ends.w_en):
-            m.d.sync += total.eq(ends.w_data)
-        m.d.sync += finished.eq(finished + token_ends)
+        jobs, start, pending = self.engine.jobs, Signal(), Signal()
+        job, taken, legal = Signal.like(jobs.payload), Signal(), Signal()
 
         # A length beyond its field becomes zero, which is as illegal.
         lengths = {name: Signal(32, name=name.lower()) for name in ("N_IN", "N_OUT", "TOKENS")}
         for name, length in lengths.items():
             with m.If(writes[name]):
                 m.d.sync += length.eq((length & ~registers.mask) | given)
-        start = writes["START"] & given[0]
+        m.d.comb += start.eq(writes["START"] & given[0])
         with m.If(start & ~pending):
             m.d.sync += pending.eq(1)
             for name, length in lengths.items():
@@ -222,33 +202,55 @@ class AxiEngine(Component):
         with m.Elif(taken):
             m.d.sync += pending.eq(0)
 
-        status, control = Signal(len(_STATUS.bits)), Signal(len(_CONTROL.bits))
-        for name, event in {"done": ends.r_en, "fault": taken & ~legal, "refused": start & pending}.items():
-            bit = status[_STATUS.bit(name)]
+        limits = {"n_in": self.config.n_in_max, "n_out": self.config.n_out_max, "tokens": TOKENS_MAX}
+        m.d.comb += legal.eq(Cat((job[field] != 0) & (job[field] <= limit) for field, limit in limits.items()).all())
+        room, working, done, finished, cycles = self._progress(m, taken & legal, job.tokens)
+        m.d.comb += [jobs.payload.eq(job), jobs.valid.eq(pending & room), taken.eq(jobs.valid & jobs.ready)]
+
+        status = {"busy": pending | working, "pending": pending}
+        for name, event in {"done": done, "fault": taken & ~legal, "refused": start & pending}.items():
+            status[name] = flag = Signal(name=name)
             with m.If(event):
-                m.d.sync += bit.eq(1)
-            with m.Elif(writes["STATUS"] & given[_STATUS.bit(name)]):
-                m.d.sync += bit.eq(0)
-        m.d.comb += [
-            status[_STATUS.bit("busy")].eq(pending | ends.r_rdy),
-            status[_STATUS.bit("pending")].eq(pending),
-        ]
+                m.d.sync += flag.eq(1)
+            with m.Elif(writes["STATUS"] & given[_STATUS.bit_names.index(name)]):
+                m.d.sync += flag.eq(0)
+        done_irq, fault_irq = control = Signal(2)
         with m.If(writes["CONTROL"]):
             m.d.sync += control.eq((control & ~registers.mask) | given)
-        m.d.sync += self.irq.eq(
-            (status[_STATUS.bit("done")] & control[_CONTROL.bit("done_irq")])
-            | (status[_STATUS.bit("fault")] & control[_CONTROL.bit("fault_irq")])
-        )
+        m.d.sync += self.irq.eq((status["done"] & done_irq) | (status["fault"] & fault_irq))
+
+        for name, value in {
+            "ID": MAGIC, "VERSION": VERSION, "ENGINE": self.number, "CONFIG": config_hash(self.config), **lengths,
+            "STATUS": Cat(status[name] for name in _STATUS.bit_names), "CONTROL": control,
+            "CYCLES": cycles, "RESULTS": finished,
+        }.items():  # fmt: skip
+            m.d.comb += registers.values[_NUMBER[name]].eq(value)
+
+    def _progress(self, m: Module, begins: Value, tokens: Value) -> tuple[Value, Value, Value, Value, Value]:
+        """Follow jobs until their last results have left.
+
+        Returns whether another job may begin, whether any is under way, whether one is done in this cycle, the tokens
+        finished, and the cycles that it took.
+        """
+        results = self.engine.results
+        # A job's end is the number of tokens finished by then, counted from reset.
+        m.submodules.ends = ends = SyncFIFO(width=32, depth=self.JOBS)
+        total, finished, token_ends, done = Signal(32), Signal(32), Signal(), Signal()
+        m.d.comb += [
+            token_ends.eq(results.valid & results.ready & results.payload.last),
+            ends.w_en.eq(begins),
+            ends.w_data.eq(total + tokens),
+            done.eq(ends.r_rdy & (ends.r_data == finished)),
+            ends.r_en.eq(done),
+        ]
+        m.d.sync += finished.eq(finished + token_ends)
+        with m.If(begins):
+            m.d.sync += total.eq(ends.w_data)
 
         clock, cycles = Signal(32), Signal(32)
         m.d.sync += clock.eq(clock + 1)
-        with m.If(ends.w_en & ~ends.r_rdy):
+        with m.If(begins & ~ends.r_rdy):
             m.d.sync += [clock.eq(2), cycles.eq(0)]
         with m.If(token_ends):
             m.d.sync += cycles.eq(clock)
-
-        for name, value in {
-            "ID": MAGIC, "VERSION": VERSION, "ENGINE": self.number, "CONFIG": config_hash(self.config),
-            "STATUS": status, "CONTROL": control, "CYCLES": cycles, "RESULTS": finished, **lengths,
-        }.items():  # fmt: skip
-            m.d.comb += registers.values[_NUMBER[name]].eq(value)
+        return ends.w_rdy, ends.r_rdy, done, finished, cycles

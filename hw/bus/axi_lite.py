@@ -57,9 +57,10 @@ class Register:
         if self.access not in ("r", "w", "rw"):
             raise ValueError(f"register {self.name} has access {self.access!r}; allowed: r, w, rw")
 
-    def bit(self, name: str) -> int:
-        """Return the position of a named bit."""
-        return [bit.partition(":")[0] for bit in self.bits].index(name)
+    @property
+    def bit_names(self) -> list[str]:
+        """The names alone of its single bits, from bit 0."""
+        return [bit.partition(":")[0] for bit in self.bits]
 
 
 def axi_lite_members(prefix: str) -> dict[str, Member]:
