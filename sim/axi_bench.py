@@ -49,7 +49,7 @@ class AxiBench:
             for name in ("activations", "weights")
         }
         for source in self.sources.values():
-            # The sources start with X, which a simulator with X would carry through a subtraction of equals.
+            # The sources start with X, which Icarus would carry through the sums of a padded transfer.
             source.bus.tdata.value = self.random.getrandbits(source.width)
         self.sink = AxiStreamSink(AxiStreamBus.from_prefix(dut, "m_axis_results"), **clock, byte_lanes=1)
         self.lane_width = case.widths["activation"]
@@ -73,8 +73,8 @@ class AxiBench:
             contained |= (payload >> lane * self.lane_width & mask | noise) << lane * self.container
         return contained
 
-    def _payload(self, transfer: int, last: bool) -> int | None:
-        """Turn a transfer of results into the engine's own, or None if a container is not sign-extended."""
+    def _payload(self, transfer: int, last: bool) -> int:
+        """Turn a transfer of results into the engine's own, with a wrong `last` if a container is not sign-extended."""
         width, rows = self.case.total_width, self.case.rows
         container = 32 if width <= 32 else 64
         payload = int(last) << (width * rows)
@@ -82,7 +82,7 @@ class AxiBench:
             value = transfer >> row * container & (1 << container) - 1
             upper = value >> (width - 1)
             if upper not in (0, (1 << (container - width + 1)) - 1):
-                return None
+                payload |= 2 << (width * rows)
             payload |= (value & (1 << width) - 1) << (row * width)
         return payload
 
@@ -124,9 +124,9 @@ class AxiBench:
         for job in [*([first] if first else []), *self.case.jobs, *([last] if last else [])]:
             await self.start(job)
 
-    async def receive(self) -> list[int | None]:
+    async def receive(self) -> list[int]:
         """Wait for the results of all tokens, a packet each; fewer come back after `timeout` cycles without one."""
-        payloads: list[int | None] = []
+        payloads: list[int] = []
         for _ in range(sum(job["tokens"] for job in self.case.jobs)):
             try:
                 frame = await with_timeout(self.sink.recv(), self.case.timeout * PERIOD_NS, "ns")

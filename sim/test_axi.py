@@ -52,7 +52,8 @@ def small() -> Simulator:
 def case(folder: Path, config: TlmmConfig, *shapes: tuple[int, int, int], **settings: Any) -> dict[str, Any]:
     """Draw a job for each (n_in, n_out, tokens) and pack it as `sim.bench.Case` wants; the oracle is plain torch."""
     random = torch.Generator().manual_seed(settings.get("seed", 0))
-    jobs, arrays = [], {}
+    jobs: list[dict[str, int]] = []
+    arrays: dict[str, Any] = {}
     for number, (n_in, n_out, tokens) in enumerate(shapes):
         low = -(1 << (config.act_bits - 1))
         weight = torch.randint(-1, 2, (n_out, n_in), generator=random, dtype=torch.int8)
@@ -160,7 +161,7 @@ def test_each_job_interrupts_once_its_last_result_has_left(small: Simulator, tmp
 
 
 def test_every_field_of_a_configuration_changes_its_hash() -> None:
-    changed = [dataclasses.replace(SMALL, **{name: value}) for name, value in (("rows", 4), ("banks", 1))]
+    changed = [dataclasses.replace(SMALL, rows=4), dataclasses.replace(SMALL, banks=1)]
     assert len({config_hash(config) for config in (SMALL, *changed)}) == 3
 
 
