@@ -89,6 +89,12 @@ def test_results_and_cycles_are_those_of_the_model_when_nothing_stalls(
     assert (result["cycles"], result["fault"]) == (SMALL.cycles(*shape), 0)
 
 
+def test_cycles_of_jobs_that_overlap_count_from_the_first(small: Simulator, tmp_path: Path) -> None:
+    result = small.run("sim.axi_bench", case(tmp_path, SMALL, (64, 64, 2), (1, 1, 1)))
+    exact(result, 129, 3)
+    assert SMALL.cycles(64, 64, 2) < result["cycles"] < SMALL.cycles(64, 64, 2) + SMALL.cycles(1, 1, 1)
+
+
 @pytest.mark.parametrize(("stall", "seed"), [(0.2, 1), (0.5, 2), (0.8, 3)])
 def test_results_are_exact_under_random_pauses(small: Simulator, tmp_path: Path, stall: float, seed: int) -> None:
     jobs = ((13, 5, 1), (64, 3, 4), (1, 64, 2), (30, 1, 3))
