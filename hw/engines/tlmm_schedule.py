@@ -64,11 +64,13 @@ class FillSchedule(Component):
     valid : In(1)
         Whether the stream of activations has a beat.
     ready : Out(1)
-        Take it.
+        Take it: the cycle after `load`, for a stream keeps what it offers until it is taken.
     fault : Out(1)
         The last job was illegal.
     load : Out(1)
-        Fillers take activations; anything, beyond the end of the vector.
+        A beat is loaded.
+    take : Out(1)
+        The cycle after: fillers take activations; anything, beyond the end of the vector.
     writing : Out(1)
     beat, entry : Out
         Which tables are being written, and which entry.
@@ -94,6 +96,7 @@ class FillSchedule(Component):
                 "ready": Out(1),
                 "fault": Out(1),
                 "load": Out(1),
+                "take": Out(1),
                 "writing": Out(1),
                 "beat": Out(range(beats)),
                 "entry": Out(range(entries)),
@@ -126,19 +129,18 @@ class FillSchedule(Component):
         with m.If(taken):
             m.d.sync += [active.eq(1), first.eq(1)]
 
-        last_entry = self.entry == self.entries - 1
+        last_entry = Signal()  # in a register of its own: everything waits for it
         step_loaded = next_beat == self.beats
         token_ends = Signal()
         left = _Remainder(m, n_in, self.lanes, 0, start=taken | token_ends, step=self.load)
         wanted = active & ~step_loaded & Mux(self.writing, last_entry, _chosen(self.free, self.bank))
-        m.d.comb += [
-            self.load.eq(wanted & (left.done | self.valid)),
-            self.ready.eq(wanted & ~left.done),
-        ]
+        m.d.comb += self.load.eq(wanted & (left.done | self.valid))
+        m.d.sync += [self.take.eq(self.load), self.ready.eq(self.load & ~left.done)]
         with m.If(self.load):
             m.d.sync += [self.writing.eq(1), self.entry.eq(0), self.beat.eq(next_beat), next_beat.eq(next_beat + 1)]
         with m.Elif(self.writing):
             m.d.sync += [self.entry.eq(self.entry + 1), self.writing.eq(~last_entry)]
+        m.d.sync += last_entry.eq(self.writing & ~last_entry & (self.entry == self.entries - 2))
 
         m.d.comb += [
             self.posted.eq(self.writing & last_entry & step_loaded),

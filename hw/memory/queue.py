@@ -50,6 +50,7 @@ class Queue(Component):
         m.submodules.memory = memory = Memory(shape=self.shape, depth=self.depth, init=[], attrs=attrs)
         write, read = memory.write_port(), memory.read_port(domain="comb")
         waiting = Signal(range(self.depth + 1))
+        head = Signal(self.shape, reset_less=True)
         fetch = Signal()
         m.d.comb += [
             write.addr.eq(self._pointer(m, self.write, "writing")),
@@ -59,8 +60,9 @@ class Queue(Component):
             fetch.eq((waiting != 0) & (~self.output.valid | self.output.ready)),
             read.addr.eq(self._pointer(m, fetch, "reading")),
         ]
+        m.d.comb += self.output.payload.eq(head)
         with m.If(fetch):
-            m.d.sync += [self.output.valid.eq(1), self.output.payload.eq(read.data)]
+            m.d.sync += [self.output.valid.eq(1), head.eq(read.data)]
         with m.Elif(self.taken):
             m.d.sync += self.output.valid.eq(0)
         with m.If(self.write & ~fetch):

@@ -30,6 +30,7 @@ from typing import Any
 
 from sw.errors import InputError, ToolError
 from sw.flow.cache import DEFAULT, Cache, digest
+from sw.flow.outreg import absorb_output_registers
 from sw.flow.trim import trim_carries
 
 CLOCK_PINS = {"C", "CLK", "RCLK", "WCLK"}
@@ -175,6 +176,8 @@ def place_and_route(
     chip = find_device(target, device)
     design = json.loads(netlist)
     saved = trim_carries(design, top) if trim and target == "ecp5" else 0
+    if target == "ecp5":
+        absorb_output_registers(design, top)
     if not chip.out_of_context:
         _remove_ports(design["modules"][top], keep_clocks=target == "ice40")
     if target == "gowin":
