@@ -39,7 +39,7 @@ from hw.engines.contract import engine_members
 from hw.engines.tlmm_schedule import FillSchedule, LookupSchedule
 from hw.engines.tlmm_table import Filler, LookupTable, Walk, index_codes, walk_entries
 from hw.memory.queue import Queue
-from hw.memory.trit_decoder import TritDecoder
+from hw.memory.trit_decoder import GroupCode, TritDecoder
 
 __all__ = ["Tlmm", "TlmmConfig"]
 
@@ -262,12 +262,8 @@ class Tlmm(Component):
         config = self.config
         if config.weights == "index":
             return self.weights, Const(0)
-        m.submodules.decoder = decoder = TritDecoder(
-            config.group,
-            index_codes(config.group, config.table == "full"),
-            config.rows * config.tables,
-            config.units,
-        )
+        code = GroupCode(config.group, tuple(index_codes(config.group, config.table == "full")))
+        m.submodules.decoder = decoder = TritDecoder(code, config.rows * config.tables, config.units)
         m.d.comb += [
             decoder.dense.payload.eq(self.weights.payload),
             decoder.dense.valid.eq(self.weights.valid),

@@ -15,13 +15,14 @@ looked up in these. For groups of three that takes 42 LUTs a byte, where looking
 one byte are looked up in the byte.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
-__all__ = ["TritDecoder", "TritUnit", "code_width"]
+__all__ = ["GroupCode", "TritDecoder", "TritUnit"]
 
 BYTE_TRITS = 5
 LOW_TRITS = 3
@@ -31,9 +32,31 @@ LOW = 3**LOW_TRITS
 HIGH = 3 ** (BYTE_TRITS - LOW_TRITS)
 
 
-def code_width(codes: Sequence[int]) -> int:
-    """Return the bits of the widest of some codes."""
-    return max(codes).bit_length()
+@dataclasses.dataclass(frozen=True)
+class GroupCode:
+    """What an engine calls each group of trits.
+
+    Raises
+    ------
+    ValueError
+        If there is not one code for each group.
+    """
+
+    group: int
+    """Trits in a group."""
+
+    codes: tuple[int, ...]
+    """3**group of them: of the group with trits w_i that of number sum over i of (w_i + 1) * 3**i."""
+
+    def __post_init__(self) -> None:
+        """Count the codes."""
+        if len(self.codes) != 3**self.group:
+            raise ValueError(f"groups of {self.group} trits have {3**self.group} codes, not {len(self.codes)}")
+
+    @property
+    def width(self) -> int:
+        """Bits of a code."""
+        return max(self.codes).bit_length()
 
 
 def _trits(number: int, start: int, count: int) -> int:
@@ -52,33 +75,27 @@ def _look_up(m: Module, address: Value, table: Sequence[int], width: int, name: 
 
 
 class TritUnit(Component):
-    """Decodes `group` bytes, five groups of `group` trits, without a clock.
+    """Decodes as many bytes as a group has trits, which are five groups, without a clock.
 
     Parameters
     ----------
-    group : int
-        Trits in a group.
-    codes : sequence of int
-        The code of each group, 3**group of them: of the group with trits w_i that of number
-        sum over i of (w_i + 1) * 3**i.
+    code : GroupCode
 
     Members
     -------
     dense : In(8).array(group)
         Bytes; trit 0 of byte 0 is the first.
-    codes : Out(code_width).array(5)
+    codes : Out(code.width).array(5)
     invalid : Out(1)
         Some byte is above 242.
     """
 
-    def __init__(self, group: int, codes: Sequence[int]) -> None:
-        if len(codes) != 3**group:
-            raise ValueError(f"groups of {group} trits have {3**group} codes, not {len(codes)}")
-        self.group, self._codes, self._width = group, tuple(codes), code_width(codes)
+    def __init__(self, code: GroupCode) -> None:
+        self.code = code
         super().__init__(
             {
-                "dense": In(8).array(group),
-                "codes": Out(self._width).array(BYTE_TRITS),
+                "dense": In(8).array(code.group),
+                "codes": Out(code.width).array(BYTE_TRITS),
                 "invalid": Out(1),
             }
         )
@@ -99,20 +116,21 @@ class TritUnit(Component):
 
         for number in range(BYTE_TRITS):
             address, numbers = self._address(m, number, lows, highs)
-            table = [self._codes[value] for value in numbers]
-            m.d.comb += self.codes[number].eq(_look_up(m, address, table, self._width, f"code{number}"))
+            table = [self.code.codes[value] for value in numbers]
+            m.d.comb += self.codes[number].eq(_look_up(m, address, table, self.code.width, f"code{number}"))
         return m
 
     def _address(
         self, m: Module, number: int, lows: Sequence[Value], highs: Sequence[Value]
     ) -> tuple[Value, list[int]]:
         """Return what a group is looked up by, and the number of the group for each of its values."""
-        first, end = number * self.group, (number + 1) * self.group
+        group = self.code.group
+        first, end = number * group, (number + 1) * group
         byte, start = divmod(first, BYTE_TRITS)
-        if self.group > LOW_TRITS and start + self.group <= BYTE_TRITS:
+        if group > LOW_TRITS and start + group <= BYTE_TRITS:
             zero = 3**BYTE_TRITS // 2
             values = [value if value < 3**BYTE_TRITS else zero for value in range(256)]
-            return self.dense[byte], [_trits(value, start, self.group) for value in values]
+            return self.dense[byte], [_trits(value, start, group) for value in values]
         address, numbers = Cat(), [0]
         while first < end:
             byte, start = divmod(first, BYTE_TRITS)
@@ -125,11 +143,11 @@ class TritUnit(Component):
                 values = [value if value < HIGH else HIGH // 2 for value in range(16)]
             count = min(size - start, end - first)
             values = [_trits(value, start, count) for value in values]
-            if count not in (size, self.group):
+            if count not in (size, group):
                 width = (3**count - 1).bit_length()
                 half = _look_up(m, half, values, width, f"part{number}_{first}")
                 values = [value if value < 3**count else 0 for value in range(1 << width)]
-            weight = 3 ** (first - number * self.group)
+            weight = 3 ** (first - number * group)
             numbers = [high * weight + low for high in values for low in numbers]
             address = Cat(address, half)
             first += count
@@ -148,27 +166,26 @@ class TritDecoder(Component):
 
     Parameters
     ----------
-    group, codes
-        As of `TritUnit`.
+    code : GroupCode
     groups : int
         Groups in a block.
     units : int
-        Groups of `group` bytes in a transfer.
+        Units of `code.group` bytes in a transfer.
 
     Members
     -------
-    dense : In(stream of bytes, units * group)
+    dense : In(stream of bytes, units * code.group)
     blocks : Out(stream of codes, groups)
     fault : Out(1)
         A byte above 242 has come since reset; two cycles after its transfer. It was taken for five zero trits.
     """
 
-    def __init__(self, group: int, codes: Sequence[int], groups: int, units: int) -> None:
-        self.group, self._codes, self.groups, self.units = group, tuple(codes), groups, units
+    def __init__(self, code: GroupCode, groups: int, units: int) -> None:
+        self.code, self.groups, self.units = code, groups, units
         super().__init__(
             {
-                "dense": In(stream.Signature(data.ArrayLayout(8, units * group))),
-                "blocks": Out(stream.Signature(data.ArrayLayout(code_width(codes), groups))),
+                "dense": In(stream.Signature(data.ArrayLayout(8, units * code.group))),
+                "blocks": Out(stream.Signature(data.ArrayLayout(code.width, groups))),
                 "fault": Out(1),
             }
         )
@@ -200,9 +217,9 @@ class TritDecoder(Component):
         invalid = Signal(self.units)
         m.d.sync += self.fault.eq(self.fault | invalid.any())
         for number in range(self.units):
-            m.submodules[f"unit{number}"] = unit = TritUnit(self.group, self._codes)
-            for byte in range(self.group):
-                m.d.comb += unit.dense[byte].eq(self.dense.payload[number * self.group + byte])
+            m.submodules[f"unit{number}"] = unit = TritUnit(self.code)
+            for byte in range(self.code.group):
+                m.d.comb += unit.dense[byte].eq(self.dense.payload[number * self.code.group + byte])
             m.d.sync += invalid[number].eq(unit.invalid & taken)
             for lane in range(BYTE_TRITS):
                 for place in range(transfers):
