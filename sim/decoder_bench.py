@@ -28,7 +28,11 @@ async def decode(dut: Any) -> None:
     for _ in range(2):
         await RisingEdge(dut.clk)
     dut.rst.value = 0
-    position, offered, blocks, cycles, taken, fault, cycle = 0, False, [], [], [], None, 0
+    blocks: list[str] = []
+    cycles: list[int] = []
+    taken: list[int] = []
+    fault: int | None = None
+    position, offered, cycle = 0, False, 0
     while len(blocks) < count and cycle < 100 * len(transfers) + 100:
         offered = offered or (position < len(transfers) and dice.random() >= stall)
         accept = dice.random() >= stall

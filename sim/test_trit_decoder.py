@@ -102,7 +102,7 @@ class TestTritDecoder:
         assert (said["fault"], said["faulty"]) == (4, 1)
 
 
-SMALL = {"n_in_max": 64, "n_out_max": 64, "weights": "dense"}
+SMALL: dict[str, Any] = {"n_in_max": 64, "n_out_max": 64, "weights": "dense"}
 ENGINES = {
     "one_transfer": TlmmConfig(tables=4, rows=2, fill_units=2, **SMALL),
     "two_transfers": TlmmConfig(group=2, table="full", tables=3, rows=3, fill_units=3, weight_lanes=1, **SMALL),
