@@ -16,10 +16,16 @@ from sw.formats import tlmm
 
 __all__ = ["configure", "pack_activations", "pack_weights"]
 
+
+def _pack_tlmm(config: Any, weight: Tensor) -> npt.NDArray[np.uint8]:
+    sizes = {"group": config.group, "tables": config.tables, "rows": config.rows}
+    if config.weights == "dense":
+        return tlmm.pack_dense(weight, **sizes, units=config.units)
+    return tlmm.pack(weight, **sizes, half=config.table == "half")
+
+
 PACKERS: dict[str, Callable[[Any, Tensor], npt.NDArray[np.uint8]]] = {
-    "tlmm": lambda config, weight: tlmm.pack(
-        weight, group=config.group, tables=config.tables, rows=config.rows, half=config.table == "half"
-    ),
+    "tlmm": _pack_tlmm,
 }
 """The packer of each engine's weight stream: (configuration, int8 [n_out, n_in]) -> uint8 [transfers, bytes]."""
 

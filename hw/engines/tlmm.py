@@ -15,14 +15,18 @@ magnitude and, above it, a sign bit; of a full table the rank in two's complemen
 transfers of a token go step by step, and within a step block by block: row r of block b of step s, table t is
 W[b * rows + r, (s * tables + t) * group + 0 ... group - 1].
 
+Dense weights (`weights` = dense): the groups of a block, row by row and in a row table by table, are one run of trits,
+five in a byte as `hw.memory.trit_decoder` says, byte 0 in the lowest bits of a transfer. A block takes whole transfers;
+the rest of its last is zero trits. A byte above 242 counts as five zero trits and raises `fault` until reset.
+
 Cycle schedule of a block issued at t: indices in registers t + 1; words of table i t + 2 + delays[i]; totals
 t + 2 + latency, where they are written back or, in a token's last step, enter the result queue.
 """
 
 import dataclasses
 
-from amaranth.hdl import Cat, Module, Signal, signed
-from amaranth.lib import data
+from amaranth.hdl import Const, Module, Signal, Value, signed
+from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component
 
@@ -33,8 +37,9 @@ from hw.arith.target import TARGETS, Target
 from hw.config import parameter, refuse, validate
 from hw.engines.contract import engine_members
 from hw.engines.tlmm_schedule import FillSchedule, LookupSchedule
-from hw.engines.tlmm_table import Filler, LookupTable, Walk, walk_entries
+from hw.engines.tlmm_table import Filler, LookupTable, Walk, index_codes, walk_entries
 from hw.memory.queue import Queue
+from hw.memory.trit_decoder import GroupCode, TritDecoder
 
 __all__ = ["Tlmm", "TlmmConfig"]
 
@@ -59,6 +64,12 @@ class TlmmConfig:
     n_in_max: int = parameter(4096, "longest reduction", low=1, high=1 << 20)
     n_out_max: int = parameter(4096, "longest output vector", low=1, high=1 << 20)
     total_bits: int | None = parameter(None, "width of accumulators and results", low=2, high=64)
+    weights: str = parameter(
+        "index", "weight stream: an index a group, or five trits a byte", choices=("index", "dense")
+    )
+    weight_lanes: int | None = parameter(
+        None, "dense weights decoded a cycle, in units of group bytes; 8 or a block by default", low=1, high=16384
+    )
     queue: int = parameter(32, "results that wait while the consumer stalls, in transfers", low=16, high=4096)
     target: str = parameter("portable", "technology whose arithmetic forms are used", choices=TARGETS)
 
@@ -67,6 +78,15 @@ class TlmmConfig:
         validate(self)
         if self.tables % self.fill_units:
             refuse(self, "fill_units", f"a divisor of tables = {self.tables}")
+        if self.weight_lanes is not None and self.weights != "dense":
+            refuse(self, "weight_lanes", "none, unless weights is 'dense'")
+        if self.weight_lanes is not None and self.weight_lanes > self._block_units:
+            refuse(
+                self,
+                "weight_lanes",
+                f"1 to {self._block_units}, as a block of rows * tables = {self.rows * self.tables} groups has "
+                f"{self._block_units} units of five groups",
+            )
         if self.total_bits is not None and self.total_bits < self._least_total_bits:
             refuse(
                 self,
@@ -78,6 +98,20 @@ class TlmmConfig:
     @property
     def _least_total_bits(self) -> int:
         return (self.n_in_max << (self.act_bits - 1)).bit_length() + 1
+
+    @property
+    def _block_units(self) -> int:
+        return -(-self.rows * self.tables // 5)
+
+    @property
+    def units(self) -> int:
+        """Units of five groups, `group` bytes, in a transfer of dense weights."""
+        return self.weight_lanes or min(8, self._block_units)
+
+    @property
+    def block_transfers(self) -> int:
+        """Transfers of weights for a block."""
+        return 1 if self.weights == "index" else -(-self._block_units // self.units)
 
     @property
     def total_width(self) -> int:
@@ -107,6 +141,8 @@ class TlmmConfig:
     @property
     def weight_width(self) -> int:
         """Bits of a transfer of weights."""
+        if self.weights == "dense":
+            return self.units * self.group * 8
         return self.rows * self.tables * self.index_width
 
     @property
@@ -146,27 +182,29 @@ class TlmmConfig:
 
     def weight_transfers(self, n_in: int, n_out: int) -> int:
         """Return the transfers of weights for one token."""
-        return -(-n_in // self.step) * -(-n_out // self.rows)
+        return -(-n_in // self.step) * -(-n_out // self.rows) * self.block_transfers
 
     def cycles(self, n_in: int, n_out: int, tokens: int) -> int:
         """Return the cycles of a job alone, from its transfer to that of its last result, when no stream stalls.
 
-        A step takes max(blocks, fill, 4) cycles in the long run, where blocks = ceil(n_out / rows) and fill is
-        entries * tables / fill_units and a few cycles; the recurrence below is exact.
+        A step takes max(blocks * block_transfers, fill, 5) cycles in the long run, where blocks = ceil(n_out / rows)
+        and fill is entries * tables / fill_units and a few cycles; the recurrence below is exact.
         """
-        timing, gap = self.timing, LookupSchedule.GAP
+        timing, pace = self.timing, self.block_transfers
         blocks = -(-n_out // self.rows)
         fill = walk_entries(self.group, self.table == "full") * (self.tables // self.fill_units)
         steps = -(-n_in // self.step) * tokens
         # Cycle 0 takes the job; the first beat loads at cycle 2.
-        armed, freed, written, issued = -gap, [0] * self.banks, 1, 0
+        armed, freed, written, issued = 0, [0] * self.banks, 1, 0
+        rest = max(LookupSchedule.GAP - blocks, 0)  # cycles between a step's last issue and the next step's arming
         intervals: list[int] = []
         for step in range(steps):
             loaded = max(written + 1, freed[step % self.banks])
             written = loaded + fill
-            arm = max(written + 1, issued, armed + gap)
+            arm = max(written + 1, issued + rest)
             intervals.append(arm - armed)
-            armed, issued = arm, arm + blocks
+            # A dense block is decoded from the cycle on in which the last one was issued, the first one from cycle 0.
+            armed, issued = arm, max(arm + 1, issued + pace) + (blocks - 1) * pace
             freed[step % self.banks] = issued + max(timing.delays) + 1
             if len(intervals) > 8 and len(set(intervals[-8:])) == 1:
                 issued += intervals[-1] * (steps - 1 - step)
@@ -187,7 +225,10 @@ class Tlmm(Component):
 
     def __init__(self, config: TlmmConfig) -> None:
         self.config = config
-        weight = data.ArrayLayout(data.ArrayLayout(config.index_width, config.tables), config.rows)
+        if config.weights == "dense":
+            weight = data.ArrayLayout(8, config.units * config.group)
+        else:
+            weight = data.ArrayLayout(data.ArrayLayout(config.index_width, config.tables), config.rows)
         super().__init__(engine_members(config, weight))
 
     def elaborate(self, platform: object) -> Module:
@@ -205,28 +246,43 @@ class Tlmm(Component):
         m.submodules.lookups = lookups = LookupSchedule(
             config.n_out_max, config.rows, config.banks, max(config.timing.delays)
         )
+        blocks, undecodable = self._blocks(m)
         m.d.comb += [
             fill.jobs.payload.eq(self.jobs.payload),
             fill.jobs.valid.eq(self.jobs.valid),
             self.jobs.ready.eq(fill.jobs.ready),
             fill.valid.eq(self.activations.valid),
             self.activations.ready.eq(fill.ready),
-            self.fault.eq(fill.fault),
+            self.fault.eq(fill.fault | undecodable),
             fill.free.eq(lookups.free),
             fill.waiting.eq(lookups.waiting),
             lookups.n_out.eq(fill.n_out),
             lookups.posted.eq(fill.posted),
             lookups.posted_bank.eq(fill.bank),
             lookups.note.eq(fill.note),
-            lookups.valid.eq(self.weights.valid),
-            self.weights.ready.eq(lookups.ready),
+            lookups.valid.eq(blocks.valid),
+            blocks.ready.eq(lookups.ready),
         ]
-        words, signs = self._tables(m, fill, lookups)
+        words, signs = self._tables(m, fill, lookups, blocks.payload)
         self._accumulate(m, lookups, words, signs)
         return m
 
+    def _blocks(self, m: Module) -> tuple[stream.Interface, Value]:
+        """Return the stream of blocks of indices, and whether it has had weights without a meaning."""
+        config = self.config
+        if config.weights == "index":
+            return self.weights, Const(0)
+        code = GroupCode(config.group, tuple(index_codes(config.group, config.table == "full")))
+        m.submodules.decoder = decoder = TritDecoder(code, config.rows * config.tables, config.units)
+        m.d.comb += [
+            decoder.dense.payload.eq(self.weights.payload),
+            decoder.dense.valid.eq(self.weights.valid),
+            self.weights.ready.eq(decoder.dense.ready),
+        ]
+        return decoder.blocks, decoder.fault
+
     def _tables(
-        self, m: Module, fill: FillSchedule, lookups: LookupSchedule
+        self, m: Module, fill: FillSchedule, lookups: LookupSchedule, block: data.View
     ) -> tuple[list[list[Signal]], list[list[Signal]]]:
         """Build fillers and tables; return the looked-up words and signs, [row][table]."""
         config = self.config
@@ -251,9 +307,10 @@ class Tlmm(Component):
                 m.d.comb += filler.activations[i].eq(self.activations.payload[unit * config.group + i])
             fillers.append(filler)
 
-        indices = Signal(self.weights.payload.shape(), reset_less=True)
+        shape = data.ArrayLayout(data.ArrayLayout(config.index_width, config.tables), config.rows)
+        indices = Signal(shape, reset_less=True)
         bank = Signal()
-        m.d.sync += [indices.eq(self.weights.payload), bank.eq(lookups.bank)]
+        m.d.sync += [indices.eq(block), bank.eq(lookups.bank)]
         words: list[list[Signal]] = [[] for _ in range(config.rows)]
         signs: list[list[Signal]] = [[] for _ in range(config.rows)]
         for number, delay in enumerate(config.timing.delays):

@@ -13,26 +13,40 @@ from amaranth.lib.wiring import Component, In, Out
 from hw.arith.lookup import LookupMemory
 from hw.arith.target import Target
 
-__all__ = ["Filler", "LookupTable", "Walk", "gray_walk", "walk_entries"]
+__all__ = ["Filler", "LookupTable", "Walk", "gray_walk", "index_codes", "walk_entries"]
+
+
+def _weights(group: int, rank: int) -> list[int]:
+    number = (3**group - 1) // 2 + rank
+    digits = []
+    for i in range(group):
+        digit = number // 3**i % 3
+        digits.append(digit - 1 if number // 3 ** (i + 1) % 2 == 0 else 1 - digit)
+    return digits
 
 
 def gray_walk(group: int) -> list[tuple[int, int]]:
     """Return, for each rank from 0 to (3^group - 1)/2 - 1, which weight changes on the way to the next, and by what."""
-
-    def weights(rank: int) -> list[int]:
-        number = (3**group - 1) // 2 + rank
-        digits = []
-        for i in range(group):
-            digit = number // 3**i % 3
-            digits.append(digit - 1 if number // 3 ** (i + 1) % 2 == 0 else 1 - digit)
-        return digits
-
     moves = []
     for rank in range((3**group - 1) // 2):
-        here, there = weights(rank), weights(rank + 1)
+        here, there = _weights(group, rank), _weights(group, rank + 1)
         ((i, change),) = [(i, b - a) for i, (a, b) in enumerate(zip(here, there, strict=True)) if a != b]
         moves.append((i, change))
     return moves
+
+
+def index_codes(group: int, full: bool) -> list[int]:
+    """Return the index of each ternary group in the weight stream: of weights w_i at place sum (w_i + 1) * 3^i.
+
+    Of a full table the index is the rank in two's complement, of a half table its magnitude and a sign bit above.
+    """
+    largest = (3**group - 1) // 2
+    sign = 1 << largest.bit_length()
+    codes = [0] * 3**group
+    for rank in range(-largest, largest + 1):
+        place = sum((weight + 1) * 3**i for i, weight in enumerate(_weights(group, rank)))
+        codes[place] = rank % (2 * sign) if full else abs(rank) + (sign if rank < 0 else 0)
+    return codes
 
 
 def walk_entries(group: int, full: bool) -> int:
@@ -205,9 +219,7 @@ class LookupTable(Component):
     def elaborate(self, platform: object) -> Module:
         """Build the memory and its registers."""
         m = Module()
-        m.submodules.memory = memory = LookupMemory(
-            self.width, self.banks << self.rank_width, self.rows, self.target
-        )
+        m.submodules.memory = memory = LookupMemory(self.width, self.banks << self.rank_width, self.rows, self.target)
         bank_bits = self.banks - 1
         m.d.comb += [
             memory.write_enable.eq(self.write_enable),
