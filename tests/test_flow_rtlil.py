@@ -128,6 +128,25 @@ def test_the_proof_above_can_fail():
         assert_equivalent(convert(Array(2, 2, [3, 5]), "array"), convert(Array(2, 2, [3, 3]), "array"), "array")
 
 
+def test_names_of_modules():
+    class Several(wiring.Component):
+        a: In(4)
+        y: Out(6).array(5)
+
+        def elaborate(self, platform):
+            m = Module()
+            for index, name in enumerate(("row0", "row12", "int8", "sum_3", None)):
+                row = Row(index if index > 1 else 0)
+                if name:
+                    m.submodules[name] = row
+                else:
+                    m.submodules += row
+                m.d.comb += [row.a.eq(self.a), self.y[index].eq(row.y)]
+            return m
+
+    assert sorted(rtlil_modules(convert(Several(), "t"))) == ["t", "t_U", "t_int8", "t_row", "t_sum"]
+
+
 def test_names_of_wires_do_not_keep_modules_apart():
     first, second = (
         f"module \\t.{name}\n  wire width 1 input 0 \\{port}\n  wire width 1 output 1 \\y\n"

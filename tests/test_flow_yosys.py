@@ -233,8 +233,12 @@ def test_cache_rebuilds_what_is_corrupt(tmp_path, monkeypatch):
         name.write_text(name.read_text()[:-20])
         assert synthesise(text, "top", "ecp5", netlist=True, cache=tmp_path).netlist == first.netlist
         assert len(runs) == number
+    synthesise(text, "top", "ecp5", cache=tmp_path)  # the netlist's entry serves whoever does not want it
+    assert len(runs) == 3
     synthesise(text, "top", "ecp5", dsp=True, cache=tmp_path)  # another script is another entry
     assert len(runs) == 4
+    synthesise(text, "top", "ecp5", dsp=True, netlist=True, cache=tmp_path)  # and one without a netlist has none
+    assert len(runs) == 5
 
 
 def test_cache_entries(tmp_path):

