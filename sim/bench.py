@@ -100,9 +100,7 @@ class EngineBench:
         sources = [Stream(dut, name) for name in ("jobs", "activations", "weights")]
         queues = [self.items[source.name] for source in sources]
         positions, offered = [0, 0, 0], [False, False, False]
-        wanted = sum(
-            job["tokens"] * -(-job["n_out"] // self.case.rows) for job in self.case.jobs
-        )
+        wanted = sum(job["tokens"] * -(-job["n_out"] // self.case.rows) for job in self.case.jobs)
         results: list[int] = []
         result_valid, result_ready, result_payload = dut.results__valid, dut.results__ready, dut.results__payload
         cycle, first, last, accepting = 0, -1, -1, False

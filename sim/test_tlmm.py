@@ -89,7 +89,13 @@ class TestTlmm:
     def test_an_illegal_job_does_nothing_and_says_so(self, name: str, simulator_name: str) -> None:
         config = CONFIGS[name]
         good = random_product(5, 3, 1, config.act_bits, seed=0)
-        wrong = ({"n_in": 0}, {"n_in": config.n_in_max + 1}, {"n_out": 0}, {"n_out": config.n_out_max + 1}, {"tokens": 0})
+        wrong = (
+            {"n_in": 0},
+            {"n_in": config.n_in_max + 1},
+            {"n_out": 0},
+            {"n_out": config.n_out_max + 1},
+            {"tokens": 0},
+        )
         jobs = [good.job | field for field in wrong]
         for said in run(name, simulator_name, *(Run([good], illegal_last=job) for job in jobs)):
             assert said["fault"] == 1

@@ -54,9 +54,7 @@ class TernarySum(Component):
     `Target.XCUP` and `Target.XC7`.
     """
 
-    def __init__(
-        self, terms: int, magnitude: int, total_width: int, target: Target, negatable: bool = True
-    ) -> None:
+    def __init__(self, terms: int, magnitude: int, total_width: int, target: Target, negatable: bool = True) -> None:
         self.terms, self.magnitude, self.total_width = terms, magnitude, total_width
         self.target, self.negatable = target, negatable
         self._plan = _plan(terms, negatable)
@@ -87,9 +85,7 @@ class TernarySum(Component):
                         made, register, node = sums[operand]
                         age = stage - made - 1
                         plus_one = None if node.plus_one is None else delay(node.plus_one, age)
-                        operands.append(
-                            dataclasses.replace(node, bits=list(delay(register, age)), plus_one=plus_one)
-                        )
+                        operands.append(dataclasses.replace(node, bits=list(delay(register, age)), plus_one=plus_one))
                 name = f"s{stage}_{number}"
                 if ADDEND in operation:
                     bits, _, _ = self._add(m, name, operands, self.total_width, offset=False)

@@ -105,9 +105,7 @@ def engine_members(config: EngineConfig, weight: ShapeLike) -> dict[str, Member]
     results = data.StructLayout({"values": data.ArrayLayout(signed(config.total_width), config.rows), "last": 1})
     return {
         "jobs": In(stream.Signature(job_layout(config.n_in_max, config.n_out_max))),
-        "activations": In(
-            stream.Signature(data.ArrayLayout(signed(config.act_bits), config.activation_lanes))
-        ),
+        "activations": In(stream.Signature(data.ArrayLayout(signed(config.act_bits), config.activation_lanes))),
         "weights": In(stream.Signature(weight)),
         "results": Out(stream.Signature(results)),
         "fault": Out(1),

@@ -173,6 +173,13 @@ class TlmmConfig:
     @property
     def packing(self) -> str:
         """The weight stream in words."""
+        if self.weights == "dense":
+            return (
+                f"{self.units * self.group} bytes of five trits a transfer, byte 0 lowest; a block of {self.rows} rows "
+                f"of {self.tables} groups takes {self.block_transfers}; transfers step by step, in a step block by "
+                f"block; row r, table t of block b, step s is W[b * {self.rows} + r, (s * {self.tables} + t) * "
+                f"{self.group} ...]; see docs/formats.md"
+            )
         index = "rank magnitude, sign above" if self.table == "half" else "rank, two's complement"
         return (
             f"{self.rows} rows of {self.tables} indices of {self.index_width} bits a transfer, row 0 table 0 lowest; "

@@ -48,7 +48,9 @@ def _is_plain(cell: dict[str, Any]) -> bool:
         return False
     parameters, pins = cell["parameters"], cell["connections"]
     always = parameters.get("CEMUX", "1").strip() == "1"
-    return always and pins.get("LSR", ["0"]) == ["0"] and parameters.get("REGSET", "RESET") == "RESET" and "M" not in pins
+    return (
+        always and pins.get("LSR", ["0"]) == ["0"] and parameters.get("REGSET", "RESET") == "RESET" and "M" not in pins
+    )
 
 
 def _absorb(
