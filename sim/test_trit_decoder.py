@@ -14,7 +14,7 @@ import pytest
 from hw.engines.tlmm import TlmmConfig
 from hw.engines.tlmm_table import index_codes
 from hw.memory.trit_decoder import GroupCode, TritDecoder
-from sim.check import bench_engine, build_engine, random_product
+from sim.check import Run, bench_engine, build_engine, random_product
 from sim.runner import Simulator, build
 from sw.flow.rtlil import verilog
 from sw.golden.tlmm import rank_weights
@@ -122,19 +122,19 @@ class TestDenseTlmm:
     def test_products_and_cycles(self, name: str, simulator_name: str) -> None:
         config = ENGINES[name]
         shapes = [(1, 1, 1), (1, 64, 2), (64, 1, 5), (64, 64, 2), (config.step + 1, config.rows + 1, 4), (37, 29, 3)]
-        for n_in, n_out, tokens in shapes:
-            product = random_product(n_in, n_out, tokens, config.act_bits, seed=n_in)
-            for stall in (0.0, 0.5):
-                said = bench_engine(engine(name, simulator_name), "tlmm", config, [product], stall=stall, seed=n_out)
-                assert (said["mismatches"], said["surplus"], said["fault"]) == (0, 0, 0), said["first_mismatch"]
-                if not stall:
-                    assert said["cycles"] == config.cycles(n_in, n_out, tokens), (n_in, n_out, tokens)
+        runs = [
+            Run([random_product(*shape, config.act_bits, seed=shape[0])], stall, seed=shape[1])
+            for shape in shapes
+            for stall in (0.0, 0.5)
+        ]
+        for run_, said in zip(runs, bench_engine(engine(name, simulator_name), "tlmm", config, runs), strict=True):
+            assert (said["mismatches"], said["surplus"], said["fault"]) == (0, 0, 0), said["first_mismatch"]
+            if not run_.stall:
+                assert said["cycles"] == config.cycles(**run_.products[0].job), run_.products[0].job
 
     def test_jobs_back_to_back_and_reset(self, name: str, simulator_name: str) -> None:
         config = ENGINES[name]
         products = [random_product(n, 40 - n, 2, config.act_bits, seed=n) for n in (7, 31, 19)]
-        for reset_after in (None, 45, 46, 47):
-            said = bench_engine(
-                engine(name, simulator_name), "tlmm", config, products, stall=0.1, seed=5, reset_after=reset_after
-            )
+        runs = [Run(products, stall=0.1, seed=5, reset_after=reset_after) for reset_after in (None, 45, 46, 47)]
+        for said in bench_engine(engine(name, simulator_name), "tlmm", config, runs):
             assert (said["mismatches"], said["surplus"], said["fault"]) == (0, 0, 0), said["first_mismatch"]

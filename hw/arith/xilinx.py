@@ -66,7 +66,7 @@ def carry_chain(
             "o_CO": carries,
         }
         if cell == "CARRY8":
-            pins |= {"p_CARRY_TYPE": "SINGLE_CY8", "i_CI": carry, "i_CI_TOP": Const(0)}  # type: ignore[dict-item]
+            pins |= {"p_CARRY_TYPE": "SINGLE_CY8", "i_CI": carry, "i_CI_TOP": Const(0)}
         else:
             # A chain starts at CYINIT and continues at CI.
             pins |= {"i_CI": Const(0), "i_CYINIT": carry} if start == 0 else {"i_CI": carry, "i_CYINIT": Const(0)}

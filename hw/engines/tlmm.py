@@ -320,14 +320,14 @@ class Tlmm(Component):
         m.d.sync += [indices.eq(block), bank.eq(lookups.bank)]
         words: list[list[Signal]] = [[] for _ in range(config.rows)]
         signs: list[list[Signal]] = [[] for _ in range(config.rows)]
-        for number, delay in enumerate(config.timing.delays):
+        for number, late in enumerate(config.timing.delays):
             m.submodules[f"table{number}"] = table = LookupTable(
                 config.entry_width,
                 config.rank_width,
                 config.banks,
                 config.rows,
                 config.table == "full",
-                delay,
+                late,
                 Target(config.target),
             )
             turn, unit = divmod(number, config.fill_units)
