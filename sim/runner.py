@@ -52,7 +52,10 @@ _VERILATOR_ARGS = [
 
 
 _RUNTIME = ("verilated.o", "verilated_dpi.o", "verilated_vpi.o", "verilated_threads.o")
-"""Objects that are the same in every simulator (cocotb's verilator.o is not: it knows the top), and take longer than a small engine: compiled once."""
+"""Objects that are the same in every simulator and take longer than a small engine: compiled once.
+
+cocotb's verilator.o is not among them: it knows the top.
+"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import itertools
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from hw.engines.tlmm import TlmmConfig
 from sim.check import Product, Run, bench_engine, build_engine, random_product
 from sim.runner import Simulator
 
-SMALL = {"n_in_max": 96, "n_out_max": 48}
+SMALL: dict[str, Any] = {"n_in_max": 96, "n_out_max": 48}
 CONFIGS = {
     "half": TlmmConfig(tables=6, rows=4, fill_units=2, **SMALL),
     "one_bank": TlmmConfig(group=4, tables=3, rows=3, fill_units=1, banks=1, act_bits=5, **SMALL),
@@ -89,14 +90,14 @@ class TestTlmm:
     def test_an_illegal_job_does_nothing_and_says_so(self, name: str, simulator_name: str) -> None:
         config = CONFIGS[name]
         good = random_product(5, 3, 1, config.act_bits, seed=0)
-        wrong = (
-            {"n_in": 0},
-            {"n_in": config.n_in_max + 1},
-            {"n_out": 0},
-            {"n_out": config.n_out_max + 1},
-            {"tokens": 0},
-        )
-        jobs = [good.job | field for field in wrong]
+        wrong = [
+            ("n_in", 0),
+            ("n_in", config.n_in_max + 1),
+            ("n_out", 0),
+            ("n_out", config.n_out_max + 1),
+            ("tokens", 0),
+        ]
+        jobs = [good.job | {field: value} for field, value in wrong]
         for said in run(name, simulator_name, *(Run([good], illegal_last=job) for job in jobs)):
             assert said["fault"] == 1
         for said in run(name, simulator_name, *(Run([good], illegal_first=job) for job in jobs)):

@@ -108,9 +108,7 @@ def show(result: dict[str, Any]) -> None:
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be repeated.")
 @click.option("--target", type=click.Choice(TARGETS), help="Technology whose arithmetic forms are used.")
 @click.option("--sim", "simulator", type=click.Choice(SIMULATORS), default=SIMULATORS[0], show_default=True)
-@click.option(
-    "--stall", default=0.0, show_default=True, type=click.FloatRange(0, 0.9), help="Chance that a stream waits."
-)
+@click.option("--stall", default=0.0, show_default=True, type=click.FloatRange(0, 0.9), help="Chance of a wait.")
 @click.option("--seed", default=0, show_default=True, help="Of stalls and random activations.")
 @json_option
 def command(

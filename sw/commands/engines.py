@@ -1,6 +1,7 @@
 """`nomul engines`: the engines, and each field of their configurations."""
 
 import dataclasses
+from typing import Any
 
 import click
 from rich.table import Table
@@ -14,7 +15,7 @@ from sw.console import json_option, print_json, stdout
 @json_option
 def command(as_json: bool) -> None:
     """List the engines, each field with default, range and meaning."""
-    listing = {
+    listing: dict[str, dict[str, Any]] = {
         name: {
             "summary": spec.summary,
             "fields": {

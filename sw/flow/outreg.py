@@ -48,9 +48,8 @@ def _is_plain(cell: dict[str, Any]) -> bool:
         return False
     parameters, pins = cell["parameters"], cell["connections"]
     always = parameters.get("CEMUX", "1").strip() == "1"
-    return (
-        always and pins.get("LSR", ["0"]) == ["0"] and parameters.get("REGSET", "RESET") == "RESET" and "M" not in pins
-    )
+    starts_at_zero = parameters.get("REGSET", "RESET") == "RESET"
+    return always and starts_at_zero and pins.get("LSR", ["0"]) == ["0"] and "M" not in pins
 
 
 def _absorb(

@@ -1,4 +1,4 @@
-"""Reference of `hw.engines.tlmm`: the order of table entries, the tables, the index of a ternary group, and the product.
+"""Reference of `hw.engines.tlmm`: the order of table entries, the tables, the ranks of ternary groups, the product.
 
 A group of G ternary weights has a rank from -R to R, R = (3^G - 1)/2: its place in the reflected ternary Gray code,
 counted from the middle, where all weights are zero. Ranks r and -r belong to opposite weights.
