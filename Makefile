@@ -19,13 +19,31 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+demo: $(READY)
+	$(BIN)/nomul check tlmm --layer model.layers.0.mlp.down_proj --tokens 32 --set tables=9 --set fill_units=3
+	$(BIN)/nomul report tlmm --target xcup --set tables=9 --set fill_units=3 --set rows=14
+
+test: $(READY)
+	$(BIN)/pytest -n $(JOBS)
+
+sim: $(READY)
+	$(BIN)/pytest -n $(JOBS) sim
+
+verilog: $(READY)
+	for engine in $$($(BIN)/nomul engines --json | $(BIN)/python -c 'import json, sys; print(*json.load(sys.stdin)["engines"])'); \
+	do $(BIN)/nomul verilog $$engine -o build/verilog; done
+
+report: $(READY)
+	$(BIN)/nomul report tlmm --target xcup
+	$(BIN)/nomul report tlmm --target ecp5 --set rows=4 --set banks=1
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.tlmm build/bench.json
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-
-test: $(READY)
-	$(BIN)/pytest -n $(JOBS)
 
 clean:
 	rm -rf build

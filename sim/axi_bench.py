@@ -154,8 +154,9 @@ class AxiBench:
 
 @cocotb.test()
 async def simulate(dut: Any) -> None:
-    """Run the case in the file named by NOMUL_CASE and write the result to the file named by NOMUL_RESULT."""
-    case = Case(**json.loads(Path(os.environ["NOMUL_CASE"]).read_text()))
+    """Run the one case in the file named by NOMUL_CASE and write its result to the file named by NOMUL_RESULT."""
+    (values,) = json.loads(Path(os.environ["NOMUL_CASE"]).read_text())["cases"]
+    case = Case(**values)
     Clock(dut.aclk, PERIOD_NS, unit="ns").start(start_high=False)
     bench = AxiBench(dut, case)
     await bench.reset()
@@ -167,4 +168,4 @@ async def simulate(dut: Any) -> None:
         await bench.reset()
     started = time.perf_counter()
     outcome = await bench.run() | {"seconds": time.perf_counter() - started, "seed": case.seed}
-    Path(os.environ["NOMUL_RESULT"]).write_text(json.dumps(outcome))
+    Path(os.environ["NOMUL_RESULT"]).write_text(json.dumps({"results": [outcome]}))

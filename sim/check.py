@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hw.engines import ENGINES
 from hw.engines.contract import TOKENS_MAX
 from sim.bench import Case
 from sim.runner import Simulator, build
 from sw.engines import pack_activations, pack_weights
 from sw.errors import InputError
 from sw.flow.rtlil import verilog
+from sw.flow.tops import make_top
 
 __all__ = ["Product", "Run", "bench_engine", "build_engine", "check_product", "oracle", "random_product"]
 
@@ -59,10 +59,10 @@ def _fits(config: Any, product: Product) -> None:
             raise InputError(f"{name} is {length}; this engine takes 1 to {most}{remedy}")
 
 
-def build_engine(engine: str, config: Any, simulator: str = "verilator") -> Simulator:
-    """Generate an engine and build a simulator of it."""
-    text = verilog(ENGINES[engine].component(config), engine)
-    return build(text, engine, simulator, config.target)
+def build_engine(engine: str, config: Any, simulator: str = "verilator", bus: str = "stream") -> Simulator:
+    """Generate an engine on a bus of `sw.flow.tops.BUSES` and build a simulator of it."""
+    component, top = make_top(engine, config, bus)
+    return build(verilog(component, top), top, simulator, config.target)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,9 @@ class Run:
     """Jobs that the engine must refuse, given before and after the products."""
 
 
-def bench_engine(simulator: Simulator, engine: str, config: Any, runs: Sequence[Run]) -> list[dict[str, Any]]:
+def bench_engine(
+    simulator: Simulator, engine: str, config: Any, runs: Sequence[Run], bus: str = "stream"
+) -> list[dict[str, Any]]:
     """Drive runs through a built engine, with a reset before each; return what the bench says of each.
 
     What it expects is the oracle's product.
@@ -95,7 +97,10 @@ def bench_engine(simulator: Simulator, engine: str, config: Any, runs: Sequence[
         for number, run in enumerate(runs):
             file = Path(folder) / f"arrays{number}.npz"
             cases.append(dataclasses.asdict(_case(engine, config, run, file)))
-        return simulator.run("sim.bench", {"cases": cases})["results"]
+        if bus == "stream":
+            return simulator.run("sim.bench", {"cases": cases})["results"]
+        # The AXI bench runs one case in each simulation.
+        return [simulator.run("sim.axi_bench", {"cases": [case]})["results"][0] for case in cases]
 
 
 def _case(engine: str, config: Any, run: Run, file: Path) -> Case:
@@ -116,6 +121,7 @@ def _case(engine: str, config: Any, run: Run, file: Path) -> Case:
             "n_in": config.n_in_max.bit_length(),
             "n_out": config.n_out_max.bit_length(),
             "tokens": TOKENS_MAX.bit_length(),
+            "activation": config.act_bits,
         },
         stall=run.stall,
         seed=run.seed,
@@ -132,6 +138,7 @@ def check_product(
     product: Product,
     *,
     simulator: str = "verilator",
+    bus: str = "stream",
     stall: float = 0.0,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -140,8 +147,8 @@ def check_product(
     Utilisation is products needed over products that the cycles allowed at full use, stalls and padding included.
     """
     _fits(config, product)
-    built = build_engine(engine, config, simulator)
-    (said,) = bench_engine(built, engine, config, [Run([product], stall, seed)])
+    built = build_engine(engine, config, simulator, bus)
+    (said,) = bench_engine(built, engine, config, [Run([product], stall, seed)], bus)
     n_out, n_in = product.weight.shape
     macs = n_out * n_in * len(product.activations)
     return {

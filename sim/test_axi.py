@@ -74,6 +74,11 @@ def case(folder: Path, config: TlmmConfig, *shapes: tuple[int, int, int], **sett
     }  # fmt: skip
 
 
+def simulate(simulator: Simulator, values: dict[str, Any]) -> dict[str, Any]:
+    (result,) = simulator.run("sim.axi_bench", {"cases": [values]})["results"]
+    return result
+
+
 def exact(result: dict[str, Any], outputs: int, tokens: int) -> None:
     assert result["first_mismatch"] is None
     assert (result["outputs"], result["mismatches"], result["surplus"]) == (outputs, 0, 0)
@@ -84,13 +89,13 @@ def exact(result: dict[str, Any], outputs: int, tokens: int) -> None:
 def test_results_and_cycles_are_those_of_the_model_when_nothing_stalls(
     small: Simulator, tmp_path: Path, shape: tuple[int, int, int]
 ) -> None:
-    result = small.run("sim.axi_bench", case(tmp_path, SMALL, shape))
+    result = simulate(small, case(tmp_path, SMALL, shape))
     exact(result, shape[1] * shape[2], shape[2])
     assert (result["cycles"], result["fault"]) == (SMALL.cycles(*shape), 0)
 
 
 def test_cycles_of_jobs_that_overlap_count_from_the_first(small: Simulator, tmp_path: Path) -> None:
-    result = small.run("sim.axi_bench", case(tmp_path, SMALL, (64, 64, 2), (1, 1, 1)))
+    result = simulate(small, case(tmp_path, SMALL, (64, 64, 2), (1, 1, 1)))
     exact(result, 129, 3)
     assert SMALL.cycles(64, 64, 2) < result["cycles"] < SMALL.cycles(64, 64, 2) + SMALL.cycles(1, 1, 1)
 
@@ -98,21 +103,21 @@ def test_cycles_of_jobs_that_overlap_count_from_the_first(small: Simulator, tmp_
 @pytest.mark.parametrize(("stall", "seed"), [(0.2, 1), (0.5, 2), (0.8, 3)])
 def test_results_are_exact_under_random_pauses(small: Simulator, tmp_path: Path, stall: float, seed: int) -> None:
     jobs = ((13, 5, 1), (64, 3, 4), (1, 64, 2), (30, 1, 3))
-    result = small.run("sim.axi_bench", case(tmp_path, SMALL, *jobs, stall=stall, seed=seed))
+    result = simulate(small, case(tmp_path, SMALL, *jobs, stall=stall, seed=seed))
     exact(result, 5 + 12 + 128 + 3, 10)
 
 
 @pytest.mark.parametrize("cycles", [40, 90, 300])
 def test_a_reset_in_mid_flight_leaves_nothing_behind(small: Simulator, tmp_path: Path, cycles: int) -> None:
     jobs = ((64, 37, 3), (20, 64, 1))
-    result = small.run("sim.axi_bench", case(tmp_path, SMALL, *jobs, stall=0.1, seed=cycles, reset_after=cycles))
+    result = simulate(small, case(tmp_path, SMALL, *jobs, stall=0.1, seed=cycles, reset_after=cycles))
     exact(result, 37 * 3 + 64, 4)
 
 
 def test_wide_activations_and_results_have_wide_containers(tmp_path: Path) -> None:
     simulator = axi(WIDE)
-    exact(simulator.run("sim.axi_bench", case(tmp_path, WIDE, (50, 37, 3), stall=0.2)), 37 * 3, 3)
-    assert simulator.run("sim.axi_bench", case(tmp_path, WIDE, (64, 9, 2)))["cycles"] == WIDE.cycles(64, 9, 2)
+    exact(simulate(simulator, case(tmp_path, WIDE, (50, 37, 3), stall=0.2)), 37 * 3, 3)
+    assert simulate(simulator, case(tmp_path, WIDE, (64, 9, 2)))["cycles"] == WIDE.cycles(64, 9, 2)
 
 
 def test_a_wrong_expectation_is_noticed(small: Simulator, tmp_path: Path) -> None:
@@ -120,7 +125,7 @@ def test_a_wrong_expectation_is_noticed(small: Simulator, tmp_path: Path) -> Non
     arrays = dict(np.load(wrong["arrays"]))
     arrays["expected0"][1, 4] += 1
     np.savez(wrong["arrays"], **arrays)
-    result = small.run("sim.axi_bench", wrong)
+    result = simulate(small, wrong)
     assert result["mismatches"] == 1
     assert (result["first_mismatch"]["token"], result["first_mismatch"]["row"]) == (1, 4)
 

@@ -8,7 +8,7 @@ import itertools
 from pathlib import Path
 
 import pytest
-from amaranth.hdl import Module
+from amaranth.hdl import Const, Module
 from amaranth.lib.wiring import Component, Out
 
 from hw.arith.signed_sum import signed_sum, sum_timing
@@ -34,9 +34,10 @@ endmodule
 
 
 class Both(Component):
-    """The portable form and a target's, on the same inputs; `differ` compares their totals."""
+    """The portable form and a target's, on the same inputs; `differ` compares their totals if the words are legal."""
 
     def __init__(self, terms: int, magnitude: int, width: int, target: Target, negatable: bool) -> None:
+        self.magnitude, self.negatable = magnitude, negatable
         self.forms = [signed_sum(terms, magnitude, width, form, negatable) for form in (Target.PORTABLE, target)]
         members = sum_members(terms, magnitude, width, negatable)
         members["differ"] = Out(1)
@@ -50,7 +51,10 @@ class Both(Component):
             m.d.comb += form.addend.eq(self.addend)
             for mine, its in zip([*self.words, *self.signs], [*form.words, *form.signs], strict=True):
                 m.d.comb += its.eq(mine)
-        m.d.comb += self.differ.eq(self.forms[0].total != self.forms[1].total)
+        legal = Const(1, 1)
+        for word in self.words:
+            legal &= (word >= -self.magnitude) & (word <= self.magnitude - self.negatable)
+        m.d.comb += self.differ.eq(legal & (self.forms[0].total != self.forms[1].total))
         return m
 
 

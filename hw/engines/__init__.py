@@ -6,6 +6,6 @@ from hw.engines.tlmm import Tlmm, TlmmConfig
 __all__ = ["ENGINES"]
 
 ENGINES: dict[str, EngineSpec] = {
-    "tlmm": EngineSpec("tlmm", "ternary matmul by table look-up, after TeLLMe v2", TlmmConfig, Tlmm),
+    "tlmm": EngineSpec("tlmm", 1, "ternary matmul by table look-up, after TeLLMe v2", TlmmConfig, Tlmm),
 }
 """Every engine by name."""

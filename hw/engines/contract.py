@@ -83,6 +83,9 @@ class EngineSpec:
     name: str
     """Name on the command line, and of its files."""
 
+    number: int
+    """What the ENGINE register of `hw.bus.axi` reads."""
+
     summary: str
     """One line for `nomul engines`."""
 

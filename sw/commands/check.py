@@ -16,6 +16,7 @@ from sim.runner import SIMULATORS
 from sw.console import json_option, print_json, stderr, stdout
 from sw.engines import configure
 from sw.errors import InputError
+from sw.flow.tops import BUSES
 from sw.formats.checkpoint import Checkpoint, open_checkpoint
 from sw.model import checkpoints
 from sw.model.activations import record
@@ -60,6 +61,7 @@ def check_layer(
     activations: Path | None = None,
     tokens: int = 4,
     simulator: str = "verilator",
+    bus: str = "stream",
     stall: float = 0.0,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -69,7 +71,9 @@ def check_layer(
     weight = checkpoint.layer(name).weight
     vectors, source = choose_activations(path, checkpoint, name, activations, tokens, seed, config.act_bits)
     stderr.print(f"simulating {engine} on {name} with {simulator}; activations: {source}", highlight=False)
-    figures = check_product(engine, config, Product(weight, vectors), simulator=simulator, stall=stall, seed=seed)
+    figures = check_product(
+        engine, config, Product(weight, vectors), simulator=simulator, bus=bus, stall=stall, seed=seed
+    )
     return {"engine": engine, "layer": name, **figures}
 
 
@@ -108,12 +112,13 @@ def show(result: dict[str, Any]) -> None:
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be repeated.")
 @click.option("--target", type=click.Choice(TARGETS), help="Technology whose arithmetic forms are used.")
 @click.option("--sim", "simulator", type=click.Choice(SIMULATORS), default=SIMULATORS[0], show_default=True)
+@click.option("--bus", type=click.Choice(BUSES), default=BUSES[0], show_default=True)
 @click.option("--stall", default=0.0, show_default=True, type=click.FloatRange(0, 0.9), help="Chance of a wait.")
 @click.option("--seed", default=0, show_default=True, help="Of stalls and random activations.")
 @json_option
 def command(
     engine: str, checkpoint: Path | None, layer: str | None, activations: Path | None, tokens: int,
-    settings: tuple[str, ...], target: str | None, simulator: str, stall: float, seed: int, as_json: bool,
+    settings: tuple[str, ...], target: str | None, simulator: str, bus: str, stall: float, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Simulate the RTL of ENGINE on a layer and compare every output with PyTorch; exit code 1 if one differs."""
     result = check_layer(
@@ -124,6 +129,7 @@ def command(
         activations=activations,
         tokens=tokens,
         simulator=simulator,
+        bus=bus,
         stall=stall,
         seed=seed,
     )

@@ -7,18 +7,18 @@ from typing import Any
 import click
 
 from hw.arith.target import TARGETS
-from hw.engines import ENGINES
 from sw.console import json_option, print_json, stdout, write_atomically
 from sw.engines import configure
 from sw.flow.manifest import manifest
 from sw.flow.rtlil import verilog
+from sw.flow.tops import BUSES, make_top
 
 
-def write_engine(engine: str, config: Any, folder: Path) -> dict[str, Any]:
+def write_engine(engine: str, config: Any, folder: Path, bus: str = "stream") -> dict[str, Any]:
     """Write ENGINE.v and ENGINE.json, each only if its text changes; return what was written."""
-    component = ENGINES[engine].component(config)
-    description = manifest(engine, config, component)
-    text = verilog(component, engine)
+    component, top = make_top(engine, config, bus)
+    description = manifest(engine, config, component, top)
+    text = verilog(component, top)
     files = {f"{engine}.v": text, f"{engine}.json": json.dumps(description, indent=2) + "\n"}
     written = [name for name, content in files.items() if write_atomically(folder / name, content.encode())]
     return {
@@ -34,11 +34,12 @@ def write_engine(engine: str, config: Any, folder: Path) -> dict[str, Any]:
 @click.argument("engine")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be repeated.")
 @click.option("--target", type=click.Choice(TARGETS), help="Technology whose arithmetic forms are used.")
+@click.option("--bus", type=click.Choice(BUSES), default=BUSES[0], show_default=True)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder.")
 @json_option
-def command(engine: str, settings: tuple[str, ...], target: str | None, output: Path, as_json: bool) -> None:
+def command(engine: str, settings: tuple[str, ...], target: str | None, bus: str, output: Path, as_json: bool) -> None:
     """Write ENGINE.v (Verilog-2001) and ENGINE.json (ports, configuration, latency, weight packing)."""
-    result = write_engine(engine, configure(engine, settings, target), output)
+    result = write_engine(engine, configure(engine, settings, target), output, bus)
     if as_json:
         print_json(result)
         return

@@ -8,6 +8,8 @@ from amaranth.hdl import Shape
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, Out
 
+from hw.bus.axi import REGISTERS, AxiEngine
+from hw.bus.axi_lite import Register
 from hw.engines import ENGINES
 
 __all__ = ["manifest"]
@@ -23,21 +25,31 @@ MEANINGS = {
 }
 """Meaning of each port, or of each stream, by its name before `__`."""
 
+AXI_MEANINGS = {
+    "aclk": "clock; everything happens at its rising edge",
+    "aresetn": "synchronous reset, active low",
+    "irq": "interrupt, as the register CONTROL enables it",
+    "s_axi_": "AXI4-Lite, the registers",
+    "s_axis_activations_": "AXI4-Stream: lane i in container i of 8 or 16 bits",
+    "s_axis_weights_": "AXI4-Stream: the packed weight stream in whole bytes",
+    "m_axis_results_": "AXI4-Stream: results sign-extended to 32 bits (64 if wider), tlast on a token's last",
+}
+"""Meaning of the pins of the AXI form, by the beginning of their names."""
 
-def manifest(engine: str, config: Any, component: Component) -> dict[str, Any]:
-    """Return the manifest of an engine with bare streams, ready to be printed as JSON.
+
+def manifest(engine: str, config: Any, component: Component, top: str) -> dict[str, Any]:
+    """Return the manifest of an engine and its top module, ready to be printed as JSON.
 
     `ports` lists direction, width and meaning of every port of the Verilog module; a stream NAME is NAME__payload,
     NAME__valid and NAME__ready, and a transfer happens in each cycle in which valid and ready are both high.
     """
-    ports: dict[str, dict[str, Any]] = {
-        name: {"direction": "input", "width": 1, "meaning": MEANINGS[name]} for name in ("clk", "rst")
-    }
+    axi = isinstance(component, AxiEngine)
+    ports: dict[str, dict[str, Any]] = {} if axi else {name: _port(False, 1, MEANINGS[name]) for name in ("clk", "rst")}
     layouts: dict[str, Any] = {}
     for name, member in component.signature.members.items():
         outward = member.flow == Out
         if member.is_port:
-            ports[name] = _port(outward, Shape.cast(member.shape).width, MEANINGS[name])
+            ports[name] = _port(outward, Shape.cast(member.shape).width, _meaning(name))
             continue
         assert isinstance(member.signature, stream.Signature)
         shape = member.signature.members["payload"].shape
@@ -47,6 +59,7 @@ def manifest(engine: str, config: Any, component: Component) -> dict[str, Any]:
         layouts[name] = _layout(shape)
     return {
         "engine": engine,
+        "top": top,
         "summary": ENGINES[engine].summary,
         "config": dataclasses.asdict(config),
         "derived": {
@@ -61,9 +74,22 @@ def manifest(engine: str, config: Any, component: Component) -> dict[str, Any]:
             "cycles_one_block": config.cycles(1, 1, 1),
             "meaning": "cycles from the transfer of a job with one input, one output and one token to its result",
         },
+        "registers": [_register(register) for register in REGISTERS] if axi else [],
         "weight_packing": config.packing,
         "versions": {name: importlib.metadata.version(name) for name in ("nomul", "amaranth")},
     }
+
+
+def _meaning(name: str) -> str:
+    """Return what a port is for; a pin of an AXI bus by the bus."""
+    if name in MEANINGS:
+        return MEANINGS[name]
+    bus = next(bus for bus in sorted(AXI_MEANINGS, key=len, reverse=True) if name.startswith(bus))
+    return AXI_MEANINGS[bus]
+
+
+def _register(register: Register) -> dict[str, Any]:
+    return {"name": register.name, "offset": register.offset, "access": register.access, "meaning": register.meaning}
 
 
 def _layout(shape: Any) -> dict[str, Any]:
