@@ -20,8 +20,8 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(READY)
-	$(BIN)/nomul check tlmm --layer model.layers.0.mlp.down_proj --tokens 32 --set tables=9 --set fill_units=3
-	$(BIN)/nomul report tlmm --target xcup --set tables=9 --set fill_units=3 --set rows=14
+	$(BIN)/nomul check tlmm --layer model.layers.0.mlp.down_proj --tokens 32 --set tables=9 --set fill_units=9 --set rows=4
+	$(BIN)/nomul report tlmm --target xcup --set tables=9 --set fill_units=9 --set rows=4
 
 test: $(READY)
 	$(BIN)/pytest -n $(JOBS)
