@@ -395,7 +395,10 @@ class Tlmm(Component):
         ]
         room = Signal(range(config.queue + 1), init=config.queue)
         takes = lookups.issue & lookups.last
-        m.d.comb += lookups.room.eq(room != 0)
+        # In a register, to keep the count off the path from the streams to the schedule: a cycle old, so one is spare.
+        has_room = Signal(init=1)
+        m.d.sync += has_room.eq(room > 1)
+        m.d.comb += lookups.room.eq(has_room)
         with m.If(takes & ~queue.taken):
             m.d.sync += room.eq(room - 1)
         with m.Elif(~takes & queue.taken):
