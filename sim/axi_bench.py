@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cocotb
@@ -40,7 +39,7 @@ class AxiBench:
     def __init__(self, dut: Any, case: Case) -> None:
         self.dut, self.case = dut, case
         # The bare bench knows the case and the comparison; it drives nothing here.
-        self.engine = EngineBench(SimpleNamespace(results__valid=None, results__ready=None), case)
+        self.engine = EngineBench(dut, case)
         self.random = random.Random(case.seed)
         clock = {"clock": dut.aclk, "reset": dut.aresetn, "reset_active_level": False}
         self.registers = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi"), **clock)

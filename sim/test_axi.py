@@ -14,8 +14,9 @@ from hw.bus.axi import REGISTERS, AxiEngine, config_hash
 from hw.bus.axi_lite import AxiLiteRegisters, Register
 from hw.engines.tlmm import Tlmm, TlmmConfig
 from sim.axi_bench import BUSY, DONE, FAULT, PENDING, REFUSED
+from sim.check import oracle
 from sim.runner import SIMULATORS, Simulator, build
-from sw.engines import pack_weights
+from sw.engines import pack_activations, pack_weights
 from sw.flow.rtlil import verilog
 
 pytestmark = pytest.mark.bench
@@ -59,12 +60,9 @@ def case(folder: Path, config: TlmmConfig, *shapes: tuple[int, int, int], **sett
         weight = torch.randint(-1, 2, (n_out, n_in), generator=random, dtype=torch.int8)
         activations = torch.randint(low, -low, (tokens, n_in), generator=random)
         activations[0] = low
-        lanes = config.activation_lanes
-        padded = torch.nn.functional.pad(activations, (0, -n_in % lanes)).reshape(-1, lanes).numpy()
-        bits = (padded[:, :, None] >> np.arange(config.act_bits) & 1).reshape(len(padded), -1)
-        arrays[f"activations{number}"] = np.packbits(bits.astype(np.uint8), axis=1, bitorder="little")
+        arrays[f"activations{number}"] = pack_activations(config, activations)
         arrays[f"weights{number}"] = pack_weights("tlmm", config, weight)
-        arrays[f"expected{number}"] = (activations @ weight.long().T).numpy()
+        arrays[f"expected{number}"] = oracle(weight, activations).numpy()
         jobs.append({"n_in": n_in, "n_out": n_out, "tokens": tokens})
     np.savez(folder / "case.npz", **arrays)
     widths = {"n_in": 7, "n_out": 7, "tokens": 16, "activation": config.act_bits}
