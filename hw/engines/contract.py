@@ -3,7 +3,7 @@
 An engine is an `amaranth.lib.wiring.Component` made from one frozen configuration. It takes jobs; a job multiplies one
 weight matrix W of shape [n_out, n_in] with `tokens` activation vectors.
 
-    jobs         {n_in, n_out, tokens}, one transfer a job
+    jobs         {n_in, n_out, tokens}, one transfer a job; with `mode` above them if the engine has several modes
     activations  `activation_lanes` values a transfer, each vector in order, its last transfer padded with any values;
                  ceil(n_in / activation_lanes) transfers a token
     weights      in the engine's own order and coding, made by its packer in `sw.formats`; padding is zero weights;
@@ -13,7 +13,8 @@ weight matrix W of shape [n_out, n_in] with `tokens` activation vectors.
 
 All four are `amaranth.lib.stream` streams and may stall at any time. The next job may be given, and its activations
 taken, while an engine still works on the last. A job whose n_in, n_out or tokens is zero or above the configured
-maximum is taken, does nothing, and raises `fault` until a legal job is taken.
+maximum, or whose mode does not exist, is taken, does nothing, and raises `fault` until a legal job is taken. Dense
+weights that decode to nothing raise `fault` until reset.
 """
 
 import dataclasses
@@ -24,10 +25,27 @@ from amaranth.hdl import ShapeLike, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Member, Out
 
-__all__ = ["TOKENS_MAX", "EngineConfig", "EngineSpec", "engine_members", "job_layout"]
+__all__ = ["TOKENS_MAX", "EngineConfig", "EngineSpec", "Mode", "engine_members", "job_layout"]
 
 TOKENS_MAX = 65535
 """Largest number of tokens in one job."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """Kinds of operands that an engine multiplies; which one is said by each job."""
+
+    name: str
+    """Name on the command line."""
+
+    weights: tuple[int, int]
+    """Lowest and highest weight."""
+
+    activations: tuple[int, int]
+    """Lowest and highest activation."""
+
+    macs_per_cycle: int
+    """Products formed in a cycle at full use."""
 
 
 class EngineConfig(Protocol):
@@ -62,17 +80,21 @@ class EngineConfig(Protocol):
         """Width of a transfer of weights."""
 
     @property
+    def modes(self) -> tuple[Mode, ...]:
+        """What it can multiply; a job's `mode` is a place in this list."""
+
+    @property
     def macs_per_cycle(self) -> int:
-        """Products formed in a cycle at full use."""
+        """Products formed in a cycle at full use, in the first mode."""
 
     @property
     def packing(self) -> str:
         """The order and coding of the weight stream, in words."""
 
-    def cycles(self, n_in: int, n_out: int, tokens: int) -> int:
+    def cycles(self, n_in: int, n_out: int, tokens: int, mode: int = 0) -> int:
         """Return the cycles of a job alone, from its transfer to that of its last result, when no stream stalls."""
 
-    def weight_transfers(self, n_in: int, n_out: int) -> int:
+    def weight_transfers(self, n_in: int, n_out: int, mode: int = 0) -> int:
         """Return the transfers of weights for one token."""
 
 
@@ -96,18 +118,17 @@ class EngineSpec:
     """Makes the engine from a configuration."""
 
 
-def job_layout(n_in_max: int, n_out_max: int) -> data.StructLayout:
+def job_layout(n_in_max: int, n_out_max: int, modes: int = 1) -> data.StructLayout:
     """Return the payload of the `jobs` stream."""
-    return data.StructLayout(
-        {"n_in": n_in_max.bit_length(), "n_out": n_out_max.bit_length(), "tokens": TOKENS_MAX.bit_length()}
-    )
+    fields = {"n_in": n_in_max.bit_length(), "n_out": n_out_max.bit_length(), "tokens": TOKENS_MAX.bit_length()}
+    return data.StructLayout(fields | ({"mode": (modes - 1).bit_length()} if modes > 1 else {}))
 
 
 def engine_members(config: EngineConfig, weight: ShapeLike) -> dict[str, Member]:
     """Return the ports of an engine whose weight stream has payload `weight`."""
     results = data.StructLayout({"values": data.ArrayLayout(signed(config.total_width), config.rows), "last": 1})
     return {
-        "jobs": In(stream.Signature(job_layout(config.n_in_max, config.n_out_max))),
+        "jobs": In(stream.Signature(job_layout(config.n_in_max, config.n_out_max, len(config.modes)))),
         "activations": In(stream.Signature(data.ArrayLayout(signed(config.act_bits), config.activation_lanes))),
         "weights": In(stream.Signature(weight)),
         "results": Out(stream.Signature(results)),

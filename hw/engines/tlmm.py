@@ -35,7 +35,7 @@ from hw.arith.signed_sum import signed_sum, sum_timing
 from hw.arith.sum_terms import SumTiming, sum_width
 from hw.arith.target import TARGETS, Target
 from hw.config import parameter, refuse, validate
-from hw.engines.contract import engine_members
+from hw.engines.contract import Mode, engine_members
 from hw.engines.tlmm_schedule import FillSchedule, LookupSchedule
 from hw.engines.tlmm_table import Filler, LookupTable, Walk, index_codes, walk_entries
 from hw.memory.queue import Queue
@@ -156,6 +156,12 @@ class TlmmConfig:
         return self.tables * self.group
 
     @property
+    def modes(self) -> tuple[Mode, ...]:
+        """Ternary weights, activations of `act_bits` bits."""
+        most = 1 << (self.act_bits - 1)
+        return (Mode("ternary", (-1, 1), (-most, most - 1), self.macs_per_cycle),)
+
+    @property
     def macs_per_cycle(self) -> int:
         """Products formed in a cycle of look-ups."""
         return self.tables * self.group * self.rows
@@ -187,11 +193,11 @@ class TlmmConfig:
             f"W[b * {self.rows} + r, (s * {self.tables} + t) * {self.group} ...]; see docs/formats.md"
         )
 
-    def weight_transfers(self, n_in: int, n_out: int) -> int:
+    def weight_transfers(self, n_in: int, n_out: int, mode: int = 0) -> int:
         """Return the transfers of weights for one token."""
         return -(-n_in // self.step) * -(-n_out // self.rows) * self.block_transfers
 
-    def cycles(self, n_in: int, n_out: int, tokens: int) -> int:
+    def cycles(self, n_in: int, n_out: int, tokens: int, mode: int = 0) -> int:
         """Return the cycles of a job alone, from its transfer to that of its last result, when no stream stalls.
 
         A step takes max(blocks * block_transfers, fill, 5) cycles in the long run, where blocks = ceil(n_out / rows)
