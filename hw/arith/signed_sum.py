@@ -27,7 +27,7 @@ __all__ = ["RelativeSignSum", "signed_sum", "sum_timing"]
 
 def sum_timing(terms: int, target: Target, negatable: bool = True) -> SumTiming:
     """Return the timing of the form that `signed_sum` returns for the same arguments."""
-    if target in (Target.PORTABLE, Target.ECP5):
+    if target in (Target.PORTABLE, Target.CELLS, Target.ECP5):
         return SumTiming((terms - 1).bit_length() + 1, (0,) * terms)
     return TernarySum.timing(terms, negatable)
 
@@ -35,8 +35,11 @@ def sum_timing(terms: int, target: Target, negatable: bool = True) -> SumTiming:
 def signed_sum(
     terms: int, magnitude: int, total_width: int, target: Target, negatable: bool = True
 ) -> "RelativeSignSum | TernarySum | PairSum":
-    """Return the best form for a target; `RelativeSignSum` documents the parameters and the ports."""
-    if target is Target.PORTABLE:
+    """Return the best form for a target; `RelativeSignSum` documents the parameters and the ports.
+
+    Standard cells take the portable form.
+    """
+    if target in (Target.PORTABLE, Target.CELLS):
         return RelativeSignSum(terms, magnitude, total_width, negatable)
     if target is Target.ECP5:
         return PairSum(terms, magnitude, total_width, negatable)

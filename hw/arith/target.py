@@ -20,6 +20,10 @@ class Target(enum.Enum):
     ECP5 = "ecp5"
     """Lattice ECP5: CCU2C, TRELLIS_DPR16X4."""
 
+    CELLS = "cells"
+    """Standard cells: explicit full adders, half adders and and-or-inverts (`hw.arith.cells`); where an engine has no
+    such form, the portable one."""
+
 
 TARGETS = tuple(target.value for target in Target)
 """Names of all targets, portable first."""
