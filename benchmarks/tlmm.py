@@ -58,7 +58,8 @@ def seconds_of_verilog() -> float:
 
 def cycles_a_second() -> float:
     """Simulated cycles a second of 28 tables x 16 rows in Verilator under cocotb, streams driven from Python."""
-    said = check_product("tlmm", configure("tlmm", FULL), random_product(1536, 1536, 8, 8, seed=0))
+    config = configure("tlmm", FULL)
+    said = check_product("tlmm", config, random_product(1536, 1536, 8, config, seed=0))
     assert said["mismatches"] == 0
     return said["cycles"] / said["seconds"]
 

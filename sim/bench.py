@@ -76,7 +76,7 @@ class EngineBench:
 
     def _job_payload(self, job: dict[str, int]) -> int:
         payload, offset = 0, 0
-        for field in ("n_in", "n_out", "tokens"):
+        for field in ("n_in", "n_out", "tokens", "mode"):
             payload |= job[field] << offset
             offset += self.case.widths[field]
         return payload

@@ -23,10 +23,11 @@ __all__ = ["Product", "Run", "bench_engine", "build_engine", "check_product", "o
 
 @dataclasses.dataclass(frozen=True)
 class Product:
-    """One job: weights int8 [n_out, n_in] and activations, integers [tokens, n_in]."""
+    """One job: weights int8 [n_out, n_in] and activations, integers [tokens, n_in], in one of the engine's modes."""
 
     weight: Tensor
     activations: Tensor
+    mode: int = 0
 
     def __post_init__(self) -> None:
         """Check that the shapes go together."""
@@ -40,7 +41,7 @@ class Product:
     def job(self) -> dict[str, int]:
         """The job as the engine is told it."""
         n_out, n_in = self.weight.shape
-        return {"n_in": n_in, "n_out": n_out, "tokens": len(self.activations)}
+        return {"n_in": n_in, "n_out": n_out, "tokens": len(self.activations), "mode": self.mode}
 
 
 def oracle(weight: Tensor, activations: Tensor) -> Tensor:
@@ -108,7 +109,7 @@ def _case(engine: str, config: Any, run: Run, file: Path) -> Case:
     for number, product in enumerate(run.products):
         _fits(config, product)
         arrays[f"activations{number}"] = pack_activations(config, product.activations)
-        arrays[f"weights{number}"] = pack_weights(engine, config, product.weight)
+        arrays[f"weights{number}"] = pack_weights(engine, config, product.weight, product.mode)
         arrays[f"expected{number}"] = oracle(product.weight, product.activations).numpy()
     np.savez(file, **arrays)
     model = sum(config.cycles(**product.job) for product in run.products)
@@ -121,6 +122,7 @@ def _case(engine: str, config: Any, run: Run, file: Path) -> Case:
             "n_in": config.n_in_max.bit_length(),
             "n_out": config.n_out_max.bit_length(),
             "tokens": TOKENS_MAX.bit_length(),
+            "mode": (len(config.modes) - 1).bit_length(),
             "activation": config.act_bits,
         },
         stall=run.stall,
@@ -150,7 +152,7 @@ def check_product(
     built = build_engine(engine, config, simulator, bus)
     (said,) = bench_engine(built, engine, config, [Run([product], stall, seed)], bus)
     n_out, n_in = product.weight.shape
-    macs = n_out * n_in * len(product.activations)
+    macs, peak = n_out * n_in * len(product.activations), config.modes[product.mode].macs_per_cycle
     return {
         "n_in": n_in,
         "n_out": n_out,
@@ -159,20 +161,21 @@ def check_product(
         "mismatches": said["mismatches"] + said["surplus"],
         "first_mismatch": said["first_mismatch"],
         "cycles": said["cycles"],
-        "model_cycles": config.cycles(n_in, n_out, len(product.activations)),
+        "model_cycles": config.cycles(**product.job),
         "macs": macs,
-        "macs_per_cycle_peak": config.macs_per_cycle,
-        "utilization": macs / (said["cycles"] * config.macs_per_cycle) if said["cycles"] > 0 else 0.0,
+        "macs_per_cycle_peak": peak,
+        "utilization": macs / (said["cycles"] * peak) if said["cycles"] > 0 else 0.0,
         "seed": seed,
         "seconds": said["seconds"],
     }
 
 
-def random_product(n_in: int, n_out: int, tokens: int, act_bits: int, seed: int) -> Product:
-    """Return random ternary weights and full-range activations, the same for the same seed."""
+def random_product(n_in: int, n_out: int, tokens: int, config: Any, seed: int, mode: int = 0) -> Product:
+    """Return random weights and activations over the full ranges of an engine's mode, the same for the same seed."""
     random = torch.Generator().manual_seed(seed)
-    low = -(1 << (act_bits - 1))
+    (w_low, w_high), (a_low, a_high) = config.modes[mode].weights, config.modes[mode].activations
     return Product(
-        torch.randint(-1, 2, (n_out, n_in), dtype=torch.int8, generator=random),
-        torch.randint(low, -low, (tokens, n_in), generator=random),
+        torch.randint(w_low, w_high + 1, (n_out, n_in), generator=random).to(torch.int8),
+        torch.randint(a_low, a_high + 1, (tokens, n_in), generator=random),
+        mode,
     )

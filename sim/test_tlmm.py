@@ -8,15 +8,14 @@ equal the engine's cost model.
 import dataclasses
 import functools
 import itertools
-import random
 from typing import Any
 
 import pytest
 import torch
 
 from hw.engines.tlmm import TlmmConfig
-from sim.check import Product, Run, bench_engine, build_engine, random_product
-from sim.runner import Simulator
+from sim.check import Product, Run, bench_engine, build_engine
+from sim.scenarios import Scenarios, extremes
 
 SMALL: dict[str, Any] = {"n_in_max": 96, "n_out_max": 48}
 CONFIGS = {
@@ -31,77 +30,29 @@ CONFIGS = {
 
 
 @functools.cache
-def built(name: str, simulator: str) -> Simulator:
-    return build_engine("tlmm", CONFIGS[name], simulator)
-
-
-def run(name: str, simulator: str, *runs: Run) -> list[dict]:
-    said = bench_engine(built(name, simulator), "tlmm", CONFIGS[name], runs)
-    for result in said:
-        assert result["mismatches"] == 0, f"{result['first_mismatch']}; replay with seed {result['seed']}"
-        assert result["surplus"] == 0
-    return said
-
-
-def extremes(config: TlmmConfig) -> Product:
-    """All-largest, all-smallest and zero vectors, alternating vectors; all-one, all-minus-one, zero, mixed rows."""
-    n_in, low, high = config.n_in_max, -(1 << config.act_bits - 1), (1 << config.act_bits - 1) - 1
-    mixed = torch.tensor([low, high]).repeat(n_in)[:n_in]
-    activations = torch.stack([torch.full((n_in,), value) for value in (low, high, 0, -1, 1)] + [mixed, mixed.flip(0)])
-    weight = torch.zeros(config.n_out_max, n_in, dtype=torch.int8)
-    weight[0], weight[1], weight[2] = 1, -1, torch.tensor([1, -1]).repeat(n_in)[:n_in]
-    weight[3, -1], weight[-1, 0], weight[-2] = 1, -1, torch.tensor([-1, 1]).repeat(n_in)[:n_in]
-    return Product(weight, activations)
+def scenarios(name: str, simulator: str) -> Scenarios:
+    return Scenarios("tlmm", CONFIGS[name], simulator)
 
 
 @pytest.mark.bench
 @pytest.mark.parametrize("name", CONFIGS)
 class TestTlmm:
     def test_extreme_operands(self, name: str, simulator_name: str) -> None:
-        run(name, simulator_name, Run([extremes(CONFIGS[name])]))
+        scenarios(name, simulator_name).extreme_operands()
 
     def test_cycles_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
         config = CONFIGS[name]
-        shapes = [(1, 1, 1), (1, config.n_out_max, 2), (config.n_in_max, 1, 5), (config.n_in_max, config.n_out_max, 3)]
-        shapes += [(config.step + 1, config.rows + 1, 4), (config.step, config.rows, 9)]
-        runs = [Run([random_product(*shape, config.act_bits, seed=shape[0])]) for shape in shapes]
-        for shape, said in zip(shapes, run(name, simulator_name, *runs), strict=True):
-            assert said["cycles"] == config.cycles(*shape), shape
+        shapes = [(config.step + 1, config.rows + 1, 4), (config.step, config.rows, 9)]
+        scenarios(name, simulator_name).cycles_equal_the_cost_model(shapes)
 
     def test_ragged_sizes_with_stalls(self, name: str, simulator_name: str) -> None:
-        config, runs = CONFIGS[name], []
-        for seed in range(8):
-            dice = random.Random(seed)
-            shapes = [
-                (dice.randint(1, config.n_in_max), dice.randint(1, config.n_out_max), dice.randint(1, 4))
-                for _ in range(4)
-            ]
-            products = [random_product(*shape, config.act_bits, seed) for shape in shapes]
-            runs.append(Run(products, stall=dice.choice([0.0, 0.1, 0.5, 0.8]), seed=seed))
-        run(name, simulator_name, *runs)
+        scenarios(name, simulator_name).ragged_sizes_with_stalls()
 
     def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
-        config = CONFIGS[name]
-        products = [random_product(config.n_in_max, config.n_out_max, 2, config.act_bits, seed) for seed in (1, 2)]
-        total = sum(config.cycles(**product.job) for product in products)
-        moments = (1, 7, total // 4, total // 2, total - 9)
-        run(name, simulator_name, *(Run(products, stall=0.2, seed=after, reset_after=after) for after in moments))
+        scenarios(name, simulator_name).reset_in_mid_flight()
 
-    def test_an_illegal_job_does_nothing_and_says_so(self, name: str, simulator_name: str) -> None:
-        config = CONFIGS[name]
-        good = random_product(5, 3, 1, config.act_bits, seed=0)
-        wrong = [
-            ("n_in", 0),
-            ("n_in", config.n_in_max + 1),
-            ("n_out", 0),
-            ("n_out", config.n_out_max + 1),
-            ("tokens", 0),
-        ]
-        jobs = [good.job | {field: value} for field, value in wrong]
-        for said in run(name, simulator_name, *(Run([good], illegal_last=job) for job in jobs)):
-            assert said["fault"] == 1
-        for said in run(name, simulator_name, *(Run([good], illegal_first=job) for job in jobs)):
-            assert said["fault"] == 0
+    def test_illegal_jobs_do_nothing(self, name: str, simulator_name: str) -> None:
+        scenarios(name, simulator_name).illegal_jobs_do_nothing()
 
 
 @pytest.mark.bench
@@ -134,7 +85,7 @@ def test_every_code_times_every_activation(name: str, simulator_name: str) -> No
         weight = torch.zeros(27, config.step, dtype=torch.int8)
         weight[:, 3 * table : 3 * table + 3] = codes
         runs.append(Run([Product(weight, activations)]))
-    run(name, simulator_name, *runs)
+    scenarios(name, simulator_name).run(*runs)
 
 
 @pytest.mark.bench
@@ -143,4 +94,4 @@ def test_no_sum_of_the_longest_reduction_overflows(simulator_name: str) -> None:
     config = dataclasses.replace(CONFIGS["half"], total_bits=CONFIGS["half"].total_width)
     with pytest.raises(ValueError, match=r"^TlmmConfig field 'total_bits' is 14; allowed: 15 or more"):
         dataclasses.replace(config, total_bits=config.total_width - 1)
-    run("half", simulator_name, Run([extremes(config)]))
+    scenarios("half", simulator_name).run(Run([extremes(config)]))

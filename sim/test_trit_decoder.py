@@ -123,7 +123,7 @@ class TestDenseTlmm:
         config = ENGINES[name]
         shapes = [(1, 1, 1), (1, 64, 2), (64, 1, 5), (64, 64, 2), (config.step + 1, config.rows + 1, 4), (37, 29, 3)]
         runs = [
-            Run([random_product(*shape, config.act_bits, seed=shape[0])], stall, seed=shape[1])
+            Run([random_product(*shape, config, seed=shape[0])], stall, seed=shape[1])
             for shape in shapes
             for stall in (0.0, 0.5)
         ]
@@ -134,7 +134,7 @@ class TestDenseTlmm:
 
     def test_jobs_back_to_back_and_reset(self, name: str, simulator_name: str) -> None:
         config = ENGINES[name]
-        products = [random_product(n, 40 - n, 2, config.act_bits, seed=n) for n in (7, 31, 19)]
+        products = [random_product(n, 40 - n, 2, config, seed=n) for n in (7, 31, 19)]
         runs = [Run(products, stall=0.1, seed=5, reset_after=reset_after) for reset_after in (None, 45, 46, 47)]
         for said in bench_engine(engine(name, simulator_name), "tlmm", config, runs):
             assert (said["mismatches"], said["surplus"], said["fault"]) == (0, 0, 0), said["first_mismatch"]

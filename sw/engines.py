@@ -12,27 +12,34 @@ from torch import Tensor
 from hw.config import describe
 from hw.engines import ENGINES
 from sw.errors import InputError
-from sw.formats import tlmm
+from sw.formats import tint, tlmm
 
 __all__ = ["configure", "pack_activations", "pack_weights"]
 
 
-def _pack_tlmm(config: Any, weight: Tensor) -> npt.NDArray[np.uint8]:
+def _pack_tlmm(config: Any, weight: Tensor, mode: int) -> npt.NDArray[np.uint8]:
     sizes = {"group": config.group, "tables": config.tables, "rows": config.rows}
     if config.weights == "dense":
         return tlmm.pack_dense(weight, **sizes, units=config.units)
     return tlmm.pack(weight, **sizes, half=config.table == "half")
 
 
-PACKERS: dict[str, Callable[[Any, Tensor], npt.NDArray[np.uint8]]] = {
+def _pack_tint(config: Any, weight: Tensor, mode: int) -> npt.NDArray[np.uint8]:
+    corrected = config.act_bits if config.trees else None
+    steps = tint.steps(weight, lanes=config.lanes_in, rows=config.rows, corrected=corrected)
+    return tint.pack_dense(steps, config.units) if config.weights == "dense" else tint.pack(steps, corrected)
+
+
+PACKERS: dict[str, Callable[[Any, Tensor, int], npt.NDArray[np.uint8]]] = {
     "tlmm": _pack_tlmm,
+    "tint": _pack_tint,
 }
-"""The packer of each engine's weight stream: (configuration, int8 [n_out, n_in]) -> uint8 [transfers, bytes]."""
+"""The packer of each engine's weight stream: (configuration, int8 [n_out, n_in], mode) -> uint8 [transfers, bytes]."""
 
 
-def pack_weights(engine: str, config: Any, weight: Tensor) -> npt.NDArray[np.uint8]:
+def pack_weights(engine: str, config: Any, weight: Tensor, mode: int = 0) -> npt.NDArray[np.uint8]:
     """Return the transfers of one token's weights, uint8 [transfers, bytes], little-endian."""
-    return PACKERS[engine](config, weight)
+    return PACKERS[engine](config, weight, mode)
 
 
 def pack_activations(config: Any, activations: Tensor) -> npt.NDArray[np.uint8]:

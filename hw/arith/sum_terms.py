@@ -28,9 +28,11 @@ def sum_width(magnitude: int, negatable: bool) -> int:
     return (magnitude - 1 if negatable else magnitude).bit_length() + 1
 
 
-def sum_members(terms: int, magnitude: int, total_width: int, negatable: bool) -> dict[str, Member]:
-    """Return the ports of a signed sum; `hw.arith.signed_sum.RelativeSignSum` documents them."""
-    return {
+def sum_members(
+    terms: int, magnitude: int, total_width: int, negatable: bool, gated: bool = False
+) -> dict[str, Member]:
+    """Return the ports of a signed sum; `hw.arith.signed_sum.RelativeSignSum` and `gated_sum.GatedSum` document them."""
+    return ({"gates": In(1).array(terms)} if gated else {}) | {
         "words": In(signed(sum_width(magnitude, negatable))).array(terms),
         "signs": In(1).array(terms),
         "addend": In(signed(total_width)),

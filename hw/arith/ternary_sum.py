@@ -1,7 +1,7 @@
 """The AMD form of the signed sum: three-operand adders."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib.wiring import Component
@@ -27,6 +27,7 @@ class _Operand:
     magnitude: int
     inverted: bool = False  # the top bit is stored inverted
     sign: Value | None = None  # the term is to be complemented
+    gate: Value | None = None  # the term counts
     plus_one: Value | None = None  # one is to be added
 
     def column(self, index: int, offset: bool) -> tuple[Value, int]:
@@ -50,20 +51,32 @@ class TernarySum(Component):
     27 terms of magnitude 384 with a 21-bit total take 224 look-up tables, against 370 of the portable form (Yosys 0.70,
     UltraScale+). With every term in a pair and plain three-operand adders above it would be about 245.
 
+    Terms that are gated too all go into pairs: the sixth input of the look-up table is the second term's gate, and O5,
+    the first term alone, is both DI and, where the second does not count, the sum.
+
     Parameters, attributes and ports are those of `hw.arith.signed_sum.RelativeSignSum`, and `target` one of
-    `Target.XCUP` and `Target.XC7`.
+    `Target.XCUP` and `Target.XC7`; with `gated`, the negatable terms have the additional ports of
+    `hw.arith.gated_sum.GatedSum`.
     """
 
-    def __init__(self, terms: int, magnitude: int, total_width: int, target: Target, negatable: bool = True) -> None:
+    def __init__(
+        self,
+        terms: int,
+        magnitude: int,
+        total_width: int,
+        target: Target,
+        negatable: bool = True,
+        gated: bool = False,
+    ) -> None:
         self.terms, self.magnitude, self.total_width = terms, magnitude, total_width
-        self.target, self.negatable = target, negatable
-        self._plan = _plan(terms, negatable)
-        super().__init__(sum_members(terms, magnitude, total_width, negatable))
+        self.target, self.negatable, self.gated = target, negatable, gated
+        self._plan = _plan(terms, negatable, gated)
+        super().__init__(sum_members(terms, magnitude, total_width, negatable, gated))
 
     @staticmethod
-    def timing(terms: int, negatable: bool) -> SumTiming:
+    def timing(terms: int, negatable: bool, gated: bool = False) -> SumTiming:
         """Return when such a sum takes its operands."""
-        plan = _plan(terms, negatable)
+        plan = _plan(terms, negatable, gated)
         stages = {operand: stage for stage, operations in enumerate(plan) for op in operations for operand in op}
         return SumTiming(len(plan), tuple(stages[term] for term in range(terms)))
 
@@ -78,7 +91,8 @@ class TernarySum(Component):
                 for operand in operation:
                     if isinstance(operand, int):
                         sign = self.signs[operand] if self.negatable else None
-                        operands.append(_Operand(list(self.words[operand]), self.magnitude, sign=sign))
+                        gate = self.gates[operand] if self.gated else None
+                        operands.append(_Operand(list(self.words[operand]), self.magnitude, sign=sign, gate=gate))
                     elif operand == ADDEND:
                         operands.append(_Operand(list(self.addend), 0))
                     else:
@@ -91,12 +105,13 @@ class TernarySum(Component):
                     bits, _, _ = self._add(m, name, operands, self.total_width, offset=False)
                     m.d.sync += self.total.eq(Cat(*bits))
                 else:
-                    sums[name] = (stage, *self._node(m, name, operands, pair=stage == 0 and len(operands) == 2))
+                    sums[name] = (stage, *self._node(m, name, operands, stage))
         return m
 
-    def _node(self, m: Module, name: str, operands: list[_Operand], pair: bool) -> tuple[Signal, _Operand]:
+    def _node(self, m: Module, name: str, operands: list[_Operand], stage: int) -> tuple[Signal, _Operand]:
         """Add, and register the sum and the plus one that is left."""
         magnitude = sum(operand.magnitude for operand in operands)
+        pair = stage == 0 and len(operands) == 2 and not self.gated
         width = len(operands[0].bits) if pair else sum_width(magnitude, self.negatable)
         bits, carry, plus_ones = self._add(m, name, operands, width, offset=pair)
         register = Signal(width + pair, name=f"{name}_sum", reset_less=True)
@@ -113,6 +128,8 @@ class TernarySum(Component):
     ) -> tuple[list[Value], Value, list[Value]]:
         """Instantiate one addition; return its sum bits, its carry and the plus ones it had no input for."""
         operands = sorted(operands, key=lambda operand: operand.sign is not None)
+        if operands[0].gate is not None:
+            return self._add_gated(m, name, operands, width)
         signs = [operand.sign for operand in operands if operand.sign is not None]
         plus_ones = [*signs, *(operand.plus_one for operand in operands if operand.plus_one is not None)]
         select: list[Value] = []
@@ -134,6 +151,30 @@ class TernarySum(Component):
             majority = other
         sums, carry = xilinx.carry_chain(m, f"{name}_chain", self.target, select, data, carry_in)
         return list(sums)[skip:], carry, plus_ones
+
+    def _add_gated(
+        self, m: Module, name: str, operands: list[_Operand], width: int
+    ) -> tuple[list[Value], Value, list[Value]]:
+        """Instantiate the addition of one or two gated terms."""
+        zero = _Operand([Const(0, 1)], 0, sign=Const(0, 1), gate=Const(0, 1))
+        x, y = operands if len(operands) == 2 else (*operands, zero)
+        assert x.sign is not None and x.gate is not None and y.sign is not None and y.gate is not None
+        select: list[Value] = []
+        data: list[Value] = []
+        for index in range(width):
+            inputs = [x.column(index, False)[0], x.sign, x.gate, y.column(index, False)[0], y.sign]
+            propagate, first = xilinx.lut_choice(
+                m,
+                f"{name}_{index}",
+                inputs,
+                y.gate,
+                lambda a, s, gate, *_: gate & (a ^ s),
+                lambda a, s, gate, b, t: gate & (a ^ s) ^ b ^ t,
+            )
+            select.append(propagate)
+            data.append(first)
+        sums, carry = xilinx.carry_chain(m, f"{name}_chain", self.target, select, data, x.sign)
+        return list(sums), carry, [y.sign]
 
 
 def _two_operands(flips: tuple[int, ...], signs: int) -> tuple[Callable[..., int], Callable[..., int]]:
@@ -165,9 +206,12 @@ def _three_operands(flips: tuple[int, ...], negatable: bool) -> tuple[Callable[.
     return propagate, majority
 
 
-def _plan(terms: int, negatable: bool) -> list[list[Operation]]:
+def _plan(terms: int, negatable: bool, gated: bool = False) -> list[list[Operation]]:
     """Plan the additions, stage by stage."""
-    return _plan_pairs_and_terms(terms) if negatable else _plan_triples(terms)
+    if gated:
+        pairs: list[Operation] = [tuple(range(first, min(first + 2, terms))) for first in range(0, terms, 2)]
+        return _plan_triples([f"s0_{i}" for i in range(len(pairs))], [pairs])
+    return _plan_pairs_and_terms(terms) if negatable else _plan_triples(list(range(terms)), [])
 
 
 def _plan_pairs_and_terms(terms: int) -> list[list[Operation]]:
@@ -193,10 +237,10 @@ def _plan_pairs_and_terms(terms: int) -> list[list[Operation]]:
     return plan
 
 
-def _plan_triples(terms: int) -> list[list[Operation]]:
-    """Plan a tree of three-operand additions of terms that are never negated."""
-    plan: list[list[Operation]] = []
-    nodes: list[int | str] = list(range(terms))
+def _plan_triples(nodes: Sequence[int | str], before: list[list[Operation]]) -> list[list[Operation]]:
+    """Plan a tree of three-operand additions, after the stages `before`, of what is never negated."""
+    plan = [*before]
+    nodes = list(nodes)
     while len(nodes) > 2:
         level: list[int | str] = []
         operations: list[Operation] = []

@@ -11,7 +11,7 @@ from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value
 
 from hw.arith.target import Target
 
-__all__ = ["carry_chain", "lut_pair", "truth_table"]
+__all__ = ["carry_chain", "lut_choice", "lut_pair", "truth_table"]
 
 
 def truth_table(function: Callable[..., int], inputs: int) -> int:
@@ -40,6 +40,25 @@ def lut_pair(
         p_INIT=Const(init, 64),
         **{f"i_I{i}": value for i, value in enumerate(inputs)},
         i_I5=Const(1),
+        o_O6=first,
+        o_O5=second,
+    )
+    return first, second
+
+
+def lut_choice(
+    m: Module, name: str, inputs: Sequence[Value], select: Value, low: Callable[..., int], high: Callable[..., int]
+) -> tuple[Signal, Signal]:
+    """Instantiate one LUT6_2 with five inputs and a choice between two functions of them.
+
+    Returns the signals of (O6, O5): O6 is `high` where `select` is set and `low` where it is not, O5 always `low`.
+    """
+    first, second = Signal(name=f"{name}_o6"), Signal(name=f"{name}_o5")
+    m.submodules[name] = Instance(
+        "LUT6_2",
+        p_INIT=Const(truth_table(high, 5) << 32 | truth_table(low, 5), 64),
+        **{f"i_I{i}": value for i, value in enumerate(inputs)},
+        i_I5=select,
         o_O6=first,
         o_O5=second,
     )
