@@ -11,6 +11,7 @@ import pytest
 from amaranth.hdl import Const, Module
 from amaranth.lib.wiring import Component, Out
 
+from hw.arith.gated_sum import gated_sum
 from hw.arith.signed_sum import signed_sum, sum_timing
 from hw.arith.sum_terms import sum_members
 from hw.arith.target import Target
@@ -36,10 +37,17 @@ endmodule
 class Both(Component):
     """The portable form and a target's, on the same inputs; `differ` compares their totals if the words are legal."""
 
-    def __init__(self, terms: int, magnitude: int, width: int, target: Target, negatable: bool) -> None:
-        self.magnitude, self.negatable = magnitude, negatable
-        self.forms = [signed_sum(terms, magnitude, width, form, negatable) for form in (Target.PORTABLE, target)]
-        members = sum_members(terms, magnitude, width, negatable)
+    def __init__(
+        self, terms: int, magnitude: int, width: int, target: Target, negatable: bool, gated: bool = False
+    ) -> None:
+        self.magnitude, self.negatable, self.gated = magnitude, negatable, gated
+        self.forms = [
+            gated_sum(terms, magnitude, width, form)
+            if gated
+            else signed_sum(terms, magnitude, width, form, negatable)
+            for form in (Target.PORTABLE, target)
+        ]
+        members = sum_members(terms, magnitude, width, negatable, gated)
         members["differ"] = Out(1)
         del members["total"]
         super().__init__(members)
@@ -51,7 +59,13 @@ class Both(Component):
             m.d.comb += form.addend.eq(self.addend)
             for mine, its in zip([*self.words, *self.signs], [*form.words, *form.signs], strict=True):
                 m.d.comb += its.eq(mine)
+            if self.gated:
+                for mine, its in zip(self.gates, form.gates, strict=True):
+                    m.d.comb += its.eq(mine)
         legal = Const(1, 1)
+        if self.gated:
+            for gate, sign in zip(self.gates, self.signs, strict=True):
+                legal &= gate | ~sign
         for word in self.words:
             legal &= (word >= -self.magnitude) & (word <= self.magnitude - self.negatable)
         m.d.comb += self.differ.eq(legal & (self.forms[0].total != self.forms[1].total))
@@ -65,7 +79,19 @@ class Both(Component):
     [(1, 4, True), (2, 4, True), (3, 4, True), (4, 2, True), (5, 2, True), (3, 6, True), (4, 3, False), (5, 2, False)],
 )
 def test_a_form_equals_the_portable_one(target: Target, terms: int, magnitude: int, negatable: bool) -> None:
-    design = convert(Both(terms, magnitude, 6, target, negatable), "both")
+    prove(Both(terms, magnitude, 6, target, negatable), target)
+
+
+@pytest.mark.synth
+@pytest.mark.parametrize("target", MODELS)
+@pytest.mark.parametrize(("terms", "magnitude"), [(1, 4), (2, 4), (3, 4), (5, 2), (7, 2)])
+def test_a_gated_form_equals_the_portable_one(target: Target, terms: int, magnitude: int) -> None:
+    prove(Both(terms, magnitude, 6, target, True, gated=True), target)
+
+
+def prove(both: Both, target: Target) -> None:
+    """Fail unless the two forms' totals are equal for all legal inputs."""
+    design = convert(both, "both")
     script = f"""
         read_rtlil design.il
         read_verilog -overwrite {MODELS[target]}

@@ -31,7 +31,7 @@ def sum_width(magnitude: int, negatable: bool) -> int:
 def sum_members(
     terms: int, magnitude: int, total_width: int, negatable: bool, gated: bool = False
 ) -> dict[str, Member]:
-    """Return the ports of a signed sum; `hw.arith.signed_sum.RelativeSignSum` and `gated_sum.GatedSum` document them."""
+    """Return the ports of a signed sum; `RelativeSignSum` and, with gates, `GatedSum` document them."""
     return ({"gates": In(1).array(terms)} if gated else {}) | {
         "words": In(signed(sum_width(magnitude, negatable))).array(terms),
         "signs": In(1).array(terms),

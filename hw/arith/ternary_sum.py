@@ -173,8 +173,10 @@ class TernarySum(Component):
             )
             select.append(propagate)
             data.append(first)
-        sums, carry = xilinx.carry_chain(m, f"{name}_chain", self.target, select, data, x.sign)
-        return list(sums), carry, [y.sign]
+        # A single term keeps its plus one: with it, its largest magnitude would need one more column.
+        now, later = (x.sign, y.sign) if len(operands) == 2 else (Const(0, 1), x.sign)
+        sums, carry = xilinx.carry_chain(m, f"{name}_chain", self.target, select, data, now)
+        return list(sums), carry, [later]
 
 
 def _two_operands(flips: tuple[int, ...], signs: int) -> tuple[Callable[..., int], Callable[..., int]]:
