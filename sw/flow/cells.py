@@ -61,7 +61,7 @@ class MemoryMacro:
 
 @dataclass(frozen=True)
 class Mapped:
-    """A design in cells of a library: `module` is its top in Yosys' JSON, memory macros among its cells as `$mem_v2`."""
+    """A design in a library's cells: `module` is its top in Yosys' JSON, memory macros among its cells as `$mem_v2`."""
 
     top: str
     module: dict[str, Any]
