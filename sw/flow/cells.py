@@ -86,7 +86,7 @@ def area(cells: Counter[str], library: Library) -> float:
 
 
 def map_cells(
-    text: str, top: str, library: Library, clock_ns: float, *, gating: bool = True, cache: Path | None = DEFAULT
+    text: str, top: str, library: Library, clock_ns: float | None, *, gating: bool = True, cache: Path | None = DEFAULT
 ) -> Mapped:
     """Map module `top` of an RTLIL or Verilog text to a library.
 
@@ -99,7 +99,7 @@ def map_cells(
     library
         The cells.
     clock_ns
-        Clock period that ABC aims at, in nanoseconds.
+        Clock period that ABC aims at, in nanoseconds; None maps for area alone.
     gating
         Whether to use the library's clock gates.
     cache
@@ -126,7 +126,7 @@ def map_cells(
         start = time.monotonic()
         first = run_yosys(coarse, {"design": text, "cells.v": MODELS.read_text()}, ["coarse.il"]).files["coarse.il"]
         macros, small = memories(first)
-        script = fine.replace("@small@", " ".join(f"{top}/{name}" for name in small) or "%n")
+        script = _with_small(fine, top, small)
         inputs = {
             "coarse.il": first,
             "cells.lib": library.text,
@@ -147,9 +147,36 @@ def map_cells(
     return Mapped(top, kept["module"], macros_kept, kept["seconds"], yosys_version())
 
 
-def check_library(library: Library, clock_ns: float) -> None:
+def abc_delay(text: str, top: str, library: Library) -> float | None:
+    """Return ABC's own estimate of the longest combinational path in ns; None if there is none.
+
+    Everything, generic cells too, is mapped from logic for it, and sized by ABC. Flip-flops are not in it.
+    """
+    check_library(library, None)
+    coarse = _coarse_script(top, is_rtlil(text))
+    first = run_yosys(coarse, {"design": text, "cells.v": MODELS.read_text()}, ["coarse.il"]).files["coarse.il"]
+    script = _fine_script(library, None, gating=False).replace("abc -liberty", "abc -constr drive -liberty")
+    _, small = memories(first)
+    inputs = {
+        "coarse.il": first,
+        "cells.lib": library.text,
+        "map.v": MODELS.read_text(),
+        "enables.v": _enable_map(),
+        "cells.v": MODELS.read_text(),
+        "drive": f"set_driving_cell {library.buffers[0].name}\nset_load 1\n" if library.buffers else "set_load 1\n",
+    }
+    log = run_yosys(_with_small(script, top, small), inputs, ["netlist.json"]).log
+    delays = [float(number) for number in re.findall(r"Delay = *([\d.]+) ps", log)]
+    return max(delays) / 1000 if delays else None
+
+
+def _with_small(script: str, top: str, small: list[str]) -> str:
+    return script.replace("@small@", " ".join(f"{top}/{name}" for name in small) or "%n")
+
+
+def check_library(library: Library, clock_ns: float | None) -> None:
     """Refuse a clock period that is not positive, and a library that cannot hold a design."""
-    if not clock_ns > 0:
+    if clock_ns is not None and not 0 < clock_ns < float("inf"):
         raise InputError(f"clock period {clock_ns:g} ns is not possible; allowed: above 0")
     if not library.kind("flip-flop"):
         raise InputError(f"liberty file {library.path} has no flip-flop, so it holds no design with registers")
@@ -230,7 +257,7 @@ def _coarse_script(top: str, rtlil: bool) -> str:
     )
 
 
-def _fine_script(library: Library, clock_ns: float, gating: bool) -> str:
+def _fine_script(library: Library, clock_ns: float | None, gating: bool) -> str:
     """Return the second script; `@small@` stands for the memories that become flip-flops."""
     unusable = [cell.name for cell in library.cells.values() if not cell.usable]
     enabled = [
@@ -259,7 +286,7 @@ def _fine_script(library: Library, clock_ns: float, gating: bool) -> str:
             *([f"clockgate -liberty cells.lib -min_net_size {GATED} {avoid}"] if gates else []),
             f"dfflibmap -liberty cells.lib {avoid}",
             "opt -fast -nodffe -nosdff",
-            f"abc -liberty cells.lib -D {max(1, round(clock_ns * 1000))} {avoid}",
+            f"abc -liberty cells.lib {avoid}" + (f" -D {max(1, round(clock_ns * 1000))}" if clock_ns else ""),
             "opt_clean -purge",
             "check -nolatches -assert",
             "write_json netlist.json",

@@ -73,8 +73,13 @@ class Gates:
 
     def clock_nets(self) -> set[Net]:
         """Return the nets that carry the clock: its port's, and the outputs of clock gates."""
-        gated = {gate.pins[pin] for gate in self.gates.values() if gate.cell.kind == "clock gate"
-                 for pin in gate.cell.outputs if pin in gate.pins}
+        gated = {
+            gate.pins[pin]
+            for gate in self.gates.values()
+            if gate.cell.kind == "clock gate"
+            for pin in gate.cell.outputs
+            if pin in gate.pins
+        }
         return gated if self.clock is None else gated | {self.clock}
 
     def buffer(self, net: Net, sinks: list[tuple[str, str]], cell: Cell) -> str:
@@ -143,8 +148,11 @@ def gates_of(mapped: Mapped, library: Library) -> Gates:
             for bit in dict.fromkeys(bit for bit in bits if isinstance(bit, int)):
                 side = macro_inputs if cell["directions"].get(port) == "output" else macro_outputs
                 side[f"macro{number}_{port}_{bit}"] = bit
-    names = {bit: f"{name}[{index}]" if len(bits) > 1 else name
-             for name, bits in module["names"].items() for index, bit in enumerate(bits)}
+    names = {
+        bit: f"{name}[{index}]" if len(bits) > 1 else name
+        for name, bits in module["names"].items()
+        for index, bit in enumerate(bits)
+    }
     clocks = Counter(
         gate.pins[pin]
         for gate in gates.values()

@@ -28,7 +28,7 @@ ROUNDS = 40
 
 @dataclass(frozen=True)
 class Repair:
-    """A repaired netlist, its critical path, and what was done: cells made stronger, buffers added, rounds of timing."""
+    """A repaired netlist, its critical path, and what it took: cells made stronger, buffers, rounds of timing."""
 
     gates: Gates
     critical: TimedPath | None

@@ -70,7 +70,12 @@ def worst_paths(gates: Gates, clock_ns: float, count: int = 1) -> tuple[TimedPat
         folder = Path(name)
         (folder / "cells.lib").write_text(gates.library.text)
         (folder / "netlist.v").write_text(gates.verilog())
-        commands = [*constraints(gates, clock_ns), f"{REPORT} -from clk -to clk", "puts #", f"{REPORT} -group_count {count}"]
+        commands = [
+            *constraints(gates, clock_ns),
+            f"{REPORT} -from clk -to clk",
+            "puts #",
+            f"{REPORT} -group_count {count}",
+        ]
         (folder / "sta.tcl").write_text("\n".join([*commands, "exit", ""]))
         inner, _, every = run_sta(folder).partition("#\n")
     return next(iter(_paths(inner, gates)), None), _paths(every, gates)
@@ -105,7 +110,7 @@ def constraints(gates: Gates, clock_ns: float) -> list[str]:
 
 
 def run_sta(folder: Path, timeout: float = 600) -> str:
-    """Run sta.tcl in a folder with OpenSTA and return what it prints; ToolError if it is missing or reports an error."""
+    """Run sta.tcl in a folder with OpenSTA and return what it prints; ToolError if it is missing or stops."""
     try:
         done = subprocess.run(
             ["sta", "-no_splash", "-exit", "sta.tcl"],
