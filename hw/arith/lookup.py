@@ -17,7 +17,8 @@ class LookupMemory(Component):
 
     It is distributed RAM on every family that has it. Portably each reader has a copy. On AMD parts the memory is cut
     into slices of two bits, each shared by as many readers as the primitive has read ports: seven readers of a 10-bit
-    word take five RAM32M16 (5.7 look-up tables each) where seven copies take seven (8 each).
+    word take five RAM32M16 (5.7 look-up tables each) where seven copies take seven (8 each). In standard cells all
+    readers share the flip-flops.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ class LookupMemory(Component):
     def elaborate(self, platform: object) -> Module:
         """Build the copies or slices."""
         m = Module()
-        bits, shared = _SLICES.get(self.target, (self.width, 1))
+        bits, shared = _SLICES.get(self.target, (self.width, self.readers if self.target is Target.CELLS else 1))
         for first in range(0, self.readers, shared):
             group = range(first, min(first + shared, self.readers))
             parts: dict[int, list[object]] = {reader: [] for reader in group}

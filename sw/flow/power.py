@@ -1,0 +1,60 @@
+"""Power of a netlist by OpenSTA, from the switching activity of each net or, failing that, an assumed one."""
+
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from sw.errors import ToolError
+from sw.flow.implementation import Implementation
+from sw.flow.liberty import Library
+from sw.flow.sta import run_sta, sta_version
+
+ASSUMED_ACTIVITY = 0.1
+"""Toggles of an input in a clock period when no simulation says."""
+
+TOTAL = re.compile(r"^Total((?:\s+-?[\d.]+e[-+]\d+){4})", re.MULTILINE)
+
+
+def power_mw(
+    found: Implementation, library: Library, activity: Mapping[str, float] | None = None
+) -> tuple[float | None, str]:
+    """Return (power in milliwatts, what it stands on).
+
+    Parameters
+    ----------
+    found
+        The implementation; its clock is the one it was made for, or its critical path.
+    library
+        Its library.
+    activity
+        Toggles in a clock period of each gate's output and each input, by "gate/pin" or port as `found.verilog` names
+        them. None assumes `ASSUMED_ACTIVITY` at the inputs, and OpenSTA spreads it.
+
+    """
+    if sta_version() is None:
+        return None, "none: OpenSTA is not installed"
+    if not found.tcl:
+        return None, "none: the design has no clock"
+    if activity is None:
+        commands = [f"set_power_activity -input -activity {ASSUMED_ACTIVITY} -duty 0.5"]
+        source = (
+            f"assumed: every input toggles in {ASSUMED_ACTIVITY:.0%} of the cycles (no simulation), {sta_version()}"
+        )
+    else:
+        commands = []
+        for name, rate in activity.items():
+            target = f"-pins [get_pins {name}]" if "/" in name else f"-input_ports [get_ports {name}]"
+            commands.append(f"set_power_activity {target} -activity {rate:.5g} -duty 0.5")
+        source = f"switching activity from a simulation on real data, {sta_version()}"
+    with tempfile.TemporaryDirectory(prefix="nomul-power-") as name:
+        folder = Path(name)
+        (folder / "cells.lib").write_text(library.text)
+        (folder / "netlist.v").write_text(found.verilog)
+        lines = [*found.tcl, *commands, "report_power -digits 6", "exit", ""]
+        (folder / "sta.tcl").write_text("\n".join(lines))
+        log = run_sta(folder)
+    total = TOTAL.search(log)
+    if total is None:
+        raise ToolError("OpenSTA printed no total power")
+    return float(total[1].split()[-1]) * 1000, source
