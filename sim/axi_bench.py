@@ -25,7 +25,7 @@ __all__ = ["AxiBench", "simulate"]
 
 ID, VERSION, ENGINE, CONFIG = 0x00, 0x04, 0x08, 0x0C
 N_IN, N_OUT, TOKENS, START = 0x10, 0x14, 0x18, 0x1C
-STATUS, CONTROL, CYCLES, RESULTS = 0x20, 0x24, 0x28, 0x2C
+STATUS, CONTROL, CYCLES, RESULTS, MODE = 0x20, 0x24, 0x28, 0x2C, 0x30
 BUSY, PENDING, DONE, FAULT, REFUSED = 1, 2, 4, 8, 16
 
 
@@ -101,8 +101,8 @@ class AxiBench:
 
     async def start(self, job: dict[str, int]) -> None:
         """Wait until the last job has been taken, then give the next."""
-        for address, name in ((N_IN, "n_in"), (N_OUT, "n_out"), (TOKENS, "tokens")):
-            await self.write(address, job[name])
+        for address, name in ((N_IN, "n_in"), (N_OUT, "n_out"), (TOKENS, "tokens"), (MODE, "mode")):
+            await self.write(address, job.get(name, 0))
         while await self.read(STATUS) & PENDING:
             pass
         await self.write(START, 1)

@@ -54,7 +54,7 @@ async def register_access(dut: Any) -> None:
             answer = await registers.read(address, 4)
             words[address] = (int.from_bytes(answer.data, "little"), int(answer.resp))
         writes = {}
-        for address in (0x00, CONTROL, RESULTS, 0x30, 0x80, 0xFC):
+        for address in (0x00, CONTROL, RESULTS, 0x34, 0x80, 0xFC):
             writes[address] = int((await registers.write(address, bytes(4))).resp)
         return {"words": words, "writes": writes, "after": await bench.read(CONTROL)}
 

@@ -77,8 +77,8 @@ class EngineBench:
     def _job_payload(self, job: dict[str, int]) -> int:
         payload, offset = 0, 0
         for field in ("n_in", "n_out", "tokens", "mode"):
-            payload |= job[field] << offset
-            offset += self.case.widths[field]
+            payload |= job.get(field, 0) << offset
+            offset += self.case.widths.get(field, 0)
         return payload
 
     async def reset(self) -> None:

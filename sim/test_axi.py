@@ -133,13 +133,13 @@ def test_registers_read_as_declared_and_other_addresses_are_errors(small: Simula
     okay, error = 0, 2
     words = {
         0x00: 0x4E4F4D4C, 0x04: 1, 0x08: NUMBER, 0x0C: config_hash(SMALL), 0x10: 0xEFCDAB44,
-        0x14: 0, 0x18: 0, 0x20: 0, 0x24: 2, 0x28: 0, 0x2C: 0,
+        0x14: 0, 0x18: 0, 0x20: 0, 0x24: 2, 0x28: 0, 0x2C: 0, 0x30: 0,
     }  # fmt: skip
     assert seen["words"] == {
         str(address): [words[address], okay] if address in words else [0, error] for address in range(0, 256, 4)
     }
     assert seen["writes"] == {
-        "0": error, str(0x24): okay, str(0x2C): error, str(0x30): error, str(0x80): error, str(0xFC): error
+        "0": error, str(0x24): okay, str(0x2C): error, str(0x34): error, str(0x80): error, str(0xFC): error
     }  # fmt: skip
     assert seen["after"] == 0
 

@@ -42,9 +42,7 @@ class Both(Component):
     ) -> None:
         self.magnitude, self.negatable, self.gated = magnitude, negatable, gated
         self.forms = [
-            gated_sum(terms, magnitude, width, form)
-            if gated
-            else signed_sum(terms, magnitude, width, form, negatable)
+            gated_sum(terms, magnitude, width, form) if gated else signed_sum(terms, magnitude, width, form, negatable)
             for form in (Target.PORTABLE, target)
         ]
         members = sum_members(terms, magnitude, width, negatable, gated)

@@ -56,7 +56,7 @@ def one_dropped_stall(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.bench
 @pytest.mark.parametrize("mutation", [one_table_entry, one_accumulator_bit, one_dropped_stall])
 def test_a_mutation_is_noticed(mutation: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    products = [random_product(64, n_out, 8, 8, seed=n_out) for n_out in (1, 2, 3, 5)]
+    products = [random_product(64, n_out, 8, CONFIG, seed=n_out) for n_out in (1, 2, 3, 5)]
     mutation(monkeypatch)
     broken = build_engine("tlmm", CONFIG)
     said = bench_engine(broken, "tlmm", CONFIG, [Run(products, stall, seed=1) for stall in (0.0, 0.4, 0.8)])
@@ -67,7 +67,7 @@ def test_a_mutation_is_noticed(mutation: Callable[[pytest.MonkeyPatch], None], m
 
 @pytest.mark.bench
 def test_the_unbroken_engine_passes_the_same_products() -> None:
-    products = [random_product(64, n_out, 8, 8, seed=n_out) for n_out in (1, 2, 3, 5)]
+    products = [random_product(64, n_out, 8, CONFIG, seed=n_out) for n_out in (1, 2, 3, 5)]
     honest = build_engine("tlmm", CONFIG)
     for said in bench_engine(honest, "tlmm", CONFIG, [Run(products, stall, seed=1) for stall in (0.0, 0.4, 0.8)]):
         assert (said["mismatches"], said["surplus"]) == (0, 0)

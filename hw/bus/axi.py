@@ -72,6 +72,7 @@ REGISTERS = (
         "cycles from the engine's taking of a job while idle to the latest last result of a token, both counted",
     ),
     Register("RESULTS", 0x2C, "r", "tokens finished since reset, modulo 2**32"),
+    Register("MODE", 0x30, "rw", "mode of the next job; without meaning to an engine of one mode"),
 )
 """The register map, in order of addresses."""
 
@@ -186,26 +187,34 @@ class AxiEngine(Component):
         writes = {name: registers.written[number] for name, number in _NUMBER.items()}
         given = registers.data & registers.mask
         jobs, start, pending = self.engine.jobs, Signal(), Signal()
-        job, taken, legal = Signal.like(jobs.payload), Signal(), Signal()
+        job, mode, taken, legal = Signal.like(jobs.payload), Signal(32), Signal(), Signal()
 
         # A length beyond its field becomes zero, which is as illegal.
-        lengths = {name: Signal(32, name=name.lower()) for name in ("N_IN", "N_OUT", "TOKENS")}
+        lengths = {name: Signal(32, name=name.lower()) for name in ("N_IN", "N_OUT", "TOKENS", "MODE")}
         for name, length in lengths.items():
             with m.If(writes[name]):
                 m.d.sync += length.eq((length & ~registers.mask) | given)
         m.d.comb += start.eq(writes["START"] & given[0])
         with m.If(start & ~pending):
             m.d.sync += pending.eq(1)
-            for name, length in lengths.items():
-                field = job[name.lower()]
+            for name in ("N_IN", "N_OUT", "TOKENS"):
+                field, length = job[name.lower()], lengths[name]
                 m.d.sync += field.eq(Mux(length[len(field) :].any(), 0, length))
+            if len(self.config.modes) > 1:
+                m.d.sync += mode.eq(lengths["MODE"])
         with m.Elif(taken):
             m.d.sync += pending.eq(0)
 
         limits = {"n_in": self.config.n_in_max, "n_out": self.config.n_out_max, "tokens": TOKENS_MAX}
-        m.d.comb += legal.eq(Cat((job[field] != 0) & (job[field] <= limit) for field, limit in limits.items()).all())
+        lengths_legal = Cat((job[field] != 0) & (job[field] <= limit) for field, limit in limits.items()).all()
+        m.d.comb += legal.eq(lengths_legal & (mode < len(self.config.modes)))
         room, working, done, finished, cycles = self._progress(m, taken & legal, job.tokens)
         m.d.comb += [jobs.payload.eq(job), jobs.valid.eq(pending & room), taken.eq(jobs.valid & jobs.ready)]
+        if len(self.config.modes) > 1:
+            # A mode that does not exist may not fit its field: a length of zero is as illegal.
+            m.d.comb += jobs.payload.mode.eq(mode)
+            with m.If(mode >= len(self.config.modes)):
+                m.d.comb += jobs.payload.n_in.eq(0)
 
         status = {"busy": pending | working, "pending": pending}
         for name, event in {"done": done, "fault": taken & ~legal, "refused": start & pending}.items():

@@ -62,7 +62,7 @@ class TintConfig:
     weight_lanes: int | None = parameter(
         None, "bytes of dense weights decoded a cycle; a whole step by default", low=1, high=16384
     )
-    segment: int = parameter(8, "columns of the accumulator's first segment (target cells only)", low=1, high=64)
+    segment: int = parameter(9, "columns of the accumulator's first segment (target cells only)", low=1, high=64)
     queue: int | None = parameter(
         None, "results that wait while the consumer stalls, in transfers; none for target cells", low=16, high=4096
     )

@@ -171,7 +171,7 @@ def abc_delay(text: str, top: str, library: Library) -> float | None:
 
 
 def _with_small(script: str, top: str, small: list[str]) -> str:
-    return script.replace("@small@", " ".join(f"{top}/{name}" for name in small) or "%n")
+    return script.replace("@small@", " ".join(f"{top}/{name}" for name in small) or "t:$none")
 
 
 def check_library(library: Library, clock_ns: float | None) -> None:

@@ -17,7 +17,7 @@ __all__ = ["manifest"]
 MEANINGS = {
     "clk": "clock; everything happens at its rising edge",
     "rst": "synchronous reset, active high",
-    "jobs": "one matrix and how many vectors: n_in, n_out, tokens",
+    "jobs": "one matrix and how many vectors: n_in, n_out, tokens; and the mode, if there are several",
     "activations": "the lanes of a vector in order, lane 0 in the lowest bits, two's complement",
     "weights": "the packed weight stream, once for each token",
     "results": "`rows` results, row 0 in the lowest bits, two's complement; above them `last`, set on a token's last",
