@@ -11,7 +11,7 @@ cycle, also from one block or one stored vector to the next.
 import dataclasses
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, ShapeLike, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
@@ -23,7 +23,10 @@ __all__ = ["BlockSchedule", "step_layout"]
 
 @dataclasses.dataclass(frozen=True)
 class _Strides:
-    """Counts a length down in strides: a power of two costs a decrement, another stride a subtraction."""
+    """Counts the strides of a length: a power of two costs a decrement, another stride an addition.
+
+    The latter counts down from `length - stride - 1`, so that its sign alone tells the last stride.
+    """
 
     length_max: int
     stride: int
@@ -33,17 +36,18 @@ class _Strides:
         return None if self.stride & (self.stride - 1) else self.stride.bit_length() - 1
 
     @property
-    def shape(self) -> ShapeLike:
-        most = self.length_max if self._shift is None else (self.length_max - 1) >> self._shift
-        return max(1, most.bit_length())
+    def shape(self) -> Shape:
+        if self._shift is None:
+            return signed(max(self.length_max, self.stride).bit_length() + 1)
+        return unsigned(max(1, ((self.length_max - 1) >> self._shift).bit_length()))
 
     def start(self, length: Value) -> Value:
         """Return the count of a whole length."""
-        return length if self._shift is None else (length - 1) >> self._shift
+        return length - (self.stride + 1) if self._shift is None else (length - 1) >> self._shift
 
     def last(self, count: Value) -> Value:
         """Tell whether one more stride covers what is left."""
-        return count <= self.stride if self._shift is None else count == 0
+        return count[-1] if self._shift is None else count == 0
 
     def next(self, count: Value) -> Value:
         """Return the count a stride later."""
@@ -118,8 +122,8 @@ class BlockSchedule(Component):
         mode = Signal((len(config.modes) - 1).bit_length())
 
         legal = (
-            (offered.n_in != 0) & (offered.n_in <= config.n_in_max) & (offered.n_out != 0)
-            & (offered.n_out <= config.n_out_max) & (offered.tokens != 0)
+            (offered.n_in != 0) & (offered.n_in < config.n_in_max + 1) & (offered.n_out != 0)
+            & (offered.n_out < config.n_out_max + 1) & (offered.tokens != 0)
         )  # fmt: skip
         if len(config.modes) > 1:
             legal &= offered.mode < len(config.modes)
