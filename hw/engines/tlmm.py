@@ -172,6 +172,11 @@ class TlmmConfig:
         return sum_timing(self.tables, Target(self.target), self.table == "half")
 
     @property
+    def release(self) -> int:
+        """Cycles from the last issue over a bank to its release; a release and the first write are four apart."""
+        return max(0, max(self.timing.delays) - 4)
+
+    @property
     def blocks_max(self) -> int:
         """Depth of the accumulator memory."""
         return -(-self.n_out_max // self.rows)
@@ -207,8 +212,8 @@ class TlmmConfig:
         blocks = -(-n_out // self.rows)
         fill = walk_entries(self.group, self.table == "full") * (self.tables // self.fill_units)
         steps = -(-n_in // self.step) * tokens
-        # Cycle 0 takes the job; the first beat loads at cycle 2.
-        armed, freed, written, issued = 0, [0] * self.banks, 1, 0
+        # Cycle 0 takes the job; the first beat loads at cycle 4.
+        armed, freed, written, issued = 0, [0] * self.banks, 3, 0
         rest = max(LookupSchedule.GAP - blocks, 0)  # cycles between a step's last issue and the next step's arming
         intervals: list[int] = []
         for step in range(steps):
@@ -218,7 +223,7 @@ class TlmmConfig:
             intervals.append(arm - armed)
             # A dense block is decoded from the cycle on in which the last one was issued, the first one from cycle 0.
             armed, issued = arm, max(arm + 1, issued + pace) + (blocks - 1) * pace
-            freed[step % self.banks] = issued + max(timing.delays) + 1
+            freed[step % self.banks] = issued + self.release + 2
             if len(intervals) > 8 and len(set(intervals[-8:])) == 1:
                 issued += intervals[-1] * (steps - 1 - step)
                 break
@@ -256,9 +261,7 @@ class Tlmm(Component):
             walk_entries(config.group, config.table == "full"),
             config.banks,
         )
-        m.submodules.lookups = lookups = LookupSchedule(
-            config.n_out_max, config.rows, config.banks, max(config.timing.delays)
-        )
+        m.submodules.lookups = lookups = LookupSchedule(config.n_out_max, config.rows, config.banks, config.release)
         blocks, undecodable = self._blocks(m)
         m.d.comb += [
             fill.jobs.payload.eq(self.jobs.payload),
@@ -267,11 +270,10 @@ class Tlmm(Component):
             fill.valid.eq(self.activations.valid),
             self.activations.ready.eq(fill.ready),
             self.fault.eq(fill.fault | undecodable),
-            fill.free.eq(lookups.free),
+            fill.released.eq(lookups.released),
             fill.waiting.eq(lookups.waiting),
             lookups.n_out.eq(fill.n_out),
             lookups.posted.eq(fill.posted),
-            lookups.posted_bank.eq(fill.bank),
             lookups.note.eq(fill.note),
             lookups.valid.eq(blocks.valid),
             blocks.ready.eq(lookups.ready),
@@ -300,11 +302,16 @@ class Tlmm(Component):
         """Build fillers and tables; return the looked-up words and signs, [row][table]."""
         config = self.config
         m.submodules.walk = walk = Walk(config.group, config.table == "full")
-        # Two registers between the schedule and the fillers, which thus trail it by two cycles: one behind the walk's
-        # look-up, one before nets that reach every table.
+        # Words and ranks trail the schedule by two cycles: a register behind the walk's look-up, and one in the fillers
+        # behind the choice of an activation or, for the rank, before nets that reach every table.
         m.d.comb += walk.entry.eq(fill.entry)
         delay = Delays(m)
-        select, negate, restart, rank = (delay(s, 2) for s in (walk.select, walk.negate, walk.restart, walk.rank))
+        select, negate, restart, rank = (
+            delay(walk.select, 1),
+            delay(walk.negate, 1),
+            delay(walk.restart, 2),
+            delay(walk.rank, 2),
+        )
         writing, beat, bank_written = (delay(s, 2) for s in (fill.writing, fill.beat, fill.bank))
         cleared = delay(fill.load, 2)
         fillers = []

@@ -1,11 +1,11 @@
 """The two state machines of a TLMM engine: one fills tables, one walks the weights over the filled tables.
 
-They meet at the banks of the tables. A bank is free, then full (filled, with a note of what it holds), then in use
-(being looked up), then free again. With two banks the next tables are filled while the last are looked up, also across
-tokens and jobs.
+They meet at the banks of the tables. A bank is free, then claimed and filled, then full (with a note of what it holds),
+then in use (being looked up), then released. Banks take turns, so that one count of the claimed ones says it all. With
+two banks the next tables are filled while the last are looked up, also across tokens and jobs.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
@@ -17,33 +17,28 @@ Note = data.StructLayout({"first": 1, "last": 1})
 """What a full bank holds: a token's first step, its last step, or both."""
 
 
-def _chosen(values: Value, bank: Value) -> Value:
-    """Return the bit of a bank; with one bank there is nothing to choose."""
-    return values.bit_select(bank, 1) if len(values) > 1 else values[0]
-
-
 class _Remainder:
     """Counts a length up in strides from its negation; `done` once the strides cover it.
 
-    The register loads and adds in one subtractor, whose second operand is chosen at no cost.
+    `start` takes a value that a register made of the length, and no adder, because it comes late in its cycle.
     """
 
-    def __init__(self, m: Module, length: Value, stride: int, ahead: int, *, start: Value, step: Value) -> None:
-        self.value = Signal(signed(max(len(length), stride.bit_length()) + 1))
+    def __init__(self, m: Module, length: Value, stride: int, ahead: int, *, start: Value, advance: Value) -> None:
+        width = max(len(length), stride.bit_length()) + 1
+        self.value, self.opening = Signal(signed(width)), Signal(signed(width))
         self.done = Signal()
         m.d.comb += self.done.eq(self.value >= 0)
-        with m.If(start | step):
-            m.d.sync += self.value.eq(
-                Mux(start, ahead, stride - 1) - Mux(start, Cat(length, Const(0, 1)).as_signed(), ~self.value)
-            )
+        m.d.sync += self.opening.eq(ahead - length)
+        with m.If(advance):
+            m.d.sync += self.value.eq(Mux(start, self.opening, self.value + stride))
 
 
 class FillSchedule(Component):
     """Takes jobs and activations, and fills bank after bank.
 
-    Cycle schedule: a job taken at cycle t starts at t + 1. A beat of activations loaded at cycle t is written as
-    entries at t + 1 ... t + entries; the next beat of the same step may load at t + entries, that of the next step a
-    cycle later.
+    Cycle schedule: the first beat of a job taken at cycle t is loaded at t + 4. A beat of activations loaded at cycle t
+    is written as entries at t + 1 ... t + entries; the next beat of the same step may load at t + entries, that of the
+    next step a cycle later, and two cycles or more after its bank was released.
 
     Parameters
     ----------
@@ -76,7 +71,8 @@ class FillSchedule(Component):
         Which tables are being written, and which entry.
     bank : Out(1)
         The bank being filled.
-    free : In(banks)
+    released : In(1)
+        The look-ups of a bank are over.
     waiting : In(1)
         A full bank has not been taken up yet. No new job is taken meanwhile, so that `n_out` stays that of the bank.
     posted : Out(1)
@@ -101,7 +97,7 @@ class FillSchedule(Component):
                 "beat": Out(range(beats)),
                 "entry": Out(range(entries)),
                 "bank": Out(1),
-                "free": In(banks),
+                "released": In(1),
                 "waiting": In(1),
                 "posted": Out(1),
                 "note": Out(Note),
@@ -112,50 +108,74 @@ class FillSchedule(Component):
     def elaborate(self, platform: object) -> Module:
         """Build the state machine."""
         m = Module()
-        offered = self.jobs.payload
-        n_in, tokens = Signal.like(offered.n_in), Signal.like(offered.tokens)
-        taken, active, first = Signal(), Signal(), Signal()
-        next_beat = Signal(range(self.beats + 1))
+        n_in, tokens = Signal.like(self.jobs.payload.n_in), Signal.like(self.jobs.payload.tokens)
+        accepted, checked, legal, active, last_token = Signal(), Signal(), Signal(), Signal(), Signal()
+        taken = checked & legal
 
-        legal = (
-            (offered.n_in != 0) & (offered.n_in <= self.n_in_max) & (offered.n_out != 0)
-            & (offered.n_out <= self.n_out_max) & (offered.tokens != 0)
-        )  # fmt: skip
-        m.d.comb += self.jobs.ready.eq(~(taken | active | self.waiting))
+        m.d.comb += self.jobs.ready.eq(~(accepted | checked | active | self.waiting))
         accept = self.jobs.valid & self.jobs.ready
-        m.d.sync += taken.eq(accept & legal)
+        m.d.sync += [
+            accepted.eq(accept),
+            checked.eq(accepted),
+            legal.eq(
+                (n_in != 0) & (n_in <= self.n_in_max) & (self.n_out != 0) & (self.n_out <= self.n_out_max)
+                & (tokens != 0)
+            ),
+            last_token.eq(tokens == 1),
+        ]  # fmt: skip
         with m.If(accept):
-            m.d.sync += [n_in.eq(offered.n_in), self.n_out.eq(offered.n_out), self.fault.eq(~legal)]
-        with m.If(taken):
-            m.d.sync += [active.eq(1), first.eq(1)]
+            m.d.sync += [n_in.eq(self.jobs.payload.n_in), self.n_out.eq(self.jobs.payload.n_out)]
+        with m.If(checked):
+            m.d.sync += self.fault.eq(~legal)
 
-        last_entry = Signal()  # in a register of its own: everything waits for it
-        step_loaded = next_beat == self.beats
-        token_ends = Signal()
-        left = _Remainder(m, n_in, self.lanes, 0, start=taken | token_ends, step=self.load)
-        wanted = active & ~step_loaded & Mux(self.writing, last_entry, _chosen(self.free, self.bank))
-        m.d.comb += self.load.eq(wanted & (left.done | self.valid))
-        m.d.sync += [self.take.eq(self.load), self.ready.eq(self.load & ~left.done)]
+        # Every decision is in a register before it is needed, as the next one is entries cycles away, five or more.
+        due, supplied, near, last_entry, step_loaded = Signal(), Signal(), Signal(), Signal(), Signal()
+        claiming, token_ends, first = Signal(), Signal(), Signal()
+        next_beat = Signal(range(self.beats))
+        starts = taken | token_ends
+        left = _Remainder(m, n_in, self.lanes, 0, start=starts, advance=starts | self.take)
+        m.d.comb += self.load.eq(due & supplied)
+        m.d.sync += [
+            supplied.eq(self.valid & ~self.ready | left.done & ~starts),
+            self.take.eq(self.load),
+            self.ready.eq(self.load & ~left.done),
+            near.eq(self.writing & (self.entry == self.entries - 3)),
+            last_entry.eq(near),
+            self.posted.eq(near & step_loaded),
+            token_ends.eq(near & step_loaded & left.done),
+        ]
         with m.If(self.load):
-            m.d.sync += [self.writing.eq(1), self.entry.eq(0), self.beat.eq(next_beat), next_beat.eq(next_beat + 1)]
+            m.d.sync += [self.writing.eq(1), self.entry.eq(0), self.beat.eq(next_beat)]
+            m.d.sync += [next_beat.eq(next_beat + 1), step_loaded.eq(next_beat == self.beats - 1)]
+            with m.If(next_beat == self.beats - 1):
+                m.d.sync += next_beat.eq(0)
         with m.Elif(self.writing):
             m.d.sync += [self.entry.eq(self.entry + 1), self.writing.eq(~last_entry)]
-        m.d.sync += last_entry.eq(self.writing & ~last_entry & (self.entry == self.entries - 2))
 
-        m.d.comb += [
-            self.posted.eq(self.writing & last_entry & step_loaded),
-            self.note.first.eq(first),
-            self.note.last.eq(left.done),
-            token_ends.eq(self.posted & left.done),
-        ]
+        # A step claims its bank before its first beat, as early as in the cycle in which the last step is posted.
+        claimed = Signal(range(self.banks + 1))
+        claim = claiming & (claimed != self.banks)
+        m.d.sync += claimed.eq(claimed + claim - self.released)
+        with m.If(taken | near & step_loaded & ~(left.done & last_token)):
+            m.d.sync += claiming.eq(1)
+        with m.Elif(claim):
+            m.d.sync += claiming.eq(0)
+        with m.If(claim | near & ~step_loaded):
+            m.d.sync += due.eq(1)
+        with m.Elif(self.load):
+            m.d.sync += due.eq(0)
+
+        m.d.comb += [self.note.first.eq(first), self.note.last.eq(token_ends)]
+        with m.If(taken):
+            m.d.sync += [active.eq(1), first.eq(1)]
         with m.If(self.posted):
-            m.d.sync += [first.eq(left.done), next_beat.eq(0)]
+            m.d.sync += first.eq(token_ends)
             if self.banks == 2:
                 m.d.sync += self.bank.eq(~self.bank)
-        with m.If(accept | token_ends):
-            m.d.sync += tokens.eq(Mux(accept, 0, -1) + Mux(accept, offered.tokens, tokens))
-        with m.If(token_ends & (tokens == 1)):
-            m.d.sync += active.eq(0)
+        with m.If(accept):
+            m.d.sync += tokens.eq(self.jobs.payload.tokens)
+        with m.Elif(token_ends):
+            m.d.sync += [tokens.eq(tokens - 1), active.eq(~last_token)]
         return m
 
 
@@ -171,13 +191,14 @@ class LookupSchedule(Component):
     n_out_max, rows, banks : int
         Longest output vector, outputs of a block, banks of the tables.
     release : int
-        Cycles from the last issue over a bank to its being free.
+        Cycles from the last issue over a bank to `released`.
 
     Members
     -------
-    posted, posted_bank, note, n_out : In
+    posted, note, n_out : In
         From `FillSchedule`.
-    free : Out(banks)
+    released : Out(1)
+        The look-ups of a bank are over.
     waiting : Out(1)
         Some bank is full and not armed.
     valid : In(1)
@@ -204,16 +225,15 @@ class LookupSchedule(Component):
         super().__init__(
             {
                 "posted": In(1),
-                "posted_bank": In(1),
                 "note": In(Note),
                 "n_out": In(n_out_max.bit_length()),
-                "free": Out(banks),
+                "released": Out(1),
                 "waiting": Out(1),
                 "valid": In(1),
                 "ready": Out(1),
                 "room": In(1),
                 "issue": Out(1),
-                "bank": Out(1),
+                "bank": Out(1, init=self.banks - 1),  # the first arming makes it 0
                 "block": Out(range(-(-n_out_max // rows))),
                 "first": Out(1),
                 "last": Out(1),
@@ -224,52 +244,43 @@ class LookupSchedule(Component):
     def elaborate(self, platform: object) -> Module:
         """Build the state machine."""
         m = Module()
-        full, used, firsts, lasts = (Signal(self.banks, name=name) for name in ("full", "used", "firsts", "lasts"))
-        running, next_bank, arm = Signal(), Signal(), Signal()
-        gap = Signal(range(self.GAP))
+        running, arm = Signal(), Signal()
+        issue, ends = self.issue, self.issue & self.final
+        m.d.comb += [self.ready.eq(running & (~self.last | self.room)), issue.eq(self.ready & self.valid)]
 
-        ends = self.issue & self.final
-        m.d.comb += [
-            self.free.eq(~(full | used)),
-            self.waiting.eq(full.any()),
-            self.ready.eq(running & (~self.last | self.room)),
-            self.issue.eq(self.ready & self.valid),
-            arm.eq(Mux(running, ends & (self.block >= self.GAP - 1), gap == 0) & _chosen(full, next_bank)),
-        ]
-        left = _Remainder(m, self.n_out, self.rows, self.rows, start=arm, step=self.issue)
+        # What comes next depends on registers alone; the streams only say when.
+        advance = ~running | issue
+        resting, spaced, note = Signal(max(self.GAP - 2, 1)), Signal(), Signal(Note)
+        m.d.comb += arm.eq(self.waiting & Mux(running, self.final & spaced, ~resting[0]))
+        left = _Remainder(m, self.n_out, self.rows, self.rows, start=arm, advance=advance)
         m.d.comb += self.final.eq(left.done)
-
-        with m.If(ends):
-            m.d.sync += [running.eq(0), gap.eq(Mux(self.block >= self.GAP - 1, 0, self.GAP - 2 - self.block))]
-        with m.Elif(gap != 0):
-            m.d.sync += gap.eq(gap - 1)
-        with m.If(self.issue):
-            m.d.sync += self.block.eq(self.block + 1)
-        with m.If(arm):
+        with m.If(advance):
             m.d.sync += [
-                running.eq(1),
-                self.block.eq(0),
-                self.first.eq(_chosen(firsts, next_bank)),
-                self.last.eq(_chosen(lasts, next_bank)),
-                self.bank.eq(next_bank),
+                running.eq(arm | running & ~self.final),
+                self.block.eq(Mux(arm, 0, self.block + 1)),
+                spaced.eq(~arm & (spaced | (self.block == self.GAP - 2))),
             ]
-            if self.banks == 2:
-                m.d.sync += next_bank.eq(~next_bank)
+            with m.If(arm):
+                m.d.sync += [self.first.eq(note.first), self.last.eq(note.last)]
+                if self.banks == 2:
+                    m.d.sync += self.bank.eq(~self.bank)
+        m.d.sync += resting.eq(resting >> 1)
+        with m.If(ends):
+            m.d.sync += resting.eq(Cat(self.block < self.GAP - 2 - i for i in range(self.GAP - 2)))
 
-        # A bank is free once the latest look-up of its last block is done.
-        released = Cat(ends & (self.bank == bank) for bank in range(self.banks))
+        # Banks that are full, in order: the next one's note, and with two banks perhaps one behind it.
+        behind, behind_note = Signal(), Signal(Note)
+        m.d.sync += self.waiting.eq(self.posted | behind | self.waiting & ~(advance & arm))
+        with m.If(advance & arm | ~self.waiting):
+            m.d.sync += [note.eq(Mux(behind, behind_note, self.note)), behind.eq(0)]
+        if self.banks == 2:
+            with m.Elif(self.posted):
+                m.d.sync += [behind_note.eq(self.note), behind.eq(1)]
+
+        released = ends
         for stage in range(self.release):
-            register = Signal(self.banks, name=f"release{stage}")
+            register = Signal(name=f"release{stage}")
             m.d.sync += register.eq(released)
             released = register
-        for bank in range(self.banks):
-            arms = arm & (next_bank == bank)
-            with m.If(self.posted & (self.posted_bank == bank)):
-                m.d.sync += [full[bank].eq(1), firsts[bank].eq(self.note.first), lasts[bank].eq(self.note.last)]
-            with m.Elif(arms):
-                m.d.sync += full[bank].eq(0)
-            with m.If(arms):
-                m.d.sync += used[bank].eq(1)
-            with m.Elif(released[bank]):
-                m.d.sync += used[bank].eq(0)
+        m.d.comb += self.released.eq(released)
         return m

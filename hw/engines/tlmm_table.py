@@ -7,7 +7,7 @@ ternary digit of N, weight i is b_i - 1 if N // 3^(i+1) is even and 1 - b_i if i
 weights of rank -r are the negated weights of rank r, so a half table of ranks 0 to (3^G - 1)/2 and a sign serve all.
 """
 
-from amaranth.hdl import Array, Cat, Const, Module, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.arith.lookup import LookupMemory
@@ -116,6 +116,8 @@ class Walk(Component):
 class Filler(Component):
     """Makes the entries of one table at a time: word' = word + a[select] or word - a[select].
 
+    Cycle schedule: `select` and `negate` at cycle t make the word of t + 2.
+
     Parameters
     ----------
     group, act_bits, width : int
@@ -124,10 +126,10 @@ class Filler(Component):
     Members
     -------
     load : In(1)
-        Take new activations; the word still follows the old ones in this cycle.
+        Take new activations; the choice of this cycle is still among the old ones.
     activations : In(signed(act_bits)).array(group)
     clear : In(1)
-        Start again from zero.
+        Start again from zero: the next word.
     select, negate : In
         From `Walk`.
     word : Out(signed(width))
@@ -153,14 +155,19 @@ class Filler(Component):
         held = [Signal(signed(self.act_bits), name=f"held{i}", reset_less=True) for i in range(self.group)]
         with m.If(self.load):
             m.d.sync += [register.eq(new) for register, new in zip(held, self.activations, strict=True)]
-        chosen = Signal(signed(self.act_bits))
-        m.d.comb += chosen.eq(Array(held)[self.select] ^ self.negate.replicate(self.act_bits))
+        choices: list[Value] = list(held)
+        for bit in self.select:
+            choices = [Mux(bit, pair[-1], pair[0]) for pair in (choices[i : i + 2] for i in range(0, len(choices), 2))]
+        complement, negated = Signal(signed(self.act_bits), reset_less=True), Signal()
+        m.d.sync += [
+            complement.eq(choices[0] ^ ~self.negate.replicate(self.act_bits)),
+            negated.eq(self.negate),
+        ]
         with m.If(self.clear):
             m.d.sync += self.word.eq(0)
         with m.Else():
-            # word + chosen + negate, as a difference: then synthesisers keep the chosen one, a look-up table a bit,
-            # off the generate side of the carry chain, where it would be needed twice.
-            difference = Cat(self.negate, self.word).as_signed() - Cat(Const(1, 1), ~chosen).as_signed()
+            # word + chosen + negated, as a difference, whose lowest column makes the carry-in.
+            difference = Cat(negated, self.word).as_signed() - Cat(Const(1, 1), complement).as_signed()
             m.d.sync += self.word.eq(difference >> 1)
         return m
 

@@ -49,7 +49,7 @@ class Queue(Component):
         attrs = {"no_rw_check": 1} | ({"ram_style": self.style} if self.style else {})
         m.submodules.memory = memory = Memory(shape=self.shape, depth=self.depth, init=[], attrs=attrs)
         write, read = memory.write_port(), memory.read_port(domain="comb")
-        waiting = Signal(range(self.depth + 1))
+        waiting, some = Signal(range(self.depth + 1)), Signal()  # payloads in the memory, and whether there are any
         head = Signal(self.shape, reset_less=True)
         fetch = Signal()
         m.d.comb += [
@@ -57,7 +57,7 @@ class Queue(Component):
             write.data.eq(self.payload),
             write.en.eq(self.write),
             self.taken.eq(self.output.valid & self.output.ready),
-            fetch.eq((waiting != 0) & (~self.output.valid | self.output.ready)),
+            fetch.eq(some & (~self.output.valid | self.output.ready)),
             read.addr.eq(self._pointer(m, fetch, "reading")),
         ]
         m.d.comb += self.output.payload.eq(head)
@@ -66,9 +66,9 @@ class Queue(Component):
         with m.Elif(self.taken):
             m.d.sync += self.output.valid.eq(0)
         with m.If(self.write & ~fetch):
-            m.d.sync += waiting.eq(waiting + 1)
+            m.d.sync += [waiting.eq(waiting + 1), some.eq(1)]
         with m.Elif(~self.write & fetch):
-            m.d.sync += waiting.eq(waiting - 1)
+            m.d.sync += [waiting.eq(waiting - 1), some.eq(waiting != 1)]
         return m
 
     def _pointer(self, m: Module, advance: Signal, name: str) -> Signal:
