@@ -17,6 +17,7 @@ import json
 import re
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ GATED = 4
 MEMORY = re.compile(r"^  cell \$mem_v2 (\S+)\n(.*?)^  end\n", re.MULTILINE | re.DOTALL)
 PARAMETER = re.compile(r"parameter (?:signed )?\\(\w+) (.*)")
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, tuple[int, tuple[Callable[..., int], ...]]] = {
     "NOMUL_FA": (3, (lambda a, b, c: a ^ b ^ c, lambda a, b, c: (a & b) | (c & (a | b)))),
     "NOMUL_HA": (2, (lambda a, b: a ^ b, lambda a, b: a & b)),
     "NOMUL_AOI22": (4, (lambda a, b, c, d: 1 ^ (a & b | c & d),)),
