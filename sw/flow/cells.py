@@ -172,7 +172,7 @@ def abc_delay(text: str, top: str, library: Library) -> float | None:
 
 
 def _with_small(script: str, top: str, small: list[str]) -> str:
-    return script.replace("@small@", " ".join(f"{top}/{name}" for name in small) or "%n")
+    return script.replace("@small@", f"memory_map {' '.join(f'{top}/{name}' for name in small)}" if small else "")
 
 
 def check_library(library: Library, clock_ns: float | None) -> None:
@@ -274,7 +274,7 @@ def _fine_script(library: Library, clock_ns: float | None, gating: bool) -> str:
             "read_verilog -lib -overwrite cells.v",
             "read_liberty -lib -ignore_miss_func cells.lib",
             "opt -fast -full",
-            "memory_map @small@",
+            "@small@",
             "setattr -unset init w:*",
             "opt -undriven -fine",
             "techmap -map map.v",
