@@ -13,7 +13,7 @@ from sw.flow.sizing import ROUNDS, SHARE, repair
 from sw.flow.sta import MACRO_SHARE, constraints, sta_version, worst_paths
 from sw.flow.yosys import SOURCE, yosys_version
 
-REVISION = "1"
+REVISION = "2"
 """Changes when the repair does, so that no older result is taken for a new one."""
 
 

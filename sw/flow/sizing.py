@@ -23,7 +23,10 @@ SHARE = 0.4
 PATHS = 400
 """Endpoints looked at in a round."""
 
-ROUNDS = 40
+ROUNDS = 60
+
+EFFORT = 0.08
+"""Least load, as a share of its limit, of a gate that is worth strengthening."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +63,25 @@ def repair(
         return _result(gates, best, None, 0)
     critical, paths = worst_paths(best, clock_ns, PATHS)
     batch, rounds = 64, 0
-    while rounds < ROUNDS and batch and paths and paths[0].slack < 0:
-        rounds += 1
-        progress(f"round {rounds}: {-paths[0].slack:.3f} ns too slow, area {best.area:.0f}")
+    given_up: set[str] = set()
+    while rounds < ROUNDS and paths and paths[0].slack < 0:
         trial = best.copy()
-        if not _relieve(trial, paths, batch):
+        changed = _relieve(trial, paths, batch, given_up)
+        if not changed:
             break
+        rounds += 1
+        progress(f"round {rounds}: {-paths[0].slack:.3f} ns too slow, area {best.area:.0f} {sorted(changed)[:5]} {len(changed)}")
         carry_loads(trial)
         new_critical, new_paths = worst_paths(trial, clock_ns, PATHS)
         if _badness(new_paths) < _badness(paths):
             best, critical, paths = trial, new_critical, new_paths
             batch = min(2 * batch, 256)
+        elif len(changed) > 1:
+            batch = max(1, min(batch, len(changed)) // 4)
         else:
-            batch //= 4
+            given_up |= changed
+            if len(given_up) > 12:
+                break
     return _result(gates, best, critical, rounds)
 
 
@@ -113,8 +122,9 @@ def _tree(gates: Gates, net: Net, limit: float, buffers: list[Cell]) -> None:
         sinks, before = list(gates.readers[net]), len(gates.readers[net])
         group: list[tuple[str, str]] = []
         total = 0.0
+        wire = gates.library.wires.load(before) / before if gates.library.wires else 0.0
         for sink in sinks:
-            weight = gates.gates[sink[0]].cell.loads.get(sink[1], 0.0)
+            weight = gates.gates[sink[0]].cell.loads.get(sink[1], 0.0) + wire
             if group and total + weight > SHARE * cell.drive:
                 gates.buffer(net, group, cell)
                 group, total = [], 0.0
@@ -132,22 +142,24 @@ def _badness(paths: list[TimedPath]) -> tuple[float, float]:
     return sum(missing) + PATHS / 4 * max(missing, default=0.0), max(missing, default=0.0)
 
 
-def _relieve(gates: Gates, paths: list[TimedPath], batch: int) -> int:
-    """Strengthen or unload the `batch` gates on slow paths that have most to gain; return how many there were."""
+def _relieve(gates: Gates, paths: list[TimedPath], batch: int, given_up: set[str]) -> set[str]:
+    """Strengthen or unload the `batch` gates on slow paths that have most to gain; return their names."""
     slow = [path for path in paths if path.slack < 0]
     critical = {(step.gate, step.pin) for path in slow for step in path.steps}
     gains: dict[str, tuple[float, Step]] = {}
     for path in slow:
         for step in path.steps:
-            if step.output and (limit := gates.gates[step.gate].cell.drive):
+            limit = gates.gates[step.gate].cell.drive
+            if step.output and step.load > EFFORT * limit and step.gate not in given_up:
                 gain, _ = gains.get(step.gate, (0.0, step))
                 gains[step.gate] = (gain + step.delay * min(1.0, step.load / limit) * -path.slack, step)
-    done = 0
+    changed: set[str] = set()
     for name, (_, step) in sorted(gains.items(), key=lambda item: -item[1][0]):
-        if done == batch:
+        if len(changed) == batch:
             break
-        done += _unload(gates, name, step, critical) or _strengthen(gates, name)
-    return done
+        if _unload(gates, name, step, critical) or _strengthen(gates, name):
+            changed.add(name)
+    return changed
 
 
 def _strengthen(gates: Gates, name: str) -> bool:
