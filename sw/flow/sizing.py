@@ -10,6 +10,7 @@ Two steps on the netlist make up for it, with cells of the library only:
    help is undone, and fewer gates are tried. Full adders keep their sizes if the library has only one.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,6 +25,9 @@ PATHS = 400
 """Endpoints looked at in a round."""
 
 ROUNDS = 60
+
+FAILURES = 12
+"""Single gates that may fail to help before the repair ends."""
 
 EFFORT = 0.08
 """Least load, as a share of its limit, of a gate that is worth strengthening."""
@@ -63,15 +67,15 @@ def repair(
         return _result(gates, best, None, 0)
     critical, paths = worst_paths(best, clock_ns, PATHS)
     batch, rounds = 64, 0
-    given_up: set[str] = set()
+    failures = Counter[str]()
     while rounds < ROUNDS and paths and paths[0].slack < 0:
         trial = best.copy()
-        changed = _relieve(trial, paths, batch, given_up)
+        changed = _relieve(trial, paths, batch, failures)
         if not changed:
             break
         rounds += 1
-        progress(f"round {rounds}: {-paths[0].slack:.3f} ns too slow, area {best.area:.0f} {sorted(changed)[:5]} {len(changed)}")
-        carry_loads(trial)
+        progress(f"round {rounds}: {-paths[0].slack:.3f} ns too slow, area {best.area:.0f}")
+        carry_loads(trial, 1.0)
         new_critical, new_paths = worst_paths(trial, clock_ns, PATHS)
         if _badness(new_paths) < _badness(paths):
             best, critical, paths = trial, new_critical, new_paths
@@ -79,14 +83,14 @@ def repair(
         elif len(changed) > 1:
             batch = max(1, min(batch, len(changed)) // 4)
         else:
-            given_up |= changed
-            if len(given_up) > 12:
+            failures.update(changed)
+            if failures.total() > FAILURES:
                 break
     return _result(gates, best, critical, rounds)
 
 
-def carry_loads(gates: Gates) -> None:
-    """Strengthen or buffer whatever drives too much; changes `gates`."""
+def carry_loads(gates: Gates, share: float = SHARE) -> None:
+    """Strengthen or buffer whatever drives more than a share of its limit; changes `gates`."""
     clocks = gates.clock_nets()
     buffers = gates.library.buffers
     ports = {net for net in (*gates.inputs.values(), *gates.macro_inputs.values()) if isinstance(net, int)}
@@ -98,17 +102,17 @@ def carry_loads(gates: Gates) -> None:
             name, _ = gates.drivers[net]
             gate = gates.gates[name]
             limit = gate.cell.drive
-            if limit and load > SHARE * limit:
+            if limit and load > share * limit:
                 for stronger in gates.library.strengths(gate.cell.name):
-                    if stronger.drive * SHARE >= load and stronger.area > gate.cell.area:
+                    if stronger.drive * share >= load and stronger.area > gate.cell.area:
                         if stronger.area - gate.cell.area <= _tree_area(load, buffers):
                             gate.cell = stronger
                         break
                 limit = gate.cell.drive
         else:
             limit = buffers[0].drive if buffers else 0.0
-        if limit and buffers and load > SHARE * limit:
-            _tree(gates, net, limit, buffers)
+        if limit and buffers and load > share * limit:
+            _tree(gates, net, share * limit, buffers)
 
 
 def _tree_area(load: float, buffers: list[Cell]) -> float:
@@ -116,8 +120,8 @@ def _tree_area(load: float, buffers: list[Cell]) -> float:
 
 
 def _tree(gates: Gates, net: Net, limit: float, buffers: list[Cell]) -> None:
-    """Put the readers of a net behind buffers, and those behind others, until its driver carries them."""
-    while (load := gates.load(net)) > SHARE * limit:
+    """Put the readers of a net behind buffers, and those behind others, until its load is within `limit`."""
+    while (load := gates.load(net)) > limit:
         cell = min(buffers, key=lambda cell: (max(1, -(-load // (SHARE * cell.drive))) * (cell.area + 1e-9), cell.area))
         sinks, before = list(gates.readers[net]), len(gates.readers[net])
         group: list[tuple[str, str]] = []
@@ -142,22 +146,25 @@ def _badness(paths: list[TimedPath]) -> tuple[float, float]:
     return sum(missing) + PATHS / 4 * max(missing, default=0.0), max(missing, default=0.0)
 
 
-def _relieve(gates: Gates, paths: list[TimedPath], batch: int, given_up: set[str]) -> set[str]:
-    """Strengthen or unload the `batch` gates on slow paths that have most to gain; return their names."""
+def _relieve(gates: Gates, paths: list[TimedPath], batch: int, failures: Counter[str]) -> set[str]:
+    """Strengthen the `batch` gates on slow paths that have most to gain, or unload them; return their names.
+
+    A gate is unloaded if there is no stronger cell or being stronger did not help, and left alone after both failed.
+    """
     slow = [path for path in paths if path.slack < 0]
     critical = {(step.gate, step.pin) for path in slow for step in path.steps}
     gains: dict[str, tuple[float, Step]] = {}
     for path in slow:
         for step in path.steps:
             limit = gates.gates[step.gate].cell.drive
-            if step.output and step.load > EFFORT * limit and step.gate not in given_up:
+            if step.output and step.load > EFFORT * limit and failures[step.gate] < 2:
                 gain, _ = gains.get(step.gate, (0.0, step))
                 gains[step.gate] = (gain + step.delay * min(1.0, step.load / limit) * -path.slack, step)
     changed: set[str] = set()
     for name, (_, step) in sorted(gains.items(), key=lambda item: -item[1][0]):
         if len(changed) == batch:
             break
-        if _unload(gates, name, step, critical) or _strengthen(gates, name):
+        if (not failures[name] and _strengthen(gates, name)) or _unload(gates, name, step, critical):
             changed.add(name)
     return changed
 
