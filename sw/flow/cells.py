@@ -17,6 +17,7 @@ import json
 import re
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ GATED = 4
 MEMORY = re.compile(r"^  cell \$mem_v2 (\S+)\n(.*?)^  end\n", re.MULTILINE | re.DOTALL)
 PARAMETER = re.compile(r"parameter (?:signed )?\\(\w+) (.*)")
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, tuple[int, tuple[Callable[..., int], ...]]] = {
     "NOMUL_FA": (3, (lambda a, b, c: a ^ b ^ c, lambda a, b, c: (a & b) | (c & (a | b)))),
     "NOMUL_HA": (2, (lambda a, b: a ^ b, lambda a, b: a & b)),
     "NOMUL_AOI22": (4, (lambda a, b, c, d: 1 ^ (a & b | c & d),)),
@@ -171,7 +172,7 @@ def abc_delay(text: str, top: str, library: Library) -> float | None:
 
 
 def _with_small(script: str, top: str, small: list[str]) -> str:
-    return script.replace("@small@", " ".join(f"{top}/{name}" for name in small) or "t:$none")
+    return script.replace("@small@", f"memory_map {' '.join(f'{top}/{name}' for name in small)}" if small else "")
 
 
 def check_library(library: Library, clock_ns: float | None) -> None:
@@ -273,7 +274,7 @@ def _fine_script(library: Library, clock_ns: float | None, gating: bool) -> str:
             "read_verilog -lib -overwrite cells.v",
             "read_liberty -lib -ignore_miss_func cells.lib",
             "opt -fast -full",
-            "memory_map @small@",
+            "@small@",
             "setattr -unset init w:*",
             "opt -undriven -fine",
             "techmap -map map.v",

@@ -68,8 +68,10 @@ class Gates:
         return sum(gate.cell.area for gate in self.gates.values())
 
     def load(self, net: Net) -> float:
-        """Return the capacitance of the pins that a net drives, in the library's unit."""
-        return sum(self.gates[name].cell.loads.get(pin, 0.0) for name, pin in self.readers.get(net, ()))
+        """Return the capacitance of the pins that a net drives and of its wires, in the library's unit."""
+        readers = self.readers.get(net, ())
+        wires = self.library.wires.load(len(readers)) if self.library.wires and readers else 0.0
+        return sum(self.gates[name].cell.loads.get(pin, 0.0) for name, pin in readers) + wires
 
     def clock_nets(self) -> set[Net]:
         """Return the nets that carry the clock: its port's, and the outputs of clock gates."""

@@ -1,7 +1,6 @@
-"""A design in cells of a library, repaired and timed: mapping, strengths and buffers, static timing, in one cached step."""
+"""A design in cells of a library: mapped, repaired and timed, in one cached step."""
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from sw.flow.sizing import ROUNDS, SHARE, repair
 from sw.flow.sta import MACRO_SHARE, constraints, sta_version, worst_paths
 from sw.flow.yosys import SOURCE, yosys_version
 
-REVISION = "1"
+REVISION = "2"
 """Changes when the repair does, so that no older result is taken for a new one."""
 
 
@@ -132,9 +131,9 @@ def _settle(gates: Gates) -> float | None:
     return period
 
 
-def groups(cells: dict[str, int], library: Library) -> Counter[str]:
+def groups(cells: dict[str, int], library: Library) -> dict[str, float]:
     """Return the area by kind of cell: flip-flops, adders, clock gates, buffers and inverters, other logic."""
-    areas: Counter[str] = Counter()
+    areas: dict[str, float] = {}
     for name, count in cells.items():
         cell = library.cells[name]
         if cell.kind == "flip-flop":
@@ -147,5 +146,5 @@ def groups(cells: dict[str, int], library: Library) -> Counter[str]:
             kind = "buffers and inverters"
         else:
             kind = "other logic"
-        areas[kind] += cell.area * count
+        areas[kind] = areas.get(kind, 0.0) + cell.area * count
     return areas

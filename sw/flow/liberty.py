@@ -89,6 +89,25 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class WireLoad:
+    """A wire-load model: the length of a net by its readers, and the capacitance of a unit of length."""
+
+    name: str
+    capacitance: float
+    slope: float
+    lengths: Mapping[int, float]
+
+    def load(self, readers: int) -> float:
+        """Return the capacitance of the wires to so many readers."""
+        if not self.lengths:
+            return self.capacitance * self.slope * readers
+        most = max(self.lengths)
+        if readers >= most:
+            return self.capacitance * (self.lengths[most] + self.slope * (readers - most))
+        return self.capacitance * self.lengths[min(count for count in self.lengths if count >= readers)]
+
+
+@dataclass(frozen=True)
 class Library:
     """A library's cells by name, its units, and the text of its file, unpacked."""
 
@@ -98,6 +117,8 @@ class Library:
     cells: Mapping[str, Cell]
     capacitance_farad: float
     time_second: float
+    wires: "WireLoad | None" = None
+    """The wire-load model that the library names as its default."""
 
     def logic(self) -> Iterator[Cell]:
         """Yield the usable combinational cells, small ones first."""
@@ -189,7 +210,19 @@ def read_liberty(path: Path) -> Library:
         cells={cell.name: cell for cell in cells},
         capacitance_farad=float(unit[1]) * scales[unit[2].lower()],
         time_second=float(time[1]) * scales[time[2]],
+        wires=_wires(root),
     )
+
+
+def _wires(library: Group) -> WireLoad | None:
+    name = library.values.get("default_wire_load")
+    for group in library.find("wire_load"):
+        if group.argument == name:
+            pairs = [pair.split(",")[:2] for pair in group.values.get("fanout_length", "").split(";") if pair]
+            lengths = {int(_number(count)): _number(length) for count, length in pairs}
+            capacitance, slope = (_number(group.values.get(key)) for key in ("capacitance", "slope"))
+            return WireLoad(group.argument, capacitance, slope, lengths)
+    return None
 
 
 def _read(path: Path) -> str:
@@ -227,8 +260,11 @@ def _parse(text: str, path: Path) -> Group:
                 open_groups[-1].groups.append(group)
             open_groups.append(group)
         elif found["name"] and open_groups:
-            value = found["value"] if found["value"] is not None else found["args"]
-            open_groups[-1].values[found["name"]] = value.strip().strip('"')
+            value = (found["value"] if found["value"] is not None else found["args"]).strip().strip('"')
+            values = open_groups[-1].values
+            if found["name"] == "fanout_length":  # the one attribute that is repeated
+                value = f"{values.get('fanout_length', '')};{value}"
+            values[found["name"]] = value
     line = text.count("\n", 0, position) + 1
     if position >= end:
         raise InputError(

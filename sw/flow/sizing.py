@@ -10,6 +10,7 @@ Two steps on the netlist make up for it, with cells of the library only:
    help is undone, and fewer gates are tried. Full adders keep their sizes if the library has only one.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,7 +24,13 @@ SHARE = 0.4
 PATHS = 400
 """Endpoints looked at in a round."""
 
-ROUNDS = 40
+ROUNDS = 60
+
+FAILURES = 12
+"""Single gates that may fail to help before the repair ends."""
+
+EFFORT = 0.08
+"""Least load, as a share of its limit, of a gate that is worth strengthening."""
 
 
 @dataclass(frozen=True)
@@ -60,24 +67,30 @@ def repair(
         return _result(gates, best, None, 0)
     critical, paths = worst_paths(best, clock_ns, PATHS)
     batch, rounds = 64, 0
-    while rounds < ROUNDS and batch and paths and paths[0].slack < 0:
+    failures = Counter[str]()
+    while rounds < ROUNDS and paths and paths[0].slack < 0:
+        trial = best.copy()
+        changed = _relieve(trial, paths, batch, failures)
+        if not changed:
+            break
         rounds += 1
         progress(f"round {rounds}: {-paths[0].slack:.3f} ns too slow, area {best.area:.0f}")
-        trial = best.copy()
-        if not _relieve(trial, paths, batch):
-            break
-        carry_loads(trial)
+        carry_loads(trial, 1.0)
         new_critical, new_paths = worst_paths(trial, clock_ns, PATHS)
         if _badness(new_paths) < _badness(paths):
             best, critical, paths = trial, new_critical, new_paths
             batch = min(2 * batch, 256)
+        elif len(changed) > 1:
+            batch = max(1, min(batch, len(changed)) // 4)
         else:
-            batch //= 4
+            failures.update(changed)
+            if failures.total() > FAILURES:
+                break
     return _result(gates, best, critical, rounds)
 
 
-def carry_loads(gates: Gates) -> None:
-    """Strengthen or buffer whatever drives too much; changes `gates`."""
+def carry_loads(gates: Gates, share: float = SHARE) -> None:
+    """Strengthen or buffer whatever drives more than a share of its limit; changes `gates`."""
     clocks = gates.clock_nets()
     buffers = gates.library.buffers
     ports = {net for net in (*gates.inputs.values(), *gates.macro_inputs.values()) if isinstance(net, int)}
@@ -89,17 +102,17 @@ def carry_loads(gates: Gates) -> None:
             name, _ = gates.drivers[net]
             gate = gates.gates[name]
             limit = gate.cell.drive
-            if limit and load > SHARE * limit:
+            if limit and load > share * limit:
                 for stronger in gates.library.strengths(gate.cell.name):
-                    if stronger.drive * SHARE >= load and stronger.area > gate.cell.area:
+                    if stronger.drive * share >= load and stronger.area > gate.cell.area:
                         if stronger.area - gate.cell.area <= _tree_area(load, buffers):
                             gate.cell = stronger
                         break
                 limit = gate.cell.drive
         else:
             limit = buffers[0].drive if buffers else 0.0
-        if limit and buffers and load > SHARE * limit:
-            _tree(gates, net, limit, buffers)
+        if limit and buffers and load > share * limit:
+            _tree(gates, net, share * limit, buffers)
 
 
 def _tree_area(load: float, buffers: list[Cell]) -> float:
@@ -107,14 +120,15 @@ def _tree_area(load: float, buffers: list[Cell]) -> float:
 
 
 def _tree(gates: Gates, net: Net, limit: float, buffers: list[Cell]) -> None:
-    """Put the readers of a net behind buffers, and those behind others, until its driver carries them."""
-    while (load := gates.load(net)) > SHARE * limit:
+    """Put the readers of a net behind buffers, and those behind others, until its load is within `limit`."""
+    while (load := gates.load(net)) > limit:
         cell = min(buffers, key=lambda cell: (max(1, -(-load // (SHARE * cell.drive))) * (cell.area + 1e-9), cell.area))
         sinks, before = list(gates.readers[net]), len(gates.readers[net])
         group: list[tuple[str, str]] = []
         total = 0.0
+        wire = gates.library.wires.load(before) / before if gates.library.wires else 0.0
         for sink in sinks:
-            weight = gates.gates[sink[0]].cell.loads.get(sink[1], 0.0)
+            weight = gates.gates[sink[0]].cell.loads.get(sink[1], 0.0) + wire
             if group and total + weight > SHARE * cell.drive:
                 gates.buffer(net, group, cell)
                 group, total = [], 0.0
@@ -132,22 +146,27 @@ def _badness(paths: list[TimedPath]) -> tuple[float, float]:
     return sum(missing) + PATHS / 4 * max(missing, default=0.0), max(missing, default=0.0)
 
 
-def _relieve(gates: Gates, paths: list[TimedPath], batch: int) -> int:
-    """Strengthen or unload the `batch` gates on slow paths that have most to gain; return how many there were."""
+def _relieve(gates: Gates, paths: list[TimedPath], batch: int, failures: Counter[str]) -> set[str]:
+    """Strengthen the `batch` gates on slow paths that have most to gain, or unload them; return their names.
+
+    A gate is unloaded if there is no stronger cell or being stronger did not help, and left alone after both failed.
+    """
     slow = [path for path in paths if path.slack < 0]
     critical = {(step.gate, step.pin) for path in slow for step in path.steps}
     gains: dict[str, tuple[float, Step]] = {}
     for path in slow:
         for step in path.steps:
-            if step.output and (limit := gates.gates[step.gate].cell.drive):
+            limit = gates.gates[step.gate].cell.drive
+            if step.output and step.load > EFFORT * limit and failures[step.gate] < 2:
                 gain, _ = gains.get(step.gate, (0.0, step))
                 gains[step.gate] = (gain + step.delay * min(1.0, step.load / limit) * -path.slack, step)
-    done = 0
+    changed: set[str] = set()
     for name, (_, step) in sorted(gains.items(), key=lambda item: -item[1][0]):
-        if done == batch:
+        if len(changed) == batch:
             break
-        done += _unload(gates, name, step, critical) or _strengthen(gates, name)
-    return done
+        if (not failures[name] and _strengthen(gates, name)) or _unload(gates, name, step, critical):
+            changed.add(name)
+    return changed
 
 
 def _strengthen(gates: Gates, name: str) -> bool:

@@ -20,7 +20,7 @@ from sw.flow.tools import program
 MACRO_SHARE = 0.2
 """Clock-to-output and set-up time of a memory macro, as a share of the clock period."""
 
-REPORT = "report_checks -path_delay max -fields {capacitance slew} -digits 5 -format full"
+REPORT = "report_checks -path_delay max -fields {capacitance slew input_pins} -digits 5 -format full"
 LINE = re.compile(r"^((?:\s+-?[\d.]+)+) ([v^/\\]) (g\d+)/(\S+) \((\S+)\)$")
 SLACK = re.compile(r"^\s+(-?[\d.]+)\s+slack \((?:MET|VIOLATED)\)$")
 
