@@ -1,11 +1,12 @@
 """Measures how well leading-one prediction finds the keys that matter, on the committed `small` model.
 
-Usage: python -m benchmarks.attention TEXT [--every N] [--keep N] [--json FILE]. TEXT is the text that the model was
+Usage: python -m benchmarks.attention TEXT [--every N] [--keep N] [--all-scalings] [--json FILE]. TEXT is the text that the model was
 trained on; what is measured is its validation part, as `nomul eval` does it.
 
 Every head of every layer attends from each token to the K = ceil(M / keep) keys of the M visible ones whose predicted
-scores are largest, and to nothing else. A predicted score is the predictor's sum shifted left by the bit length of the
-key's scale ("power"), or without it ("none"), or multiplied by it ("exact"). For each predictor:
+scores are largest, and to nothing else. A predicted score is the predictor's sum as `hw.attention.leading_one` gives it
+("none"); for comparison also shifted left by the bit length of the key's scale ("power"), or multiplied by the scale
+("exact"). For each predictor:
 
     mass   share of the exact model's attention that its K keys receive, over that of the best K keys; mean over all
            queries of all heads
@@ -147,12 +148,12 @@ def measure(text: Path, every: int, keep: int, candidates: list[Predictor]) -> d
 @click.argument("text", type=click.Path(path_type=Path))
 @click.option("--every", default=1, show_default=True, type=click.IntRange(1), help="Of so many windows, take one.")
 @click.option("--keep", default=8, show_default=True, type=click.IntRange(1), help="K is M over this, rounded up.")
-@click.option("--all-scalings", is_flag=True, help="Also without the keys' scales, and with exact ones.")
+@click.option("--all-scalings", is_flag=True, help="Also with the keys' scales.")
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures there too.")
 def main(text: Path, every: int, keep: int, all_scalings: bool, file: Path | None) -> None:
     """Print mass and loss of every predictor."""
     torch.set_num_threads(1)
-    candidates = [c for c in CANDIDATES if all_scalings or c.scaling == "power"]
+    candidates = [c for c in CANDIDATES if all_scalings or c.scaling == "none"]
     with torch.no_grad():
         result = measure(text, every, keep, candidates)
     if file is not None:

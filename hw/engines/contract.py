@@ -16,13 +16,13 @@ taken, while an engine still works on the last. A job whose n_in, n_out or token
 maximum is taken, does nothing, and raises `fault` until a legal job is taken.
 """
 
-import dataclasses
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from amaranth.hdl import ShapeLike, signed
 from amaranth.lib import data, stream
-from amaranth.lib.wiring import Component, In, Member, Out
+from amaranth.lib.wiring import In, Member, Out
+
+from hw.spec import Spec
 
 __all__ = ["TOKENS_MAX", "EngineConfig", "EngineSpec", "engine_members", "job_layout"]
 
@@ -76,24 +76,8 @@ class EngineConfig(Protocol):
         """Return the transfers of weights for one token."""
 
 
-@dataclasses.dataclass(frozen=True)
-class EngineSpec:
-    """An engine as the commands see it."""
-
-    name: str
-    """Name on the command line, and of its files."""
-
-    number: int
-    """What the ENGINE register of `hw.bus.axi` reads."""
-
-    summary: str
-    """One line for `nomul engines`."""
-
-    config: type[Any]
-    """Its configuration dataclass, an `EngineConfig` whose fields are `hw.config.parameter`s."""
-
-    component: Callable[[Any], Component]
-    """Makes the engine from a configuration."""
+class EngineSpec(Spec):
+    """An engine as the commands see it; its configuration is an `EngineConfig`."""
 
 
 def job_layout(n_in_max: int, n_out_max: int) -> data.StructLayout:
