@@ -108,5 +108,5 @@ def leading_one_job(config: Any, query: Tensor, keys: Tensor, noise: torch.Gener
     return UnitJob(
         {"length": length, "keys": count},
         {"keys": raw, "queries": frame(query[None], config.lanes, noise)[0], "codes": coded},
-        {"results": frame(scores, 1), "key_codes": (coded, np.zeros(len(coded), dtype=bool))},
+        {"results": frame(scores, 1), "key_codes": (coded, np.ones(len(coded), dtype=bool))},
     )

@@ -8,7 +8,7 @@ A key is coded once, when it is made: sign above the length of the magnitude, 4 
 itself takes; the codes wait beside the cache of keys. The predicted scores are exact integers, to be ranked by
 `hw.attention.top_k`.
 
-Streams: `keys` to `key_codes` is the coder, a register that knows no jobs; its `last` is never set. `queries` takes the
+Streams: `keys` to `key_codes` is the coder, a register that knows no jobs; its `last` is always set. `queries` takes the
 query of a job, `codes` the codes of its keys one after the other, `results` gives one score a key.
 
 Cycle schedule of codes taken at t: in a register t + 1; terms t + 2 (symmetric: t + 3); total after the latency of
@@ -232,7 +232,7 @@ class LeadingOne(Component):
 
     def _code_keys(self, m: Module) -> None:
         keys, key_codes = self.keys, self.key_codes
-        m.d.comb += keys.ready.eq(~key_codes.valid | key_codes.ready)
+        m.d.comb += [keys.ready.eq(~key_codes.valid | key_codes.ready), key_codes.payload.last.eq(1)]
         with m.If(keys.ready):
             m.d.sync += key_codes.valid.eq(keys.valid)
             for lane in range(self.config.lanes):

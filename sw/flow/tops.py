@@ -1,10 +1,11 @@
-"""The top modules of an engine: bare streams, or standard buses."""
+"""The top modules of an engine or a unit: bare streams, or standard buses."""
 
 from typing import Any
 
 from amaranth.lib.wiring import Component
 
 from hw.bus.axi import AxiEngine
+from hw.bus.axi_unit import AxiUnit
 from hw.engines import ENGINES
 from hw.spec import Spec
 from hw.units import UNITS
@@ -19,8 +20,9 @@ BUSES = ("stream", "axi")
 
 
 def make_top(engine: str, config: Any, bus: str = "stream") -> tuple[Component, str]:
-    """Return an engine on a bus of `BUSES`, and the name of its top module."""
+    """Return an engine or a unit on a bus of `BUSES`, and the name of its top module."""
     component = SPECS[engine].component(config)
     if bus == "stream":
         return component, engine
-    return AxiEngine(component, config, ENGINES[engine].number), f"{engine}_axi"
+    wrapper = AxiEngine if engine in ENGINES else AxiUnit
+    return wrapper(component, config, SPECS[engine].number), f"{engine}_axi"
