@@ -1,7 +1,7 @@
 """Measures how well leading-one prediction finds the keys that matter, on the committed `small` model.
 
-Usage: python -m benchmarks.attention TEXT [--every N] [--keep N] [--all-scalings] [--json FILE]. TEXT is the text that the model was
-trained on; what is measured is its validation part, as `nomul eval` does it.
+Usage: python -m benchmarks.attention TEXT [--every N] [--keep N] [--all-scalings] [--json FILE]. TEXT is the text
+that the model was trained on; what is measured is its validation part, as `nomul eval` does it.
 
 Every head of every layer attends from each token to the K = ceil(M / keep) keys of the M visible ones whose predicted
 scores are largest, and to nothing else. A predicted score is the predictor's sum as `hw.attention.leading_one` gives it
@@ -98,7 +98,7 @@ def measure(text: Path, every: int, keep: int, candidates: list[Predictor]) -> d
         pair for inputs, targets in windows(tokens, model.config.context) for pair in zip(inputs, targets, strict=True)
     ][::every]
     predictors = [*candidates, BEST]
-    mass = {predictor: 0.0 for predictor in predictors}
+    mass = dict.fromkeys(predictors, 0.0)
     queries = 0
 
     def watch(queries_: Tensor, cache: KVCache) -> Tensor:

@@ -11,6 +11,7 @@ All are `amaranth.lib.stream` streams and may stall at any time. One of the outp
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Protocol
 
 from amaranth.hdl import Cat, Module, Shape, Signal, Value, signed, unsigned
@@ -77,10 +78,12 @@ class UnitConfig(Protocol):
     def values_per_cycle(self) -> int:
         """Values taken in a cycle at full use."""
 
-    def values(self, **job: int) -> int:
-        """Return the values that a job takes, in the unit of `values_per_cycle`."""
+    @property
+    def values(self) -> Callable[..., int]:
+        """Return the values that a job takes, in the unit of `values_per_cycle`; its fields come by name."""
 
-    def cycles(self, **job: int) -> int:
+    @property
+    def cycles(self) -> Callable[..., int]:
         """Return the cycles of a job alone, from its transfer to that of its last result, when no stream stalls."""
 
 

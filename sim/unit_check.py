@@ -76,7 +76,9 @@ def _case(config: Any, run: UnitRun, file: Path) -> UnitCase:
         packed = [pack_lanes(job.inputs[port.name], port.shape.width) for job in run.jobs]
         arrays[f"input_{port.name}"] = np.concatenate(packed)
     for port in config.outputs:
-        packed = [pack_lanes(values, port.shape.width, last) for values, last in (j.outputs[port.name] for j in run.jobs)]
+        packed = [
+            pack_lanes(values, port.shape.width, last) for values, last in (j.outputs[port.name] for j in run.jobs)
+        ]
         arrays[f"output_{port.name}"] = np.concatenate(packed)
     np.savez(file, **arrays)
     model = sum(config.cycles(**job.fields) for job in run.jobs)

@@ -8,8 +8,8 @@ A key is coded once, when it is made: sign above the length of the magnitude, 4 
 itself takes; the codes wait beside the cache of keys. The predicted scores are exact integers, to be ranked by
 `hw.attention.top_k`.
 
-Streams: `keys` to `key_codes` is the coder, a register that knows no jobs; its `last` is always set. `queries` takes the
-query of a job, `codes` the codes of its keys one after the other, `results` gives one score a key.
+Streams: `keys` to `key_codes` is the coder, a register that knows no jobs; its `last` is always set. `queries` takes
+the query of a job, `codes` the codes of its keys one after the other, `results` gives one score a key.
 
 Cycle schedule of codes taken at t: in a register t + 1; terms t + 2 (symmetric: t + 3); total after the latency of
 `hw.arith.signed_sum`, where it is the addend of the key's next codes or enters the result queue. In the cycles between,

@@ -13,7 +13,7 @@ Two bits a score say where it stands: 00 dropped, 11 chosen, 01 and 10 survivors
 
 Cycle schedule of a word read at t: scores in registers t + 1 and t + 2, where its states are too, the bit t + 3, the
 new states t + 4, counts of four lanes t + 5, that of the word after `count_stages` more; then it is subtracted from
-what is wanted. Two cycles after that of a pass's last word, the outcome meets the next pass's first word at its stage 3.
+what is wanted. Two cycles after that of a pass's last word, the outcome meets the next pass's first word at stage 3.
 """
 
 from amaranth.hdl import Cat, Module

@@ -30,7 +30,7 @@ class Emitter(Component):
         """Take the lowest lane of a mask in each cycle, then number it."""
         m = Module()
         config = self.config
-        m.submodules.words = words = Queue(self.chosen.shape(), config.words_max + 1)
+        m.submodules.words = words = Queue(self.chosen.shape(), max(2, config.words_max), "distributed")
         m.submodules.credit = credit = Credit(config.queue)
         going, active, step, word_ends = Signal(), Signal(), Signal(), Signal()
         word = Signal(chosen_layout(config), reset_less=True)

@@ -86,8 +86,7 @@ class Loader(Component):
                     self.posted.eq(1),
                 ]
                 m.next = "WAIT"
-            with m.State("WAIT"):  # until the selector takes the task, and leaves the other bank
-                with m.If(self.free):
-                    m.d.sync += [self.posted.eq(0), self.bank.eq(~self.bank)]
-                    m.next = "IDLE"
+            with m.State("WAIT"), m.If(self.free):  # the selector takes the task, and leaves the other bank
+                m.d.sync += [self.posted.eq(0), self.bank.eq(~self.bank)]
+                m.next = "IDLE"
         return m

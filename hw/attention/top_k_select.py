@@ -74,10 +74,9 @@ class Selector(Component):
                     with m.If(bit == 0):
                         m.d.sync += final_pass.eq(1)
                         m.next = "QUIET"
-            with m.State("QUIET"):  # until the emitter has given the indices of the last task
-                with m.If(~emitting):
-                    m.d.sync += emitting.eq(1)
-                    m.next = "PASS"
+            with m.State("QUIET"), m.If(~emitting):  # the emitter has given the indices of the last task
+                m.d.sync += emitting.eq(1)
+                m.next = "PASS"
         with m.If(self.finished):
             m.d.sync += emitting.eq(0)
 

@@ -83,7 +83,10 @@ class AxiUnit(Component):
         ]
         for port in self.config.inputs:
             stream, bus = getattr(unit, port.name), f"s_axis_{port.name}"
-            m.d.comb += [stream.valid.eq(getattr(self, f"{bus}_tvalid")), getattr(self, f"{bus}_tready").eq(stream.ready)]
+            m.d.comb += [
+                stream.valid.eq(getattr(self, f"{bus}_tvalid")),
+                getattr(self, f"{bus}_tready").eq(stream.ready),
+            ]
             for lane in range(port.lanes):
                 container = getattr(self, f"{bus}_tdata").word_select(lane, container_bits(port))
                 m.d.comb += stream.payload[lane].eq(container)

@@ -40,9 +40,7 @@ def register_map(fields: dict[str, str]) -> tuple[Register, ...]:
             Register(name.upper(), offset, "rw", meaning)
             for offset, (name, meaning) in zip(places, fields.items(), strict=False)
         ),
-        Register(
-            "START", 0x1C, "w", "starts the next job", (f"start: give the job of {_words(list(fields))}",)
-        ),
+        Register("START", 0x1C, "w", "starts the next job", (f"start: give the job of {_words(list(fields))}",)),
         Register(
             "STATUS",
             0x20,

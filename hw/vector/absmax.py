@@ -1,6 +1,6 @@
 """Absmax barrier: finds the largest magnitude of a vector while it streams in, then quantises it exactly.
 
-    q_i = clamp(round_half_even(c * u_i / max), -c, c),   c = 2^(code_bits - 1) - 1,   max = max_j |u_j|; zero if max = 0
+    q_i = clamp(round_half_even(c * u_i / max), -c, c),   c = 2^(code_bits - 1) - 1,   max = max_j |u_j|; 0 if max = 0
 
 After VitaLLM (arXiv 2605.00320), which names the barrier without details, and the RMS-MAX unit of TeLLMe v2
 (arXiv 2510.15926). The rule is rule 3 of docs/numerics.md. A vector waits in a ring memory while the next streams in,
@@ -17,7 +17,7 @@ LOSERS
 
 Cycle schedule: a transfer taken at t is in registers t + 1, its magnitudes t + 2, their largest t + 2 + levels, the
 vector's t + 3 + levels, and queued. Read from the ring at r: a register r + 1, a second r + 2, 2u - max r + 3, times c
-r + 4, digit i r + 11 - i (8-bit codes), the tie r + 12, the sign r + 13, and queued.
+r + 4, digit i r + 11 - i (8-bit codes), the tie r + 13, the sign r + 14, and queued.
 """
 
 import dataclasses
@@ -37,6 +37,12 @@ from hw.unit_contract import JobIntake, Port, unit_members
 __all__ = ["Absmax", "AbsmaxConfig", "Quotient"]
 
 VECTORS_MAX = 65535
+
+TIE_BITS = 4
+"""Bits of a remainder that are tested for a tie at a time."""
+
+SHARE = 4
+"""Lanes that share the registers of a divisor: a net to all lanes would be slow."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,11 +128,11 @@ class Quotient(Component):
     Members
     -------
     magnitude : In(word_bits)
-        u. One a cycle.
+        u, one a cycle.
     negative : In(1)
         The code is -q.
     largest : In(word_bits).array(code_bits + 2)
-        The divisor, element i as it was i cycles ago; the delays are shared by all lanes.
+        The divisor, 1 or more; element i as it was i cycles ago, since lanes share its delays.
     code : Out(signed(code_bits))
     """
 
@@ -143,8 +149,8 @@ class Quotient(Component):
 
     @staticmethod
     def latency(code_bits: int) -> int:
-        """Return the cycles from operands to code: two to begin, one a digit, one for the tie, one for the sign."""
-        return code_bits + 3
+        """Return the cycles from operands to code: two to begin, one a digit, two for the tie, one for the sign."""
+        return code_bits + 4
 
     def elaborate(self, platform: object) -> Module:
         """Build the pipeline."""
@@ -176,9 +182,14 @@ class Quotient(Component):
                 low = rest
         divisor = self.largest[digits + 2]
         # remainder + divisor = 0: without a carry chain, since each bit's carry must be the `or` of the one below.
-        tie = (remainder ^ divisor) == ((remainder | divisor) << 1)[:width]
-        rounded = Signal(digits, reset_less=True)
-        m.d.sync += rounded.eq(Cat(quotient[0] & ~tie, quotient[1:]) & (divisor != 0).replicate(digits))
+        wrong = (remainder ^ divisor) ^ ((remainder | divisor) << 1)[:width]
+        untied = Signal(-(-width // TIE_BITS), reset_less=True)
+        floor, rounded = (Signal(digits, name=name, reset_less=True) for name in ("floor", "rounded"))
+        m.d.sync += [
+            untied.eq(Cat(wrong[bit : bit + TIE_BITS].any() for bit in range(0, width, TIE_BITS))),
+            floor.eq(quotient),
+            rounded.eq(Cat(floor[0] & untied.any(), floor[1:])),
+        ]
         delay = Delays(m)
         negative = delay(self.negative, self.latency(self.code_bits) - 1)
         m.d.sync += self.code.eq(Mux(negative, -rounded, rounded))
@@ -288,15 +299,11 @@ class Absmax(Component):
         m.d.sync += [arrived[1:].eq(arrived[:-1]), done[1:].eq(done[:-1])]
         largest, number = Signal(config.word_bits, reset_less=True), Signal(range(config.transfers_max))
         known, fresh = Signal(), Signal(init=1)
-        before = Signal(config.word_bits)
-        m.d.comb += before.eq(Mux(fresh, 0, largest))
         m.d.sync += known.eq(arrived[-1] & done[-1])
+        with m.If(arrived[-1] & (fresh | (node > largest))):
+            m.d.sync += largest.eq(node)
         with m.If(arrived[-1]):
-            m.d.sync += [
-                largest.eq(Mux(node > before, node, before)),
-                number.eq(Mux(fresh, 0, number + 1)),
-                fresh.eq(done[-1]),
-            ]
+            m.d.sync += [number.eq(Mux(fresh, 0, number + 1)), fresh.eq(done[-1])]
         vector = data.StructLayout({"largest": config.word_bits, "final": number.shape()})
         waiting = Queue(vector, config.vectors_waiting)
         m.d.comb += [waiting.payload.largest.eq(largest), waiting.payload.final.eq(number), waiting.write.eq(known)]
@@ -327,12 +334,16 @@ class Absmax(Component):
         # Two registers, so that the ring can be block RAM with its output register.
         read_out, fetched = (Signal(word.shape(), name=name, reset_less=True) for name in ("read_out", "fetched"))
         m.d.sync += [read_out.eq(word), fetched.eq(read_out)]
-        maximum = Signal(config.word_bits)
+        maximum, divisor = Signal(config.word_bits), Signal(config.word_bits, reset_less=True)
+        # All values are zero where the maximum is; 1 divides them as well.
         m.d.comb += maximum.eq(waiting.output.payload.largest)
-        largest = delay(maximum, 2)
-        line = [delay(largest, stages) for stages in range(config.code_bits + 2)]
+        m.d.sync += divisor.eq(Cat(maximum[0] | (maximum == 0), maximum[1:]))
+        line: list[Signal] = []
         m.submodules.codes = codes = Queue(self.results.payload.shape(), config.queue)
         for lane in range(config.lanes):
+            if lane % SHARE == 0:
+                line = [Signal(config.word_bits, name=f"divisor{lane}_{i}") for i in range(config.code_bits + 2)]
+                m.d.sync += [late.eq(early) for late, early in zip(line, [divisor, *line], strict=False)]
             m.submodules[f"quotient{lane}"] = quotient = Quotient(config.word_bits, config.code_bits)
             m.d.comb += [quotient.magnitude.eq(fetched.magnitudes[lane]), quotient.negative.eq(fetched.signs[lane])]
             m.d.comb += [mine.eq(its) for mine, its in zip(quotient.largest, line, strict=True)]

@@ -1,25 +1,27 @@
-"""`nomul report`: what an engine costs on an FPGA, and how fast it is."""
+"""`nomul report`: what an engine or a unit costs on an FPGA, and how fast it is."""
 
 import dataclasses
 import re
+from typing import Any
 
 import click
 from rich.table import Table
 
 from hw.arith.target import TARGETS as ARITHMETIC
-from hw.engines import ENGINES
+from hw.units import UNITS
 from sw.console import json_option, print_json, stderr, stdout
 from sw.engines import configure
 from sw.errors import InputError
 from sw.flow.report import Report, Work, check_routable, report
 from sw.flow.rtlil import convert
 from sw.flow.targets import TARGETS, find_target
+from sw.flow.tops import SPECS
 
 REFERENCE = "1536x1536"
 
 
-def table_of(result: Report) -> Table:
-    """Return the figures as a table that fits 80 columns."""
+def table_of(result: Report, product: str = "MAC") -> Table:
+    """Return the figures as a table that fits 80 columns; `product` is what a cycle is for."""
     found, work, timing = result.synthesis, result.work, result.timing
     table = Table(box=None, pad_edge=False, title=f"{result.engine} on {find_target(found.target).description}")
     table.add_column("figure")
@@ -31,8 +33,8 @@ def table_of(result: Report) -> Table:
         ("carry cells", f"{found.carry:,}", ""),
         ("multipliers", f"{found.dsp:,}", ""),
         ("block RAM", f"{found.bram:g}", f"large RAM {found.uram:g}"),
-        ("MAC per cycle", f"{work.macs_per_cycle:,}", f"used to {100 * work.utilization:.2f} %"),
-        ("LUT per MAC", f"{result.lut_per_mac:.3f}", f"sustained {result.lut_per_sustained_mac:.3f}"),
+        (f"{product} per cycle", f"{work.macs_per_cycle:,}", f"used to {100 * work.utilization:.2f} %"),
+        (f"LUT per {product}", f"{result.lut_per_mac:.3f}", f"sustained {result.lut_per_sustained_mac:.3f}"),
     ):
         table.add_row(name, value, note)
     if timing is not None:
@@ -41,10 +43,30 @@ def table_of(result: Report) -> Table:
         seeds = ", ".join("none" if value is None else f"{value:.1f}" for value in timing.fmax_by_seed.values())
         table.add_row("Fmax, MHz", fmax, f"median of {seeds}")
         table.add_row(
-            "cells after packing", cells, f"{result.cells_per_mac:.3f} per MAC, of {timing.logic_available:,}"
+            "cells after packing", cells, f"{result.cells_per_mac:.3f} per {product}, of {timing.logic_available:,}"
         )
     table.caption = f"{', '.join(result.tool_versions)}; {result.seconds:g} s of tool time"
     return table
+
+
+def unit_job(config: Any) -> dict[str, int]:
+    """Return the job that a unit is reported for: every field at its limit, but K an eighth of M, and 16 vectors."""
+    job = dict(config.job_limits)
+    if "k" in job:
+        job["k"] = -(-job["scores"] // 8)
+    if "vectors" in job:
+        job["vectors"] = 16
+    return job
+
+
+def unit_json(result: Report, job: dict[str, int]) -> dict[str, Any]:
+    """Return the figures of a unit: those of an engine, with values in place of products."""
+    named = {name.replace("macs", "values").replace("mac", "value"): v for name, v in result.as_json().items()}
+    del named["engine"]
+    if result.timing is not None:
+        routed = named["place_and_route"]
+        routed["cells_per_value"] = routed.pop("cells_per_mac")
+    return {"unit": result.engine} | named | {"job": job}
 
 
 def parse_layer(text: str) -> tuple[int, int]:
@@ -72,22 +94,28 @@ def command(
     if pnr:
         check_routable(target)
     n_out, n_in = parse_layer(layer)
-    n_out, n_in = min(n_out, config.n_out_max), min(n_in, config.n_in_max)
-    utilization = n_out * n_in / (config.cycles(n_in, n_out, 1) * config.macs_per_cycle)
+    if engine in UNITS:
+        job = unit_job(config)
+        work = Work(config.values_per_cycle, config.values(**job) / (config.cycles(**job) * config.values_per_cycle))
+    else:
+        n_out, n_in = min(n_out, config.n_out_max), min(n_in, config.n_in_max)
+        utilization = n_out * n_in / (config.cycles(n_in, n_out, 1) * config.macs_per_cycle)
+        work = Work(config.macs_per_cycle, utilization)
     with stderr.status(f"elaborating {engine}") as status:
         result = report(
-            convert(ENGINES[engine].component(config), engine),
+            convert(SPECS[engine].component(config), engine),
             engine,
             dataclasses.asdict(config),
             target,
-            Work(config.macs_per_cycle, utilization),
+            work,
             pnr=pnr,
             progress=lambda step: status.update(step),
         )
     if as_json:
-        print_json(result.as_json() | {"layer": {"n_out": n_out, "n_in": n_in}})
+        layer_json = {"layer": {"n_out": n_out, "n_in": n_in}}
+        print_json(unit_json(result, job) if engine in UNITS else result.as_json() | layer_json)
     else:
-        stdout.print(table_of(result))
+        stdout.print(table_of(result, "value" if engine in UNITS else "MAC"))
         if result.timing is not None and (path := result.timing.critical_path) is not None:
             where = f"slowest path: {path.logic_ns:g} ns in cells and {path.routing_ns:g} ns in wires,"
             stdout.print(f"{where} {path.start} to {path.end}", markup=False, highlight=False)

@@ -100,9 +100,7 @@ def int8_tensor(values: Tensor) -> tuple[Tensor, float]:
 class IntegerLayer:
     """One decoder layer in integers."""
 
-    def __init__(
-        self, model: Transformer, index: int, positions: Positions, select: Selector | None = None
-    ) -> None:
+    def __init__(self, model: Transformer, index: int, positions: Positions, select: Selector | None = None) -> None:
         config, layer = model.config, model.model.blocks[index]
         attention, mlp = layer.self_attn, layer.mlp
         self.config, self.index, self.select = config, index, select
@@ -233,7 +231,8 @@ def record_scale(record: Recorder, name: str, scale: Scale) -> None:
 class IntegerModel:
     """A ternary model in integers: made of a float one and its fixed-point positions.
 
-    With `select` it attends sparsely, to the tokens that this returns. Raises `InputError` if the model is not ternary, and `OverflowError` if its shape could overflow an operator.
+    With `select` it attends sparsely, to the tokens that this returns. Raises `InputError` if the model is not ternary,
+    and `OverflowError` if its shape could overflow an operator.
     """
 
     def __init__(self, model: Transformer, positions: Positions, select: Selector | None = None) -> None:
