@@ -30,7 +30,7 @@ sim: $(READY)
 	$(BIN)/pytest -n $(JOBS) sim
 
 verilog: $(READY)
-	for engine in $$($(BIN)/nomul engines --json | $(BIN)/python -c 'import json, sys; print(*json.load(sys.stdin)["engines"])'); \
+	for engine in $$($(BIN)/nomul engines --json | $(BIN)/python -c 'import json, sys; found = json.load(sys.stdin); print(*found["engines"], *found["units"])'); \
 	do $(BIN)/nomul verilog $$engine -o build/verilog; done
 
 report: $(READY)

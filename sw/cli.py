@@ -12,10 +12,10 @@ import click
 from sw.console import guarded
 
 COMMANDS = {
-    "check": "Simulate an engine's RTL on a layer and compare every output with PyTorch.",
+    "check": "Simulate the RTL of an engine or a unit and compare every output with PyTorch.",
     "convert": "Convert ternary weights between the Hugging Face BitNet layout and the dense file.",
     "doctor": "Check every tool that Nomul drives.",
-    "engines": "List the engines and their configuration fields.",
+    "engines": "List the engines and units and their configuration fields.",
     "eval": "Measure a character model on a text, in floating point and in integers.",
     "generate": "Continue a prompt with a character model, in floating point or in integers.",
     "import": "Say what a Hugging Face model holds, and write a ternary one as a dense file.",

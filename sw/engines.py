@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hw.config import describe
 from hw.engines import ENGINES
+from hw.units import UNITS
 from sw.errors import InputError
 from sw.formats import tint, tlmm
 
@@ -82,11 +83,12 @@ def _parse_setting(engine: str, setting: str) -> tuple[str, Any]:
         If there is no '=', the field does not exist, or the value is not of its type.
     """
     name, equals, text = setting.partition("=")
-    fields = {field.name: field for field in dataclasses.fields(ENGINES[engine].config)}
+    fields = {field.name: field for field in dataclasses.fields((ENGINES | UNITS)[engine].config)}
     if not equals:
         raise InputError(f"setting {setting!r} has no '='; write it as field=value, for example tables=16")
     if name not in fields:
-        raise InputError(f"engine {engine} has no field {name!r}; its fields are {', '.join(fields)}")
+        kind = "engine" if engine in ENGINES else "unit"
+        raise InputError(f"{kind} {engine} has no field {name!r}; its fields are {', '.join(fields)}")
     field = fields[name]
     if field.metadata["choices"]:
         return name, text
@@ -99,7 +101,7 @@ def _parse_setting(engine: str, setting: str) -> tuple[str, Any]:
 
 
 def configure(engine: str, settings: Sequence[str] = (), target: str | None = None) -> Any:
-    """Return the configuration of an engine from 'field=value' settings.
+    """Return the configuration of an engine or a unit from 'field=value' settings.
 
     Parameters
     ----------
@@ -115,12 +117,14 @@ def configure(engine: str, settings: Sequence[str] = (), target: str | None = No
     InputError
         If the engine or a field does not exist, or a value is not allowed.
     """
-    if engine not in ENGINES:
-        raise InputError(f"no engine is called {engine!r}; the engines are {', '.join(ENGINES)}")
+    if engine not in ENGINES | UNITS:
+        raise InputError(
+            f"no engine is called {engine!r}; the engines are {', '.join(ENGINES)}; the units {', '.join(UNITS)}"
+        )
     values = dict(_parse_setting(engine, setting) for setting in settings)
     if target is not None:
         values["target"] = target
     try:
-        return ENGINES[engine].config(**values)
+        return (ENGINES | UNITS)[engine].config(**values)
     except ValueError as error:
         raise InputError(str(error)) from None

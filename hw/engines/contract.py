@@ -17,13 +17,13 @@ maximum, or whose mode does not exist, is taken, does nothing, and raises `fault
 weights that decode to nothing raise `fault` until reset.
 """
 
-import dataclasses
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from amaranth.hdl import ShapeLike, signed
 from amaranth.lib import data, stream
-from amaranth.lib.wiring import Component, In, Member, Out
+from amaranth.lib.wiring import In, Member, Out
+
+from hw.spec import Spec
 
 __all__ = ["TOKENS_MAX", "EngineConfig", "EngineSpec", "Mode", "engine_members", "job_layout"]
 
@@ -98,24 +98,8 @@ class EngineConfig(Protocol):
         """Return the transfers of weights for one token."""
 
 
-@dataclasses.dataclass(frozen=True)
-class EngineSpec:
-    """An engine as the commands see it."""
-
-    name: str
-    """Name on the command line, and of its files."""
-
-    number: int
-    """What the ENGINE register of `hw.bus.axi` reads."""
-
-    summary: str
-    """One line for `nomul engines`."""
-
-    config: type[Any]
-    """Its configuration dataclass, an `EngineConfig` whose fields are `hw.config.parameter`s."""
-
-    component: Callable[[Any], Component]
-    """Makes the engine from a configuration."""
+class EngineSpec(Spec):
+    """An engine as the commands see it; its configuration is an `EngineConfig`."""
 
 
 def job_layout(n_in_max: int, n_out_max: int, modes: int = 1) -> data.StructLayout:

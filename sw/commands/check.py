@@ -1,18 +1,19 @@
-"""`nomul check`: simulate an engine's RTL on a layer and compare every output with plain PyTorch."""
+"""`nomul check`: simulate the RTL of an engine on a layer, or of a unit, and compare every output with PyTorch."""
 
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import torch
 from rich.table import Table
 from torch import Tensor
 
 from hw.arith.target import TARGETS
+from hw.units import UNITS
 from sim.check import Product, check_product
 from sim.runner import SIMULATORS
+from sw.commands.check_unit import check_random, finish_unit, load_activations
 from sw.console import json_option, print_json, stderr, stdout
 from sw.engines import configure
 from sw.errors import InputError
@@ -22,20 +23,6 @@ from sw.model import checkpoints
 from sw.model.activations import record
 
 __all__ = ["check_layer", "command"]
-
-
-def load_activations(file: Path) -> Tensor:
-    """Read activations, integers [tokens, n_in], from an .npy file."""
-    try:
-        array = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError):
-        raise InputError(f"{file} is not an .npy file of numbers") from None
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
-        found = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "an archive"
-        raise InputError(f"{file} holds {found}; activations are integers [tokens, n_in]")
-    if array.dtype == np.uint64:
-        array = array.clip(max=1 << 62)
-    return torch.from_numpy(array.astype(np.int64))
 
 
 def choose_activations(
@@ -120,10 +107,21 @@ def command(
     engine: str, checkpoint: Path | None, layer: str | None, activations: Path | None, tokens: int,
     settings: tuple[str, ...], target: str | None, simulator: str, bus: str, stall: float, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
-    """Simulate the RTL of ENGINE on a layer and compare every output with PyTorch; exit code 1 if one differs."""
+    """Simulate the RTL of ENGINE on a layer and compare every output with PyTorch; exit code 1 if one differs.
+
+    ENGINE may also be a unit. It runs random jobs, `--tokens` of them, with extremes and ties among them; absmax
+    quantises the vectors of `--activations` instead where they are given.
+    """
+    config = configure(engine, settings, target)
+    if engine in UNITS:
+        for name, value in (("--checkpoint", checkpoint), ("--layer", layer)):
+            if value is not None:
+                raise InputError(f"{name} is {str(value)!r}, but {engine} is a unit and has no weights; leave it out")
+        finish_unit(check_random(engine, config, activations, tokens, simulator, bus, stall, seed), as_json)
+        return
     result = check_layer(
         engine,
-        configure(engine, settings, target),
+        config,
         path=checkpoint or checkpoints.path(),
         layer=layer,
         activations=activations,

@@ -1,6 +1,7 @@
-"""`nomul engines`: the engines, and each field of their configurations."""
+"""`nomul engines`: the engines and the units, and each field of their configurations."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -8,14 +9,14 @@ from rich.table import Table
 
 from hw.config import describe
 from hw.engines import ENGINES
+from hw.spec import Spec
+from hw.units import UNITS
 from sw.console import json_option, print_json, stdout
 
 
-@click.command()
-@json_option
-def command(as_json: bool) -> None:
-    """List the engines, each field with default, range and meaning."""
-    listing: dict[str, dict[str, Any]] = {
+def list_fields(specs: Mapping[str, Spec]) -> dict[str, dict[str, Any]]:
+    """Return summary and fields of each."""
+    return {
         name: {
             "summary": spec.summary,
             "fields": {
@@ -27,12 +28,19 @@ def command(as_json: bool) -> None:
                 for field in dataclasses.fields(spec.config)
             },
         }
-        for name, spec in ENGINES.items()
+        for name, spec in specs.items()
     }
+
+
+@click.command()
+@json_option
+def command(as_json: bool) -> None:
+    """List the engines and the other units, each field with default, range and meaning."""
+    engines, units = list_fields(ENGINES), list_fields(UNITS)
     if as_json:
-        print_json({"engines": listing})
+        print_json({"engines": engines, "units": units})
         return
-    for name, engine in listing.items():
+    for name, engine in (engines | units).items():
         table = Table(title=f"{name}: {engine['summary']}", title_justify="left", title_style="bold")
         for column in ("field", "default", "allowed", "meaning"):
             table.add_column(column, overflow="fold")

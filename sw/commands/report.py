@@ -1,4 +1,4 @@
-"""`nomul report`: what an engine costs on an FPGA or in standard cells, and how fast it is."""
+"""`nomul report`: what an engine or a unit costs on an FPGA or in standard cells, and how fast it is."""
 
 import dataclasses
 import re
@@ -9,22 +9,23 @@ import click
 from rich.table import Table
 
 from hw.arith.target import TARGETS as ARITHMETIC
-from hw.engines import ENGINES
+from hw.units import UNITS
+from sw.commands.report_cells import cell_table, report_cells
 from sw.console import json_option, print_json, stderr, stdout
 from sw.engines import configure
 from sw.errors import InputError
-from sw.flow.cell_report import CellReport, Core, cell_report
-from sw.flow.liberty import read_liberty
+from sw.flow.cell_report import Core
 from sw.flow.report import Report, Work, check_routable, report
 from sw.flow.rtlil import convert
 from sw.flow.targets import TARGETS, find_target
+from sw.flow.tops import SPECS
 
 REFERENCE = "1536x1536"
 CELLS = "cells"
 
 
-def table_of(result: Report) -> Table:
-    """Return the figures as a table that fits 80 columns."""
+def table_of(result: Report, product: str = "MAC") -> Table:
+    """Return the figures as a table that fits 80 columns; `product` is what a cycle is for."""
     found, work, timing = result.synthesis, result.work, result.timing
     table = Table(box=None, pad_edge=False, title=f"{result.engine} on {find_target(found.target).description}")
     table.add_column("figure")
@@ -36,8 +37,8 @@ def table_of(result: Report) -> Table:
         ("carry cells", f"{found.carry:,}", ""),
         ("multipliers", f"{found.dsp:,}", ""),
         ("block RAM", f"{found.bram:g}", f"large RAM {found.uram:g}"),
-        ("MAC per cycle", f"{work.macs_per_cycle:,}", f"used to {100 * work.utilization:.2f} %"),
-        ("LUT per MAC", f"{result.lut_per_mac:.3f}", f"sustained {result.lut_per_sustained_mac:.3f}"),
+        (f"{product} per cycle", f"{work.macs_per_cycle:,}", f"used to {100 * work.utilization:.2f} %"),
+        (f"LUT per {product}", f"{result.lut_per_mac:.3f}", f"sustained {result.lut_per_sustained_mac:.3f}"),
     ):
         table.add_row(name, value, note)
     if timing is not None:
@@ -46,10 +47,30 @@ def table_of(result: Report) -> Table:
         seeds = ", ".join("none" if value is None else f"{value:.1f}" for value in timing.fmax_by_seed.values())
         table.add_row("Fmax, MHz", fmax, f"median of {seeds}")
         table.add_row(
-            "cells after packing", cells, f"{result.cells_per_mac:.3f} per MAC, of {timing.logic_available:,}"
+            "cells after packing", cells, f"{result.cells_per_mac:.3f} per {product}, of {timing.logic_available:,}"
         )
     table.caption = f"{', '.join(result.tool_versions)}; {result.seconds:g} s of tool time"
     return table
+
+
+def unit_job(config: Any) -> dict[str, int]:
+    """Return the job that a unit is reported for: every field at its limit, but K an eighth of M, and 16 vectors."""
+    job = dict(config.job_limits)
+    if "k" in job:
+        job["k"] = -(-job["scores"] // 8)
+    if "vectors" in job:
+        job["vectors"] = 16
+    return job
+
+
+def unit_json(result: Report, job: dict[str, int]) -> dict[str, Any]:
+    """Return the figures of a unit: those of an engine, with values in place of products."""
+    named = {name.replace("macs", "values").replace("mac", "value"): v for name, v in result.as_json().items()}
+    del named["engine"]
+    if result.timing is not None:
+        routed = named["place_and_route"]
+        routed["cells_per_value"] = routed.pop("cells_per_mac")
+    return {"unit": result.engine} | named | {"job": job}
 
 
 def parse_layer(text: str) -> tuple[int, int]:
@@ -58,75 +79,6 @@ def parse_layer(text: str) -> tuple[int, int]:
     if not found:
         raise InputError(f"layer '{text}' is not N_OUTxN_IN with two numbers from 1 up, for example {REFERENCE}")
     return int(found[1]), int(found[2])
-
-
-def cell_table(result: CellReport) -> Table:
-    """Return the figures of standard cells as a table that fits 80 columns."""
-    found, work = result.found, result.core.work
-    table = Table(box=None, pad_edge=False, title=f"{result.core.engine} in {found.library}")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    table.add_column("note")
-    reference, ratio = result.baseline_area_per_mac, result.area_ratio
-    path = " to ".join(found.path)
-    kinds = result.as_json()["area_by_kind"]
-    shares = ", ".join(
-        f"{name} {area / found.area:.0%}" for name, area in sorted(kinds.items(), key=lambda kind: -kind[1])
-    )
-    repairs = f"{found.stronger} stronger cells, {found.buffers} buffers"
-    for name, value, note in (
-        ("area", f"{found.area:,.0f}", f"as mapped {found.mapped_area:,.0f}; {repairs}"),
-        ("of it", "", shares),
-        ("MAC per cycle", f"{work.macs_per_cycle:,}", f"used to {100 * work.utilization:.2f} %"),
-        ("area per MAC", f"{result.area_per_mac:.2f}", ""),
-        ("INT8 array", "-" if reference is None else f"{reference:.2f}", "area per MAC"),
-        ("ratio", "-" if ratio is None else f"{ratio:.3f}", ""),
-        ("critical path, ns", "none" if found.critical_path_ns is None else f"{found.critical_path_ns:.3f}", path),
-        ("power, mW", "-" if result.power_mw is None else f"{result.power_mw:.3f}", result.power_source),
-        ("memory macros, bits", f"{found.memory_bits:,}", "not in the area"),
-    ):
-        table.add_row(name, value, note)
-    clock = "for the least area" if result.clock_ns is None else f"for a clock of {result.clock_ns:g} ns"
-    table.caption = f"made {clock}; timing: {found.timing_source}; {found.seconds:g} s of tool time"
-    return table
-
-
-def baseline_core(config: Any, target: str, utilization: float) -> Core | None:
-    """Return the INT8 array of the size of an engine's configuration; None if there is no such engine yet.
-
-    It has the engine's `lanes_in` and `rows`, where the engine has those fields, and otherwise eight rows (fewer for a
-    smaller engine) and the lanes that come nearest to the engine's products in a cycle.
-    """
-    spec = ENGINES.get("baseline")
-    if spec is None:
-        return None
-    names = {field.name for field in dataclasses.fields(spec.config)}
-    rows = config.rows if hasattr(config, "lanes_in") else min(8, config.macs_per_cycle)
-    lanes = getattr(config, "lanes_in", None) or max(1, round(config.macs_per_cycle / rows))
-    values = {
-        "lanes_in": lanes,
-        "rows": rows,
-        "n_in_max": config.n_in_max,
-        "n_out_max": config.n_out_max,
-        "target": target,
-    }
-    try:
-        reference = spec.config(**{name: value for name, value in values.items() if name in names})
-    except ValueError as error:
-        raise InputError(f"the INT8 array of this size is not possible: {error}") from None
-    text = convert(spec.component(reference), "baseline")
-    return Core(text, "baseline", dataclasses.asdict(reference), Work(reference.macs_per_cycle, utilization))
-
-
-def report_cells(
-    core: Core, baseline: Core | None, files: tuple[Path, ...], clock_ns: float | None, status: Any
-) -> list[CellReport]:
-    """Report a core in each of several libraries."""
-    libraries = [read_liberty(file) for file in files]
-    return [
-        cell_report(core, library, clock_ns, baseline=baseline, progress=lambda step: status.update(step))
-        for library in libraries
-    ]
 
 
 @click.command()
@@ -168,19 +120,18 @@ def command(
     if pnr:
         check_routable(target)
     n_out, n_in = parse_layer(layer)
-    n_out, n_in = min(n_out, config.n_out_max), min(n_in, config.n_in_max)
-    utilization = n_out * n_in / (config.cycles(n_in, n_out, 1) * config.macs_per_cycle)
-    work = Work(config.macs_per_cycle, utilization)
-    shape = {"layer": {"n_out": n_out, "n_in": n_in}}
+    job = unit_job(config) if engine in UNITS else {}
+    if engine in UNITS:
+        peak = config.values_per_cycle
+        work = Work(peak, config.values(**job) / (config.cycles(**job) * peak))
+    else:
+        n_out, n_in = min(n_out, config.n_out_max), min(n_in, config.n_in_max)
+        work = Work(config.macs_per_cycle, n_out * n_in / (config.cycles(n_in, n_out, 1) * config.macs_per_cycle))
     with stderr.status(f"elaborating {engine}") as status:
-        if target == CELLS:
-            for file in liberties:
-                if not file.is_file():
-                    raise InputError(f"liberty file {file} does not exist")
-        text = convert(ENGINES[engine].component(config), engine)
+        text = convert(SPECS[engine].component(config), engine)
         if target == CELLS:
             core = Core(text, engine, dataclasses.asdict(config), work)
-            found = report_cells(core, baseline_core(config, arithmetic, utilization), liberties, clock_ns, status)
+            found = report_cells(core, config, liberties, clock_ns, status)
         else:
             result = report(
                 text,
@@ -191,21 +142,20 @@ def command(
                 pnr=pnr,
                 progress=lambda step: status.update(step),
             )
+    shape = {"job": job} if job else {"layer": {"n_out": n_out, "n_in": n_in}}
     if target == CELLS:
         if as_json:
-            one = found[0].as_json() | shape
-            print_json(
-                one
-                if len(found) == 1
-                else {"engine": engine, "target": CELLS, **shape, "libraries": [each.as_json() for each in found]}
-            )
+            libraries = [each.as_json() for each in found]
+            several = {"engine": engine, "target": CELLS, **shape, "libraries": libraries}
+            print_json(libraries[0] | shape if len(libraries) == 1 else several)
         else:
             for each in found:
                 stdout.print(cell_table(each))
-    elif as_json:
-        print_json(result.as_json() | shape)
-    else:
-        stdout.print(table_of(result))
-        if result.timing is not None and (path := result.timing.critical_path) is not None:
-            where = f"slowest path: {path.logic_ns:g} ns in cells and {path.routing_ns:g} ns in wires,"
-            stdout.print(f"{where} {path.start} to {path.end}", markup=False, highlight=False)
+        return
+    if as_json:
+        print_json(unit_json(result, job) if job else result.as_json() | shape)
+        return
+    stdout.print(table_of(result, "value" if job else "MAC"))
+    if result.timing is not None and (path := result.timing.critical_path) is not None:
+        where = f"slowest path: {path.logic_ns:g} ns in cells and {path.routing_ns:g} ns in wires,"
+        stdout.print(f"{where} {path.start} to {path.end}", markup=False, highlight=False)

@@ -1,4 +1,4 @@
-"""The manifest beside an engine's Verilog: everything that a user would otherwise have to guess."""
+"""The manifest beside the Verilog of an engine or a unit: everything that a user would otherwise have to guess."""
 
 import dataclasses
 import importlib.metadata
@@ -10,7 +10,9 @@ from amaranth.lib.wiring import Component, Out
 
 from hw.bus.axi import REGISTERS, AxiEngine
 from hw.bus.axi_lite import Register
+from hw.bus.axi_unit import AxiUnit, unit_registers
 from hw.engines import ENGINES
+from hw.units import UNITS
 
 __all__ = ["manifest"]
 
@@ -38,54 +40,85 @@ AXI_MEANINGS = {
 
 
 def manifest(engine: str, config: Any, component: Component, top: str) -> dict[str, Any]:
-    """Return the manifest of an engine and its top module, ready to be printed as JSON.
+    """Return the manifest of an engine or a unit and its top module, ready to be printed as JSON.
 
     `ports` lists direction, width and meaning of every port of the Verilog module; a stream NAME is NAME__payload,
     NAME__valid and NAME__ready, and a transfer happens in each cycle in which valid and ready are both high.
     """
-    axi = isinstance(component, AxiEngine)
-    ports: dict[str, dict[str, Any]] = {} if axi else {name: _port(False, 1, MEANINGS[name]) for name in ("clk", "rst")}
+    unit = engine in UNITS
+    meanings = unit_meanings(config) if unit else MEANINGS | AXI_MEANINGS
+    axi = isinstance(component, AxiEngine | AxiUnit)
+    ports: dict[str, dict[str, Any]] = {} if axi else {name: _port(False, 1, meanings[name]) for name in ("clk", "rst")}
     layouts: dict[str, Any] = {}
     for name, member in component.signature.members.items():
         outward = member.flow == Out
         if member.is_port:
-            ports[name] = _port(outward, Shape.cast(member.shape).width, _meaning(name))
+            ports[name] = _port(outward, Shape.cast(member.shape).width, _meaning(name, meanings))
             continue
         assert isinstance(member.signature, stream.Signature)
         shape = member.signature.members["payload"].shape
-        ports[f"{name}__payload"] = _port(outward, Shape.cast(shape).width, MEANINGS[name])
+        ports[f"{name}__payload"] = _port(outward, Shape.cast(shape).width, meanings[name])
         ports[f"{name}__valid"] = _port(outward, 1, f"{name}: the sender offers a transfer")
         ports[f"{name}__ready"] = _port(not outward, 1, f"{name}: the receiver takes it")
         layouts[name] = _layout(shape)
+    registers = (unit_registers(config) if unit else REGISTERS) if axi else ()
     return {
         "engine": engine,
         "top": top,
-        "summary": ENGINES[engine].summary,
+        "summary": (UNITS if unit else ENGINES)[engine].summary,
         "config": dataclasses.asdict(config),
+        **(_unit_figures(config) if unit else _engine_figures(config)),
+        "ports": ports,
+        "payloads": layouts,
+        "registers": [_register(register) for register in registers],
+        "versions": {name: importlib.metadata.version(name) for name in ("nomul", "amaranth")},
+    }
+
+
+def _engine_figures(config: Any) -> dict[str, Any]:
+    return {
         "derived": {
             "macs_per_cycle": config.macs_per_cycle,
             "activation_lanes": config.activation_lanes,
             "weight_width": config.weight_width,
             "total_width": config.total_width,
         },
-        "ports": ports,
-        "payloads": layouts,
         "latency": {
             "cycles_one_block": config.cycles(1, 1, 1),
             "meaning": "cycles from the transfer of a job with one input, one output and one token to its result",
         },
-        "registers": [_register(register) for register in REGISTERS] if axi else [],
         "weight_packing": config.packing,
-        "versions": {name: importlib.metadata.version(name) for name in ("nomul", "amaranth")},
     }
 
 
-def _meaning(name: str) -> str:
+def _unit_figures(config: Any) -> dict[str, Any]:
+    return {
+        "derived": {"values_per_cycle": config.values_per_cycle, "job_limits": config.job_limits},
+        "latency": {
+            "cycles_one_block": config.cycles(**dict.fromkeys(config.job_limits, 1)),
+            "meaning": "cycles from the transfer of a job whose fields are all 1 to its result",
+        },
+    }
+
+
+def unit_meanings(config: Any) -> dict[str, str]:
+    """Return the meaning of each port of a unit: its streams by name, its pins by the beginning of their names."""
+    meanings = {name: MEANINGS[name] for name in ("clk", "rst", "fault")} | AXI_MEANINGS
+    meanings["jobs"] = f"one job: {', '.join(config.job_limits)}, the first in the lowest bits, each 1 or more"
+    for prefix, ports in (("s_axis", config.inputs), ("m_axis", config.outputs)):
+        for port in ports:
+            lanes = "one value" if port.lanes == 1 else f"{port.lanes} values, the first in the lowest bits"
+            last = "" if prefix == "s_axis" else "; above them `last`, which ends a vector"
+            meanings[port.name] = f"{port.meaning}: {lanes} a transfer{last}"
+            meanings[f"{prefix}_{port.name}_"] = f"AXI4-Stream: {port.meaning}, each in whole bytes"
+    return meanings
+
+
+def _meaning(name: str, meanings: dict[str, str]) -> str:
     """Return what a port is for; a pin of an AXI bus by the bus."""
-    if name in MEANINGS:
-        return MEANINGS[name]
-    bus = next(bus for bus in sorted(AXI_MEANINGS, key=len, reverse=True) if name.startswith(bus))
-    return AXI_MEANINGS[bus]
+    if name in meanings:
+        return meanings[name]
+    return meanings[next(bus for bus in sorted(meanings, key=len, reverse=True) if name.startswith(bus))]
 
 
 def _register(register: Register) -> dict[str, Any]:

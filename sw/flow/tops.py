@@ -1,21 +1,28 @@
-"""The top modules of an engine: bare streams, or standard buses."""
+"""The top modules of an engine or a unit: bare streams, or standard buses."""
 
 from typing import Any
 
 from amaranth.lib.wiring import Component
 
 from hw.bus.axi import AxiEngine
+from hw.bus.axi_unit import AxiUnit
 from hw.engines import ENGINES
+from hw.spec import Spec
+from hw.units import UNITS
 
-__all__ = ["BUSES", "make_top"]
+__all__ = ["BUSES", "SPECS", "make_top"]
+
+SPECS: dict[str, Spec] = {**ENGINES, **UNITS}
+"""Every engine and every unit by name."""
 
 BUSES = ("stream", "axi")
 """Bare streams, or AXI4-Stream with AXI4-Lite registers."""
 
 
 def make_top(engine: str, config: Any, bus: str = "stream") -> tuple[Component, str]:
-    """Return an engine on a bus of `BUSES`, and the name of its top module."""
-    component = ENGINES[engine].component(config)
+    """Return an engine or a unit on a bus of `BUSES`, and the name of its top module."""
+    component = SPECS[engine].component(config)
     if bus == "stream":
         return component, engine
-    return AxiEngine(component, config, ENGINES[engine].number), f"{engine}_axi"
+    wrapper = AxiEngine if engine in ENGINES else AxiUnit
+    return wrapper(component, config, SPECS[engine].number), f"{engine}_axi"

@@ -52,13 +52,16 @@ class KVCache:
         self.length = end
 
 
-def attend(queries: Tensor, query_scales: Scale, output_unit: Scale, cache: KVCache) -> dict[str, Tensor]:
+def attend(
+    queries: Tensor, query_scales: Scale, output_unit: Scale, cache: KVCache, selected: Tensor | None = None
+) -> dict[str, Tensor]:
     """Attend from the last tokens of a cache over all that each may see; return the output and what led to it.
 
     `queries` is int64 `[batch, heads, tokens, head_dim]`, INT8 codes; the tokens are the last of the cache, and each
     sees itself and those before it. Query head `h` reads key-value head `h * kv_heads // heads`.
     `query_scales` `[batch, heads, tokens]` turns `codes . codes * key_scale` into a base-2 score with 8 fractional
-    bits. `output_unit` is `2^3 / (255 * 127)`.
+    bits. `output_unit` is `2^3 / (255 * 127)`. `selected` is bool `[batch, heads, tokens, length]`: the tokens that
+    are attended to, all visible ones if it is absent; each row needs one that is visible.
 
     For each head and token, over the visible tokens t:
 
@@ -85,6 +88,9 @@ def attend(queries: Tensor, query_scales: Scale, output_unit: Scale, cache: KVCa
     visible = None
     if tokens > 1:
         visible = torch.arange(length) <= torch.arange(start, length)[:, None]
+    if selected is not None:
+        folded = selected.view(batch, kv_heads, group, tokens, length)
+        visible = folded if visible is None else folded & visible
     weights, total = softmax_weights(scores, visible)
     codes, largest = absmax(weights * cache.value_scales[:, :, None, None, :length], UNSIGNED_MAX)
     sums = (codes.int().view(batch, kv_heads, group * tokens, length) @ values).long()

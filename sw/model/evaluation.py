@@ -87,3 +87,14 @@ def perplexity_change(result: Evaluation) -> float | None:
 
 def _loss(logits: Tensor, targets: Tensor) -> float:
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum").item()
+
+
+def total_loss(
+    model: IntegerModel,
+    inputs: Tensor,
+    targets: Tensor,
+    record: Callable[[str, Tensor], None] = lambda name, value: None,
+) -> float:
+    """Return the summed loss in nats of an integer model on one window `[rows, n]`, computed in float64."""
+    values, scale = model.forward(inputs, model.caches(len(inputs), inputs.shape[1]), record)
+    return _loss(values.double() * scale.to_float()[..., None], targets)

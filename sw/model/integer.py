@@ -33,6 +33,9 @@ from sw.model.transformer import Linear, Norm, Transformer
 Recorder = Callable[[str, Tensor], None]
 """Is called with the name and the value of every intermediate."""
 
+Selector = Callable[[Tensor, KVCache], Tensor]
+"""From queries `[batch, heads, tokens, head_dim]` and a cache, the tokens to attend to, as `attend` takes them."""
+
 
 @dataclass(frozen=True)
 class Positions:
@@ -97,10 +100,10 @@ def int8_tensor(values: Tensor) -> tuple[Tensor, float]:
 class IntegerLayer:
     """One decoder layer in integers."""
 
-    def __init__(self, model: Transformer, index: int, positions: Positions) -> None:
+    def __init__(self, model: Transformer, index: int, positions: Positions, select: Selector | None = None) -> None:
         config, layer = model.config, model.model.blocks[index]
         attention, mlp = layer.self_attn, layer.mlp
-        self.config, self.index = config, index
+        self.config, self.index, self.select = config, index, select
         self.weights: dict[str, Tensor] = {}
         scales: dict[str, float] = {}
         for block in (attention, mlp):
@@ -168,7 +171,8 @@ class IntegerLayer:
         key_scales = requantise_unsigned(k_max, multiply(by_head, self.key_unit), SCALE_BITS)
         value_scales = requantise_unsigned(v_max, multiply(by_head, self.value_unit), SCALE_BITS)
         cache.append(k, key_scales, v, value_scales)
-        result = attend(q, query_scales, self.output_unit, cache)
+        selected = None if self.select is None else self.select(q, cache)
+        result = attend(q, query_scales, self.output_unit, cache, selected)
         for name, value in {
             "query": q, "key": k, "key_scale": key_scales, "value": v, "value_scale": value_scales,
             **result,
@@ -227,15 +231,16 @@ def record_scale(record: Recorder, name: str, scale: Scale) -> None:
 class IntegerModel:
     """A ternary model in integers: made of a float one and its fixed-point positions.
 
-    Raises `InputError` if the model is not ternary, and `OverflowError` if its shape could overflow an operator.
+    With `select` it attends sparsely, to the tokens that this returns. Raises `InputError` if the model is not ternary,
+    and `OverflowError` if its shape could overflow an operator.
     """
 
-    def __init__(self, model: Transformer, positions: Positions) -> None:
+    def __init__(self, model: Transformer, positions: Positions, select: Selector | None = None) -> None:
         if model.config.linear != "ternary":
             raise InputError(f"the integer model runs ternary projections; these are {model.config.linear!r}")
         check(model.config)
         self.config, self.positions = model.config, positions
-        self.layers = [IntegerLayer(model, index, positions) for index in range(self.config.layers)]
+        self.layers = [IntegerLayer(model, index, positions, select) for index in range(self.config.layers)]
         embedding, unit = int8_tensor(model.model.embed_tokens.weight)
         self.embedding = embedding
         self.embedding_unit = constant(unit * 2.0**positions.residual)

@@ -1,0 +1,1 @@
+"""Units of attention: prediction of scores and choice of keys."""

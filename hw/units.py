@@ -1,0 +1,19 @@
+"""Units that are not matmul engines, behind one contract (`hw.unit_contract`)."""
+
+from hw.attention.leading_one import LeadingOne, LeadingOneConfig
+from hw.attention.top_k import TopK, TopKConfig
+from hw.unit_contract import UnitSpec
+from hw.vector.absmax import Absmax, AbsmaxConfig
+
+__all__ = ["UNITS"]
+
+UNITS: dict[str, UnitSpec] = {
+    "leading_one": UnitSpec(
+        "leading_one", 257, "attention scores predicted from leading ones, after VitaLLM", LeadingOneConfig, LeadingOne
+    ),
+    "top_k": UnitSpec("top_k", 258, "the K largest of M scores without comparators, after VitaLLM", TopKConfig, TopK),
+    "absmax": UnitSpec(
+        "absmax", 259, "largest magnitude and exact quantisation of streaming vectors", AbsmaxConfig, Absmax
+    ),
+}
+"""Every unit by name."""

@@ -1,0 +1,1 @@
+"""Units that work on vectors element by element."""

@@ -1,0 +1,183 @@
+"""Simulates a unit on jobs and compares what it says with the golden functions."""
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hw.unit_contract import Port
+from hw.units import UNITS
+from sim.check import build_engine
+from sim.runner import Simulator
+from sim.unit_bench import UnitCase
+from sw.units import UnitJob, absmax_job, leading_one_job, pack_lanes, top_k_job
+
+__all__ = ["UnitRun", "bench_unit", "check_unit", "random_jobs"]
+
+
+@dataclasses.dataclass(frozen=True)
+class UnitRun:
+    """Jobs that run one after the other through a unit; the next is offered while the last is still running."""
+
+    jobs: Sequence[UnitJob]
+
+    stall: float = 0.0
+    """Probability that a stream waits, in each cycle, for each stream."""
+
+    seed: int = 0
+    """Of the stalls."""
+
+    reset_after: int | None = None
+    """First run everything for so many cycles, then reset and start again."""
+
+    illegal_first: Sequence[dict[str, int]] = ()
+    illegal_last: Sequence[dict[str, int]] = ()
+    """Jobs that the unit must refuse, given before and after the others."""
+
+
+def bench_unit(simulator: Simulator, config: Any, runs: Sequence[UnitRun], bus: str = "stream") -> list[dict[str, Any]]:
+    """Drive runs through a built unit, with a reset before each; return what the bench says of each."""
+    with tempfile.TemporaryDirectory(prefix="nomul-case-") as folder:
+        cases = [
+            dataclasses.asdict(_case(config, run, Path(folder) / f"arrays{number}.npz"))
+            for number, run in enumerate(runs)
+        ]
+        if bus == "stream":
+            said = simulator.run("sim.unit_bench", {"cases": cases})["results"]
+        else:
+            said = [simulator.run("sim.unit_axi_bench", {"cases": [case]})["results"][0] for case in cases]
+    ports = {port.name: port for port in config.outputs}
+    for result in said:
+        first = result["first_mismatch"]
+        if first is not None:
+            port = ports[first["output"]]
+            for side in ("expected", "got"):
+                first[side] = first[side] and _values(int(first[side], 16), port)
+    return said
+
+
+def _values(payload: int, port: Port) -> dict[str, Any]:
+    """Return the lanes and `last` of a payload."""
+    width, sign = port.shape.width, port.shape.signed << (port.shape.width - 1)
+    lanes = [((payload >> (lane * width) & ((1 << width) - 1)) ^ sign) - sign for lane in range(port.lanes)]
+    return {"values": lanes, "last": payload >> (width * port.lanes)}
+
+
+def _case(config: Any, run: UnitRun, file: Path) -> UnitCase:
+    widths = {name: limit.bit_length() for name, limit in config.job_limits.items()}
+    jobs = [*run.illegal_first, *(job.fields for job in run.jobs), *run.illegal_last]
+    arrays = {"jobs": _pack_jobs(jobs, widths)}
+    for port in config.inputs:
+        packed = [pack_lanes(job.inputs[port.name], port.shape.width) for job in run.jobs]
+        arrays[f"input_{port.name}"] = np.concatenate(packed)
+    for port in config.outputs:
+        packed = [
+            pack_lanes(values, port.shape.width, last) for values, last in (j.outputs[port.name] for j in run.jobs)
+        ]
+        arrays[f"output_{port.name}"] = np.concatenate(packed)
+    np.savez(file, **arrays)
+    model = sum(config.cycles(**job.fields) for job in run.jobs)
+    return UnitCase(
+        jobs=[job.fields for job in run.jobs],
+        arrays=str(file),
+        inputs=[port.name for port in config.inputs],
+        outputs=[port.name for port in config.outputs],
+        ports={
+            port.name: {"lanes": port.lanes, "width": port.shape.width, "signed": port.shape.signed}
+            for port in (*config.inputs, *config.outputs)
+        },
+        illegal_first=list(run.illegal_first),
+        illegal_last=list(run.illegal_last),
+        lasts=sum(job.fields[config.repeats] if config.repeats else 1 for job in run.jobs),
+        stall=run.stall,
+        seed=run.seed,
+        reset_after=run.reset_after,
+        timeout=int((model + 1000) * 4 / (1 - min(run.stall, 0.9)) ** 2),
+    )
+
+
+def _pack_jobs(jobs: Sequence[dict[str, int]], widths: dict[str, int]) -> Any:
+    total = -(-sum(widths.values()) // 8)
+    rows = []
+    for job in jobs:
+        payload, offset = 0, 0
+        for name, width in widths.items():
+            payload |= job[name] << offset
+            offset += width
+        rows.append(np.frombuffer(payload.to_bytes(total, "little"), dtype=np.uint8))
+    return np.stack(rows)
+
+
+def random_jobs(unit: str, config: Any, count: int, seed: int) -> list[UnitJob]:
+    """Return jobs of random sizes: random values of every magnitude, extremes, ties and zeros, the same for a seed."""
+    random = torch.Generator().manual_seed(seed)
+
+    def draw(low: int, high: int) -> int:
+        return int(torch.randint(low, high + 1, (), generator=random))
+
+    def values(bits: int, *shape: int) -> Tensor:
+        # A few bits only, extremes only, one value only, or all of the range.
+        low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+        kind = draw(0, 4)
+        if kind == 0:
+            return torch.tensor([low, high, 0])[torch.randint(3, shape, generator=random)]
+        if kind == 1:
+            return torch.full(shape, draw(low, high))
+        some = (1 << draw(0, bits - 1)) if kind == 2 else high
+        return torch.randint(-some, some + 1, shape, generator=random).clamp(low, high)
+
+    jobs = []
+    for _ in range(count):
+        if unit == "absmax":
+            length = draw(1, min(config.length_max, 8 * config.lanes))
+            jobs.append(absmax_job(config, values(config.word_bits, draw(1, 4), length), random))
+        elif unit == "top_k":
+            m = draw(1, min(config.scores_max, 16 * config.lanes))
+            jobs.append(top_k_job(config, values(config.score_bits, m), draw(1, min(m + 2, config.scores_max))))
+        else:
+            length, m = draw(1, min(config.length_max, 8 * config.lanes)), draw(1, min(config.keys_max, 64))
+            query, keys = values(config.act_bits, length), values(config.act_bits, m, length)
+            jobs.append(leading_one_job(config, query, keys, random))
+    return jobs
+
+
+def check_unit(
+    unit: str,
+    config: Any,
+    jobs: Sequence[UnitJob],
+    *,
+    simulator: str = "verilator",
+    bus: str = "stream",
+    stall: float = 0.0,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Simulate jobs, all in a row and then, without stalls, one of them alone; return the figures of `nomul check`.
+
+    `cycles` are those of all jobs in a row, `job_cycles` those of the largest job alone, which must be `model_cycles`
+    where nothing stalls.
+    """
+    assert unit in UNITS
+    built = build_engine(unit, config, simulator, bus)
+    largest = max(jobs, key=lambda job: config.cycles(**job.fields))
+    together, alone = bench_unit(built, config, [UnitRun(jobs, stall, seed), UnitRun([largest])], bus)
+    taken = sum(config.values(**job.fields) for job in jobs)
+    return {
+        "jobs": len(jobs),
+        "outputs": together["outputs"] + alone["outputs"],
+        "mismatches": sum(said["mismatches"] + said["surplus"] for said in (together, alone)),
+        "first_mismatch": together["first_mismatch"] or alone["first_mismatch"],
+        "cycles": together["cycles"],
+        "values": taken,
+        "values_per_cycle_peak": config.values_per_cycle,
+        "utilization": taken / (together["cycles"] * config.values_per_cycle) if together["cycles"] > 0 else 0.0,
+        "largest_job": largest.fields,
+        "job_cycles": alone["cycles"],
+        "model_cycles": config.cycles(**largest.fields),
+        "seed": seed,
+        "seconds": together["seconds"] + alone["seconds"],
+    }

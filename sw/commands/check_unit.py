@@ -1,0 +1,76 @@
+"""The part of `nomul check` that is for units: random jobs, or vectors from a file."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from sim.unit_check import check_unit, random_jobs
+from sw.console import print_json, stderr, stdout
+from sw.errors import InputError
+from sw.units import absmax_job
+
+__all__ = ["check_random", "finish_unit", "load_activations"]
+
+
+def load_activations(file: Path) -> Tensor:
+    """Read activations, integers [tokens, n_in], from an .npy file."""
+    try:
+        array = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError):
+        raise InputError(f"{file} is not an .npy file of numbers") from None
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
+        found = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "an archive"
+        raise InputError(f"{file} holds {found}; activations are integers [tokens, n_in]")
+    if array.dtype == np.uint64:
+        array = array.clip(max=1 << 62)
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def check_random(
+    unit: str, config: Any, file: Path | None, count: int, simulator: str, bus: str, stall: float, seed: int
+) -> dict[str, Any]:
+    """Simulate a unit on vectors of a file, or on random jobs; return what `nomul check --json` prints."""
+    if file is not None and unit != "absmax":
+        raise InputError(f"--activations is {str(file)!r}, but {unit} takes random jobs only; leave it out")
+    jobs = random_jobs(unit, config, count, seed) if file is None else [absmax_job(config, load_activations(file))]
+    source = f"{count} random jobs, seed {seed}" if file is None else str(file)
+    stderr.print(f"simulating {unit} with {simulator}: {source}", highlight=False)
+    return {"unit": unit} | check_unit(unit, config, jobs, simulator=simulator, bus=bus, stall=stall, seed=seed)
+
+
+def finish_unit(result: dict[str, Any], as_json: bool) -> None:
+    """Print the figures of a check; exit with code 1 if an output differs."""
+    if as_json:
+        print_json(result)
+    else:
+        table = Table(show_header=False, title=result["unit"], title_justify="left")
+        table.add_column(style="bold")
+        table.add_column(justify="right")
+        largest = ", ".join(f"{name} {value}" for name, value in result["largest_job"].items())
+        for name, value in {
+            "jobs": f"{result['jobs']:,}",
+            "transfers compared": f"{result['outputs']:,}",
+            "mismatches": f"{result['mismatches']:,}",
+            "cycles of all jobs": f"{result['cycles']:,}",
+            "values per cycle (peak)": f"{result['utilization'] * result['values_per_cycle_peak']:.2f} "
+            f"({result['values_per_cycle_peak']})",
+            "largest job": largest,
+            "its cycles alone (model)": f"{result['job_cycles']:,} ({result['model_cycles']:,})",
+            "seed": str(result["seed"]),
+        }.items():
+            table.add_row(name, value)
+        stdout.print(table)
+        if result["first_mismatch"]:
+            first = result["first_mismatch"]
+            stdout.print(
+                f"first difference: {first['output']}, transfer {first['transfer']}: expected {first['expected']}, "
+                f"got {first['got']}; replay with --seed {result['seed']}",
+                highlight=False,
+            )
+    if result["mismatches"]:
+        sys.exit(1)

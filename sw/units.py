@@ -1,0 +1,112 @@
+"""The units as the host sees them: a job, what goes into their streams, and what the golden functions say comes out."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sw.errors import InputError
+from sw.golden.absmax import absmax
+from sw.golden.leading_one import leading_one, predict
+from sw.golden.top_k import top_k
+
+__all__ = ["UnitJob", "absmax_job", "frame", "leading_one_job", "pack_lanes", "top_k_job"]
+
+Lanes = npt.NDArray[np.int64]
+"""Values [transfers, lanes]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class UnitJob:
+    """A job, the transfers of its inputs, and those that must come out: values, and whether each is a `last`."""
+
+    fields: dict[str, int]
+    inputs: dict[str, Lanes]
+    outputs: dict[str, tuple[Lanes, npt.NDArray[np.bool_]]]
+
+
+def frame(vectors: Tensor, lanes: int, noise: torch.Generator | None = None) -> tuple[Lanes, npt.NDArray[np.bool_]]:
+    """Cut vectors [n, length] into transfers [n * transfers, lanes], and say which of them end a vector.
+
+    What is left of a vector's last transfer is zero, or taken from the other values in an order that `noise` draws.
+    """
+    count, length = vectors.shape
+    transfers = -(-length // lanes)
+    padded = torch.nn.functional.pad(vectors.long(), (0, transfers * lanes - length))
+    if noise is not None and transfers * lanes > length:
+        picks = torch.randint(vectors.numel(), (count, transfers * lanes - length), generator=noise)
+        padded[:, length:] = vectors.flatten().long()[picks]
+    last = np.tile(np.arange(transfers) == transfers - 1, count)
+    return padded.reshape(count * transfers, lanes).numpy(), last
+
+
+def pack_lanes(values: Lanes, width: int, last: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.uint8]:
+    """Return transfers as bytes, little-endian, lane 0 in the lowest bits and `last` above all lanes."""
+    bits = ((values[:, :, None] >> np.arange(width)) & 1).reshape(len(values), -1).astype(np.uint8)
+    if last is not None:
+        bits = np.concatenate([bits, last[:, None].astype(np.uint8)], axis=1)
+    return np.packbits(bits, axis=1, bitorder="little")
+
+
+def _refuse_outside(what: str, values: Tensor, bits: int, field: str) -> None:
+    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    outside = (values < low) | (values > high)
+    if outside.any():
+        place = outside.nonzero()[0].tolist()
+        where = " of vector ".join(str(index) for index in reversed(place))
+        raise InputError(f"{what} {where} is {values[tuple(place)]}; allowed: {low} to {high} ({field} = {bits})")
+
+
+def _refuse_length(name: str, length: int, limits: dict[str, int]) -> None:
+    if not 1 <= length <= limits[name]:
+        field = f"{name}_max"
+        remedy = f"; set {field} to {length} or more" if length > limits[name] and name != "vectors" else ""
+        raise InputError(f"{name} is {length}; this unit takes 1 to {limits[name]}{remedy}")
+
+
+def absmax_job(config: Any, vectors: Tensor, noise: torch.Generator | None = None) -> UnitJob:
+    """Quantise vectors, integers [vectors, length]; InputError if one does not fit the unit."""
+    count, length = vectors.shape
+    _refuse_length("length", length, config.job_limits)
+    _refuse_length("vectors", count, config.job_limits)
+    _refuse_outside("value", vectors, config.word_bits, "word_bits")
+    codes, largest = absmax(vectors.long(), (1 << (config.code_bits - 1)) - 1)
+    values, _ = frame(vectors, config.lanes, noise)
+    maxima = largest[:, None].numpy()
+    return UnitJob(
+        {"length": length, "vectors": count},
+        {"values": values},
+        {"results": frame(codes, config.lanes), "maxima": (maxima, np.ones(count, dtype=bool))},
+    )
+
+
+def top_k_job(config: Any, scores: Tensor, k: int) -> UnitJob:
+    """Choose the k largest of scores, integers [m]; InputError if they do not fit the unit."""
+    _refuse_length("scores", len(scores), config.job_limits)
+    if not 1 <= k <= config.scores_max:
+        raise InputError(f"k is {k}; this unit takes 1 to {config.scores_max}")
+    _refuse_outside("score", scores, config.score_bits, "score_bits")
+    chosen = top_k(scores.long(), k, config.score_bits)
+    values, _ = frame(scores[None], 1)
+    return UnitJob({"scores": len(scores), "k": k}, {"scores": values}, {"results": frame(chosen[None], 1)})
+
+
+def leading_one_job(config: Any, query: Tensor, keys: Tensor, noise: torch.Generator | None = None) -> UnitJob:
+    """Code keys, integers [m, d], and predict their scores for a query [d]; InputError if they do not fit the unit."""
+    count, length = keys.shape
+    _refuse_length("length", length, config.job_limits)
+    _refuse_length("keys", count, config.job_limits)
+    _refuse_outside("element", query, config.act_bits, "act_bits")
+    _refuse_outside("element", keys, config.act_bits, "act_bits")
+    codes = leading_one(keys, config.act_bits)
+    scores = predict(query[None], codes, config.predictor, config.act_bits)
+    raw, _ = frame(keys, config.lanes, noise)
+    coded = leading_one(torch.from_numpy(raw), config.act_bits).numpy()
+    return UnitJob(
+        {"length": length, "keys": count},
+        {"keys": raw, "queries": frame(query[None], config.lanes, noise)[0], "codes": coded},
+        {"results": frame(scores, 1), "key_codes": (coded, np.ones(len(coded), dtype=bool))},
+    )
