@@ -17,6 +17,7 @@ maximum, or whose mode does not exist, is taken, does nothing, and raises `fault
 weights that decode to nothing raise `fault` until reset.
 """
 
+import dataclasses
 from typing import Protocol
 
 from amaranth.hdl import ShapeLike, signed
