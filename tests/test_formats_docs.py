@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sw.formats import bitnet, dense, plane_words
+from sw.formats import bitnet, dense, plane_words, tint
 from sw.formats.checkpoint import save_dense
 from sw.formats.int4 import from_awq, from_gptq
 from sw.formats.ternary import TernaryLayer
@@ -40,7 +40,7 @@ def word32(text):
 
 
 def test_every_block_has_a_test():
-    assert set(BLOCKS) == {"dense", "file", "bitnet", "scale", "absmean", "gptq", "awq", "planes"}
+    assert set(BLOCKS) == {"dense", "file", "bitnet", "scale", "absmean", "gptq", "awq", "planes", "tint"}
 
 
 @pytest.mark.parametrize(("weights", "packed"), pairs("dense"))
@@ -116,3 +116,13 @@ def test_planes(values, words):
         scale, *values = (float(value) for value in values)
         quantised = plane_words.quantise_ternary(torch.tensor(values), scale)
         assert [plane.item() for plane in plane_words.pack_ternary(quantised)] == expected
+
+
+@pytest.mark.parametrize(("stream", "transfers"), pairs("tint"))
+def test_tint(stream, transfers):
+    lanes, rows, form, *matrix = stream
+    weight = torch.stack([trits(row.split()) for row in " ".join(matrix).split("/")])
+    corrected = 8 if form == "cells" else None
+    steps = tint.steps(weight, lanes=int(lanes), rows=int(rows), corrected=corrected)
+    packed = tint.pack_dense(steps, units=1) if form == "dense" else tint.pack(steps, corrected)
+    assert packed.reshape(-1).tolist() == octets(transfers).tolist()
