@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from sw.flow.cells import abc_delay, map_cells
 from sw.flow.gates import gates_of
 from sw.flow.implementation import Implementation, implement
 from sw.flow.liberty import Library, as_verilog, parse_function, read_liberty, truth_table
+from sw.flow.power import power_mw
 from sw.flow.report import Work
 from sw.flow.rtlil import convert, to_verilog
 from sw.flow.run import run_yosys
@@ -256,7 +258,7 @@ def test_a_chain_has_the_area_and_delay_of_a_hand_count(library: Library) -> Non
     assert result.area == 25 * 5 + 7 * 4 + 2.5
     if sta_version():
         assert result.critical_path_ns == pytest.approx(2.15, abs=2e-3)
-        assert result.timing_source == sta_version()
+        assert result.timing_source == f"{sta_version()}, without wires"
         assert result.path[1] in ("total[7]", "total[8]")
 
 
@@ -430,6 +432,26 @@ def test_a_faster_clock_buys_strength(nangate45: Path) -> None:
     assert fast.critical_path_ns < slow.critical_path_ns
     assert fast.area > slow.area
     assert slow.rounds == 0 < fast.rounds
+
+
+@with_sta
+@pytest.mark.synth
+def test_power_follows_the_activity_of_a_simulation(nangate45: Path) -> None:
+    library = read_liberty(nangate45)
+    found = implement(convert(Chain(8), "chain"), "chain", library, 2, cache=None)
+    inputs = [f"{port}_{bit}_" for port in "xz" for bit in range(8)]
+    adders = re.findall(r"FA_X1 (g\d+) ", found.verilog)
+    assert len(adders) == 7
+
+    def power(rate: float) -> float:
+        pins = [f"{name}/{pin}" for name in adders for pin in ("S", "CO")]
+        milliwatts, source = power_mw(found, library, dict.fromkeys([*inputs, *pins], rate))
+        assert source.startswith("switching activity from a simulation on real data, OpenSTA ")
+        return milliwatts
+
+    idle, half, busy = power(0), power(0.5), power(1)
+    assert 0 < idle < half < busy
+    assert half - idle == pytest.approx(busy - half, rel=0.05)
 
 
 # --- the command ----------------------------------------------------------------------------------------------------

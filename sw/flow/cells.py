@@ -8,7 +8,7 @@ What is counted and what is not:
   smaller one becomes flip-flops and multiplexers.
 * Enabled flip-flops that share an enable are clocked through a clock gate, if the library has one and at least
   `GATED` of them share it; the others get multiplexers.
-* There is no clock tree, no wire, no filler, and a constant input costs nothing. Initial values are dropped: a chip
+* There is no clock tree, no filler, and a constant input costs nothing. Initial values are dropped: a chip
   starts by its reset.
 """
 

@@ -13,7 +13,7 @@ from sw.flow.sizing import ROUNDS, SHARE, repair
 from sw.flow.sta import MACRO_SHARE, constraints, sta_version, worst_paths
 from sw.flow.yosys import SOURCE, yosys_version
 
-REVISION = "2"
+REVISION = "3"
 """Changes when the repair does, so that no older result is taken for a new one."""
 
 
@@ -96,6 +96,7 @@ def implement(
                 critical = _settle(done.gates)
         elif sta is None:
             critical = abc_delay(text, top, library)
+        wires = f"wire load {library.wires.name}" if library.wires else "without wires"
         kept = {
             "library": library.name,
             "cells": dict(sorted(done.gates.cells.items())),
@@ -103,7 +104,9 @@ def implement(
             "mapped_area": round(gates.area, 4),
             "critical_path_ns": None if critical is None else round(critical, 4),
             "path": path,
-            "timing_source": sta or f"ABC in {yosys_version()}: combinational delay of plain logic, without flip-flops",
+            "timing_source": f"{sta}, {wires}"
+            if sta
+            else f"ABC in {yosys_version()}: combinational delay of plain logic, without flip-flops",
             "memories": [asdict(memory) for memory in mapped.memories],
             "stronger": done.stronger,
             "buffers": done.buffers,

@@ -1,7 +1,8 @@
 """Static timing of a netlist of library cells with OpenSTA, and the path that limits the clock.
 
-Assumptions, the same for every design: an ideal clock (no skew, no insertion delay, sharp edges); no wires; a memory
-macro's outputs come `MACRO_SHARE` of a clock period after the edge and its inputs must be there as long before it;
+Assumptions, the same for every design: an ideal clock (no skew, no insertion delay, sharp edges); wires as the
+library's default wire-load model has them, and none if it has no such model; a memory macro's outputs come
+`MACRO_SHARE` of a clock period after the edge and its inputs must be there as long before it;
 an input of the design comes with the clock edge from the library's smallest buffer, and an output may take the whole
 period to reach another. The critical path is the slowest from register to register, macros counted as registers, with
 the clock-to-output and set-up times of both; paths from inputs and to outputs are repaired but not counted in it.
