@@ -40,6 +40,10 @@ class Gates:
     macro_outputs: dict[str, Net]
     clock: Net | None
     names: dict[Net, str]
+    ports: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Direction and width of each port of the design."""
+    macros: list[dict[str, list[str]]] = field(default_factory=list)
+    """For each memory macro, what its ports' bits are: ports of the netlist, or the constants 0 and 1."""
     drivers: dict[Net, tuple[str, str]] = field(default_factory=dict)
     readers: dict[Net, list[tuple[str, str]]] = field(default_factory=dict)
     last: int = 0
@@ -137,6 +141,7 @@ def gates_of(mapped: Mapped, library: Library) -> Gates:
     gates: dict[str, Gate] = {}
     macro_inputs: dict[str, Net] = {}
     macro_outputs: dict[str, Net] = {}
+    macros: list[dict[str, list[str]]] = []
     for name, cell in module["cells"].items():
         if cell["type"] in library.cells:
             kind = library.cells[cell["type"]]
@@ -144,9 +149,11 @@ def gates_of(mapped: Mapped, library: Library) -> Gates:
             gates[name] = Gate(kind, pins)
             continue
         number = len(macro_inputs) + len(macro_outputs)
+        macros.append({})
         for port, bits in cell["connections"].items():
             if "CLK" in port:
                 continue
+            macros[-1][port] = [f"macro{number}_{port}_{bit}" if isinstance(bit, int) else str(bit) for bit in bits]
             for bit in dict.fromkeys(bit for bit in bits if isinstance(bit, int)):
                 side = macro_inputs if cell["directions"].get(port) == "output" else macro_outputs
                 side[f"macro{number}_{port}_{bit}"] = bit
@@ -163,7 +170,10 @@ def gates_of(mapped: Mapped, library: Library) -> Gates:
     )
     roots = [net for net in clocks if net in inputs.values()]
     clock = max(roots, key=lambda net: clocks[net]) if roots else None
-    return Gates(mapped.top, library, gates, inputs, outputs, macro_inputs, macro_outputs, clock, names)
+    ports = {port: (entry["direction"], len(entry["bits"])) for port, entry in module["ports"].items()}
+    return Gates(
+        mapped.top, library, gates, inputs, outputs, macro_inputs, macro_outputs, clock, names, ports, macros
+    )
 
 
 def _clock_pin(cell: Cell) -> str:

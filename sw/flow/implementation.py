@@ -22,7 +22,8 @@ class Implementation:
     """What came of a design in a library.
 
     Areas are in the library's unit (square micrometres in most); `critical_path_ns` is the least clock period, None if
-    there is no path between registers. `verilog` is the netlist and `tcl` what reads and constrains it, for power.
+    there is no path between registers. `verilog` is the netlist and `tcl` what reads and constrains it, for power; `ports`
+    and `macros` are those of `sw.flow.gates.Gates`, for a simulation of it.
     """
 
     library: str
@@ -37,6 +38,8 @@ class Implementation:
     buffers: int
     rounds: int
     verilog: str
+    ports: dict[str, tuple[str, int]]
+    macros: list[dict[str, list[str]]]
     tcl: list[str]
     seconds: float
     tools: list[str]
@@ -112,6 +115,8 @@ def implement(
             "buffers": done.buffers,
             "rounds": done.rounds,
             "verilog": done.gates.verilog(),
+            "ports": {name: list(port) for name, port in gates.ports.items()},
+            "macros": gates.macros,
             "tcl": constraints(done.gates, clock_ns or critical or 1000.0) if gates.clock is not None else [],
             "seconds": round(time.monotonic() - start, 3),
             "tools": tools,
