@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import cocotb
+import numpy as np
+import numpy.typing as npt
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, SimTimeoutError, with_timeout
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus, AxiStreamSink, AxiStreamSource
 
-from sim.bench import PERIOD_NS, Case, EngineBench
+from sim.bench import PERIOD_NS, Case, compare
 
 __all__ = ["AxiBench", "simulate"]
 
@@ -38,8 +40,6 @@ class AxiBench:
 
     def __init__(self, dut: Any, case: Case) -> None:
         self.dut, self.case = dut, case
-        # The bare bench knows the case and the comparison; it drives nothing here.
-        self.engine = EngineBench(dut, case)
         self.random = random.Random(case.seed)
         clock = {"clock": dut.aclk, "reset": dut.aresetn, "reset_active_level": False}
         self.registers = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi"), **clock)
@@ -109,9 +109,14 @@ class AxiBench:
 
     def send(self) -> None:
         """Queue all activations and weights of the case, each as one packet."""
-        items = self.engine.items
-        self.sources["activations"].send_nowait([self._contain(payload) for payload in items["activations"]])
-        self.sources["weights"].send_nowait(list(items["weights"]))
+        activations: list[int] = []
+        weights: list[int] = []
+        with np.load(self.case.arrays) as arrays:
+            for number, job in enumerate(self.case.jobs):
+                activations += _integers(arrays[f"activations{number}"])
+                weights += _integers(arrays[f"weights{number}"]) * job["tokens"]
+        self.sources["activations"].send_nowait([self._contain(payload) for payload in activations])
+        self.sources["weights"].send_nowait(weights)
 
     async def start_all(self) -> None:
         """Give all jobs of the case."""
@@ -142,13 +147,17 @@ class AxiBench:
             jobs.cancel()
         # A surplus result would come now.
         await ClockCycles(self.dut.aclk, 8)
-        outcome = self.engine.compare(payloads)
+        outcome = compare(self.case, payloads)
         outcome["surplus"] += sum(len(frame) for frame in self.sink.queue._queue)
         return outcome | {
             "cycles": await self.read(CYCLES),
             "fault": int(bool(await self.read(STATUS) & FAULT)),
             "tokens": await self.read(RESULTS),
         }
+
+
+def _integers(rows: npt.NDArray[np.uint8]) -> list[int]:
+    return [int.from_bytes(row.tobytes(), "little") for row in rows]
 
 
 @cocotb.test()

@@ -14,7 +14,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge, with_timeout
 
 from sim.axi_bench import CONTROL, DONE, FAULT, N_IN, N_OUT, REFUSED, RESULTS, START, STATUS, TOKENS, AxiBench
-from sim.bench import PERIOD_NS, Case
+from sim.bench import PERIOD_NS, Case, compare
 
 __all__ = ["channel_order", "illegal_jobs", "interrupts", "pending_jobs", "register_access"]
 
@@ -116,7 +116,7 @@ async def pending_jobs(dut: Any) -> None:
         payloads = await bench.receive()
         await ClockCycles(bench.dut.aclk, 500)
         statuses.append(await bench.read(STATUS))
-        return bench.engine.compare(payloads) | {
+        return compare(bench.case, payloads) | {
             "statuses": statuses, "tokens": await bench.read(RESULTS), "left": bench.sink.count(),
         }  # fmt: skip
 

@@ -17,9 +17,14 @@ import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, RisingEdge, Timer
 
-__all__ = ["Case", "EngineBench", "simulate"]
+from sim.replay import append_payloads
+
+__all__ = ["REPLAYED", "Case", "EngineBench", "compare", "simulate"]
 
 PERIOD_NS = 10
+
+REPLAYED = ("activations", "weights")
+"""Streams whose payloads the simulator reads from a file (`sim.replay`)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +49,12 @@ class Case:
 
 
 class Stream:
-    """One stream port: looks its handles up once."""
+    """One stream port: looks its handles up once. What is put in is a payload, or its number if it is replayed."""
 
     def __init__(self, dut: Any, name: str) -> None:
         self.name = name
         self.valid, self.ready = getattr(dut, f"{name}__valid"), getattr(dut, f"{name}__ready")
-        self.payload = getattr(dut, f"{name}__payload")
+        self.item = getattr(dut, f"{name}__number" if name in REPLAYED else f"{name}__payload")
 
 
 class EngineBench:
@@ -63,16 +68,14 @@ class EngineBench:
     def __init__(self, dut: Any, case: Case) -> None:
         self.dut, self.case = dut, case
         self.random = random.Random(case.seed)
-        arrays = np.load(case.arrays)
-        self.job_items, activations, weights, self.expected = [], [], [], []
-        for number, job in enumerate(case.jobs):
-            self.job_items.append(self._job_payload(job))
-            activations.extend(_integers(arrays[f"activations{number}"]))
-            weights.extend(_integers(arrays[f"weights{number}"]) * job["tokens"])
-            self.expected.append(arrays[f"expected{number}"])
-        before = [self._job_payload(case.illegal_first)] if case.illegal_first else []
-        after = [self._job_payload(case.illegal_last)] if case.illegal_last else []
-        self.items = {"jobs": [*before, *self.job_items, *after], "activations": activations, "weights": weights}
+        jobs = [*filter(None, [case.illegal_first]), *case.jobs, *filter(None, [case.illegal_last])]
+        self.items: dict[str, list[int]] = {"jobs": [self._job_payload(job) for job in jobs]}
+        with np.load(case.arrays) as arrays:
+            for name in REPLAYED:
+                width, self.items[name] = len(getattr(dut, f"{name}__payload")), []
+                for number, job in enumerate(case.jobs):
+                    numbers = append_payloads(Path(f"{name}.bin"), arrays[f"{name}{number}"], width)
+                    self.items[name] += [*numbers] * (job["tokens"] if name == "weights" else 1)
 
     def _job_payload(self, job: dict[str, int]) -> int:
         payload, offset = 0, 0
@@ -110,7 +113,7 @@ class EngineBench:
         while (len(results) < wanted or positions[0] < len(queues[0])) and cycle < limit:
             for i, source in enumerate(sources):
                 if not offered[i] and positions[i] < len(queues[i]) and not (stall and chance() < stall):
-                    source.payload.value = queues[i][positions[i]]
+                    source.item.value = queues[i][positions[i]]
                     source.valid.value = 1
                     offered[i] = True
             accept = not (stall and chance() < stall)
@@ -130,47 +133,46 @@ class EngineBench:
                     positions[i] += 1
                     offered[i] = positions[i] < len(queues[i]) and not (stall and chance() < stall)
                     if offered[i]:
-                        source.payload.value = queues[i][positions[i]]
+                        source.item.value = queues[i][positions[i]]
                     else:
                         source.valid.value = 0
             cycle += 1
         return results, first, last
 
-    def compare(self, results: list[int]) -> dict[str, Any]:
-        """Compare result payloads with the expectation; also check `last` and that rows beyond n_out are zero."""
-        width, rows = self.case.total_width, self.case.rows
-        mask, sign = (1 << width) - 1, 1 << (width - 1)
-        outputs = mismatches = position = 0
-        first: dict[str, Any] | None = None
-        for number, (job, expected) in enumerate(zip(self.case.jobs, self.expected, strict=True)):
-            blocks = -(-job["n_out"] // rows)
-            for token in range(job["tokens"]):
-                for block in range(blocks):
-                    payload = results[position] if position < len(results) else None
-                    position += 1
-                    got_last = None if payload is None else payload >> (width * rows)
-                    for row in range(rows):
-                        index = block * rows + row
-                        exists = index < job["n_out"]
-                        want = int(expected[token, index]) if exists else 0
-                        got = None if payload is None else ((payload >> (row * width) & mask) ^ sign) - sign
-                        outputs += exists
-                        if got == want and got_last == (block == blocks - 1):
-                            continue
-                        mismatches += 1
-                        if first is None:
-                            first = {
-                                "job": number, "token": token, "row": index, "tile": block,
-                                "expected": want, "got": got, "last": got_last,
-                            }  # fmt: skip
-        return {
-            "outputs": outputs, "mismatches": mismatches, "first_mismatch": first,
-            "surplus": max(0, len(results) - position),
-        }  # fmt: skip
 
-
-def _integers(rows: np.ndarray) -> list[int]:
-    return [int.from_bytes(row.tobytes(), "little") for row in rows]
+def compare(case: Case, results: list[int]) -> dict[str, Any]:
+    """Compare result payloads with the expectation; also check `last` and that rows beyond n_out are zero."""
+    with np.load(case.arrays) as arrays:
+        wanted = [arrays[f"expected{number}"] for number in range(len(case.jobs))]
+    width, rows = case.total_width, case.rows
+    mask, sign = (1 << width) - 1, 1 << (width - 1)
+    outputs = mismatches = position = 0
+    first: dict[str, Any] | None = None
+    for number, (job, expected) in enumerate(zip(case.jobs, wanted, strict=True)):
+        blocks = -(-job["n_out"] // rows)
+        for token in range(job["tokens"]):
+            for block in range(blocks):
+                payload = results[position] if position < len(results) else None
+                position += 1
+                got_last = None if payload is None else payload >> (width * rows)
+                for row in range(rows):
+                    index = block * rows + row
+                    exists = index < job["n_out"]
+                    want = int(expected[token, index]) if exists else 0
+                    got = None if payload is None else ((payload >> (row * width) & mask) ^ sign) - sign
+                    outputs += exists
+                    if got == want and got_last == (block == blocks - 1):
+                        continue
+                    mismatches += 1
+                    if first is None:
+                        first = {
+                            "job": number, "token": token, "row": index, "tile": block,
+                            "expected": want, "got": got, "last": got_last,
+                        }  # fmt: skip
+    return {
+        "outputs": outputs, "mismatches": mismatches, "first_mismatch": first,
+        "surplus": max(0, len(results) - position),
+    }  # fmt: skip
 
 
 @cocotb.test()
@@ -199,6 +201,6 @@ async def run_case(dut: Any, case: Case) -> dict[str, Any]:
             results.append(0)
         await RisingEdge(dut.clk)
     await Timer(1, unit="ns")
-    return bench.compare(results) | {
+    return compare(case, results) | {
         "cycles": last - first + 1, "seconds": seconds, "fault": int(dut.fault.value), "seed": case.seed,
     }  # fmt: skip

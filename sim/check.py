@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from hw.engines.contract import TOKENS_MAX
-from sim.bench import Case
+from sim.bench import REPLAYED, Case
+from sim.replay import add_replay
 from sim.runner import Simulator, build
 from sw.engines import pack_activations, pack_weights
 from sw.errors import InputError
@@ -63,7 +64,10 @@ def _fits(config: Any, product: Product) -> None:
 def build_engine(engine: str, config: Any, simulator: str = "verilator", bus: str = "stream") -> Simulator:
     """Generate an engine on a bus of `sw.flow.tops.BUSES` and build a simulator of it."""
     component, top = make_top(engine, config, bus)
-    return build(verilog(component, top), top, simulator, config.target)
+    text = verilog(component, top)
+    if bus == "stream":
+        text, top = add_replay(text, top, REPLAYED)
+    return build(text, top, simulator, config.target)
 
 
 @dataclasses.dataclass(frozen=True)

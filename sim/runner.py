@@ -26,7 +26,7 @@ from filelock import FileLock
 from sw.errors import InputError, ToolError
 from sw.flow.tools import verilator_environment
 
-__all__ = ["BUILD", "SIMULATORS", "Simulator", "build"]
+__all__ = ["BUILD", "SIMULATORS", "Simulator", "build", "ports"]
 
 BUILD = Path("build")
 """Everything that is generated, relative to the working folder."""
@@ -89,6 +89,7 @@ class Simulator:
                 "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
                 "COCOTB_LOG_LEVEL": "WARNING",
                 "COCOTB_ANSI_OUTPUT": "0",
+                "COCOTB_TRUST_INERTIAL_WRITES": "1",
             }
             with _simulator_environment(), contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
                 get_runner(self.name).test(
@@ -178,7 +179,8 @@ def build(verilog: str, top: str, simulator: str = "verilator", target: str = "p
             sources = [source]
             if simulator == "verilator":
                 sources.append(folder / "ports.vlt")
-                sources[-1].write_text(_ports(verilog, top))
+                lines = [f'public_flat_rw -module "{top}" -var "{name}"' for _, _, name in ports(verilog, top)]
+                sources[-1].write_text("`verilator_config\n" + "\n".join(lines) + "\n")
             runtime = BUILD / "sim" / f"runtime-{hashlib.sha256(versions.encode()).hexdigest()[:12]}"
             with FileLock(f"{runtime}.lock"):
                 kept = [runtime / name for name in _RUNTIME if (runtime / name).exists()]
@@ -196,14 +198,19 @@ def build(verilog: str, top: str, simulator: str = "verilator", target: str = "p
     return Simulator(simulator, top, folder)
 
 
-def _ports(verilog: str, top: str) -> str:
-    """Return the Verilator control file that makes the ports of the top module public."""
+def ports(verilog: str, top: str) -> list[tuple[str, int, str]]:
+    """Return the ports of a module as (input or output, width, name), in the order of their declarations.
+
+    Raises
+    ------
+    ToolError
+        If the text has no such module.
+    """
     found = re.search(rf"^module {re.escape(top)}\b.*?^endmodule", verilog, re.MULTILINE | re.DOTALL)
     if found is None:
         raise ToolError(f"the Verilog text has no module {top}")
-    names = re.findall(r"^\s*(?:input|output)\s+(?:reg\s+|wire\s+)?(?:\[[^]]*\]\s*)?(\w+)", found[0], re.MULTILINE)
-    lines = [f'public_flat_rw -module "{top}" -var "{name}"' for name in dict.fromkeys(names)]
-    return "`verilator_config\n" + "\n".join(lines) + "\n"
+    declared = re.findall(r"^\s*(input|output)\s+(?:reg\s+|wire\s+)?(?:\[(\d+):0\]\s*)?(\w+)", found[0], re.MULTILINE)
+    return [(direction, int(high or 0) + 1, name) for direction, high, name in declared]
 
 
 def _compile(
