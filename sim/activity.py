@@ -5,18 +5,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sim.check import Product, Run, bench_engine
-from sim.runner import build
+from sim.check import Product, Run, bench_engine, build_netlist
 from sw.errors import ToolError
-from sw.flow.gate_model import NETLIST, gate_model
+from sw.flow.gate_model import INSTANCE, gate_model
 from sw.flow.implementation import Implementation
 from sw.flow.liberty import Library
 
 __all__ = ["simulate_netlist"]
 
-_NET = re.compile(r"\((n\d+)\s+\(T0 \d+\)\s*\(T1 \d+\)\s*\(TZ \d+\)\s*\(TX \d+\)\s*\(TB \d+\)\s*\(TC (\d+)\)\)")
-_GATE = re.compile(r"^  (\w+) (g\d+) \((.*)\);$", re.MULTILINE)
-_PIN = re.compile(r"\.(\w+)\(n(\d+)\)")
+_LINE = re.compile(r"\(INSTANCE (\S+)|\((\w+) \(T0 .*\(TC (\d+)\)\)")
+_INPUT = re.compile(r"^  input (\w+);", re.MULTILINE)
+_GATE = re.compile(r"^  (\w+) (g\d+) \(", re.MULTILINE)
 
 
 def simulate_netlist(
@@ -36,25 +35,31 @@ def simulate_netlist(
     Returns
     -------
     dict
-        Toggles in a clock period of each gate's outputs, by "gate/pin" as `found.verilog` names them.
+        Toggles in a clock period of each gate's outputs, by "gate/pin" as `found.verilog` names them, and of the
+        netlist's inputs, by name.
 
     Raises
     ------
     ToolError
         If a result differs.
     """
-    simulator = build(gate_model(found, library, engine), engine, "verilator", trace=True)
+    simulator = build_netlist(gate_model(found, library, engine), engine)
     with tempfile.TemporaryDirectory(prefix="nomul-activity-") as folder:
         file = Path(folder) / "activity.saif"
-        (said,) = bench_engine(simulator, engine, config, [Run([product])], trace=file)
+        (said,) = bench_engine(simulator, engine, config, [Run([product])], activity=file)
         text = file.read_text()
     if said["mismatches"] or said["surplus"]:
         raise ToolError(f"the netlist of {engine} differs from PyTorch: {said['first_mismatch']}")
-    counts = {name: int(count) for name, count in _NET.findall(text[text.index(f"(INSTANCE {NETLIST}") :])}
-    cycles = int(re.search(r"\(DURATION (\d+)\)", text)[1])
-    return {
-        f"{gate}/{pin}": counts.get(f"n{net}", 0) / cycles
-        for cell, gate, pins in _GATE.findall(found.verilog)
-        for pin, net in _PIN.findall(pins)
-        if pin in library.cells[cell].outputs
+    toggles: dict[str, int] = {}
+    instance = ""
+    for name, pin, count in _LINE.findall(text):
+        instance = name or instance
+        toggles.setdefault(f"{instance}/{pin}", int(count or 0))
+    cycles = toggles["$rootio/clk"] / 2
+    inputs = [name for name in _INPUT.findall(found.verilog) if name != "clk" and f"{INSTANCE}/{name}" in toggles]
+    return {name: toggles[f"{INSTANCE}/{name}"] / cycles for name in inputs} | {
+        f"{gate}/{pin}": toggles[f"{gate}/{pin}"] / cycles
+        for cell, gate in _GATE.findall(found.verilog)
+        for pin in library.cells[cell].outputs
+        if f"{gate}/{pin}" in toggles
     }

@@ -19,7 +19,7 @@ from sw.errors import InputError
 from sw.flow.rtlil import verilog
 from sw.flow.tops import make_top
 
-__all__ = ["Product", "Run", "bench_engine", "build_engine", "check_product", "oracle", "random_product"]
+__all__ = ["Product", "Run", "bench_engine", "build_engine", "build_netlist", "check_product", "oracle", "random_product"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +70,12 @@ def build_engine(engine: str, config: Any, simulator: str = "verilator", bus: st
     return build(text, top, simulator, config.target)
 
 
+def build_netlist(text: str, engine: str) -> Simulator:
+    """Build a simulator, which counts toggles, of Verilog that has the ports of an engine on bare streams."""
+    text, top = add_replay(text, engine, REPLAYED)
+    return build(text, top, activity=True)
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """Products that run one after the other through an engine; the next is offered while the last is still running."""
@@ -91,11 +97,16 @@ class Run:
 
 
 def bench_engine(
-    simulator: Simulator, engine: str, config: Any, runs: Sequence[Run], bus: str = "stream"
+    simulator: Simulator,
+    engine: str,
+    config: Any,
+    runs: Sequence[Run],
+    bus: str = "stream",
+    activity: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Drive runs through a built engine, with a reset before each; return what the bench says of each.
 
-    What it expects is the oracle's product.
+    What it expects is the oracle's product. With `activity`, a simulator of `build_netlist` writes toggles there.
     """
     with tempfile.TemporaryDirectory(prefix="nomul-case-") as folder:
         cases = []
@@ -103,7 +114,7 @@ def bench_engine(
             file = Path(folder) / f"arrays{number}.npz"
             cases.append(dataclasses.asdict(_case(engine, config, run, file)))
         if bus == "stream":
-            return simulator.run("sim.bench", {"cases": cases})["results"]
+            return simulator.run("sim.bench", {"cases": cases}, activity=activity)["results"]
         # The AXI bench runs one case in each simulation.
         return [simulator.run("sim.axi_bench", {"cases": [case]})["results"][0] for case in cases]
 

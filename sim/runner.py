@@ -66,8 +66,12 @@ class Simulator:
     top: str
     folder: Path
 
-    def run(self, module: str, case: dict[str, Any], test: str | None = None) -> dict[str, Any]:
+    def run(
+        self, module: str, case: dict[str, Any], test: str | None = None, activity: Path | None = None
+    ) -> dict[str, Any]:
         """Run the cocotb tests of `module`, give them `case`, and return what they write.
+
+        With `activity`, a simulator built for it also writes the toggles of every net there, in SAIF.
 
         The case reaches the bench as a JSON file named by the environment variable NOMUL_CASE; the bench writes its
         result, one JSON object, to the file named by NOMUL_RESULT.
@@ -102,6 +106,7 @@ class Simulator:
                     extra_env=environment,
                     test_filter=test,
                     log_file=log_file,
+                    test_args=["--trace", "--trace-file", str(activity.resolve())] if activity else [],
                 )
             if not result_file.exists():
                 log = log_file.read_text(errors="replace") if log_file.exists() else ""
@@ -138,7 +143,9 @@ def _primitives(target: str) -> tuple[list[Path], list[Path]]:
     return [library], [library.parent]
 
 
-def build(verilog: str, top: str, simulator: str = "verilator", target: str = "portable") -> Simulator:
+def build(
+    verilog: str, top: str, simulator: str = "verilator", target: str = "portable", *, activity: bool = False
+) -> Simulator:
     """Build a simulator of `verilog`, or find the one that was built before.
 
     Parameters
@@ -151,6 +158,8 @@ def build(verilog: str, top: str, simulator: str = "verilator", target: str = "p
         One of `SIMULATORS`.
     target : str
         Technology whose primitives the design instantiates.
+    activity : bool
+        Whether it can count the toggles of its nets (Verilator only).
 
     Raises
     ------
@@ -166,7 +175,7 @@ def build(verilog: str, top: str, simulator: str = "verilator", target: str = "p
     libraries, includes = _primitives(target)
     versions = "".join(f"{name}={importlib.metadata.version(name)};" for name in ("cocotb", "verilator"))
     # As SystemVerilog, Icarus starts some combinational processes of the generated text too late, and they stay X.
-    args = _VERILATOR_ARGS if simulator == "verilator" else ["-g2005"]
+    args = [*_VERILATOR_ARGS, *(["--trace-saif"] if activity else [])] if simulator == "verilator" else ["-g2005"]
     key = hashlib.sha256("\0".join([verilog, top, simulator, target, versions, *args]).encode()).hexdigest()[:24]
     folder = BUILD / "sim" / f"{top}-{simulator}-{key}"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +190,8 @@ def build(verilog: str, top: str, simulator: str = "verilator", target: str = "p
                 sources.append(folder / "ports.vlt")
                 lines = [f'public_flat_rw -module "{top}" -var "{name}"' for _, _, name in ports(verilog, top)]
                 sources[-1].write_text("`verilator_config\n" + "\n".join(lines) + "\n")
-            runtime = BUILD / "sim" / f"runtime-{hashlib.sha256(versions.encode()).hexdigest()[:12]}"
+            kind = hashlib.sha256(f"{versions}{activity}".encode()).hexdigest()[:12]
+            runtime = BUILD / "sim" / f"runtime-{kind}"
             with FileLock(f"{runtime}.lock"):
                 kept = [runtime / name for name in _RUNTIME if (runtime / name).exists()]
                 for file in kept:
@@ -237,6 +247,7 @@ def _compile(
                 build_args=args,
                 timescale=("1ns", "1ps") if simulator == "icarus" else None,
                 always=True,
+                waves="--trace-saif" in args,
                 log_file=log_file,
             )
     except (RuntimeError, subprocess.CalledProcessError, SystemExit):

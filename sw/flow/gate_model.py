@@ -9,10 +9,13 @@ from sw.flow.cells import MemoryMacro
 from sw.flow.implementation import Implementation
 from sw.flow.liberty import Cell, Library, as_verilog, parse_function
 
-__all__ = ["gate_model"]
+__all__ = ["INSTANCE", "gate_model"]
 
 NETLIST = "netlist"
 """Name of the netlist's module inside the model."""
+
+INSTANCE = "gates"
+"""Name of its instance."""
 
 
 def gate_model(found: Implementation, library: Library, top: str) -> str:
@@ -70,7 +73,7 @@ def _top(found: Implementation, top: str) -> str:
     links += [f".{pin}({pin})" for pin in pins]
     for number, (macro, memory) in enumerate(zip(found.macros, found.memories, strict=True)):
         lines += _memory(f"memory{number}", macro, memory)
-    return "\n".join([*lines, f"  {NETLIST} gates ({', '.join(links)});", "endmodule", ""])
+    return "\n".join([*lines, f"  {NETLIST} {INSTANCE} ({', '.join(links)});", "endmodule", ""])
 
 
 def _memory(name: str, macro: dict[str, list[str]], memory: MemoryMacro) -> list[str]:

@@ -46,12 +46,18 @@ def power_mw(
             f"assumed: every input toggles in {ASSUMED_ACTIVITY:.0%} of the cycles (no simulation), {sta_version()}"
         )
     else:
-        # The command set_power_activity of OpenSTA 2.0.17 does not take pins; the procedure below it does.
+        # The command set_power_activity of OpenSTA 2.0.17 does not take pins; the procedure below it does. The first
+        # report spreads the inputs' activity over the netlist and forgets what the pins were told before.
         commands = [
-            f"sta::set_power_pin_activity [get_pins {name}] {rate:.5g} 0.5"
-            if "/" in name
-            else f"set_power_activity -input_ports [get_ports {name}] -activity {rate:.5g} -duty 0.5"
+            f"set_power_activity -input_ports [get_ports {name}] -activity {rate:.5g} -duty 0.5"
             for name, rate in activity.items()
+            if "/" not in name
+        ]
+        commands.append("report_power")
+        commands += [
+            f"sta::set_power_pin_activity [get_pins {name}] {rate:.5g} 0.5"
+            for name, rate in activity.items()
+            if "/" in name
         ]
         source = f"switching activity from a simulation on real data, {sta_version()}"
     with tempfile.TemporaryDirectory(prefix="nomul-power-") as name:
@@ -61,7 +67,7 @@ def power_mw(
         lines = [*found.tcl, *commands, "report_power -digits 6", "exit", ""]
         (folder / "sta.tcl").write_text("\n".join(lines))
         log = run_sta(folder)
-    total = TOTAL.search(log)
-    if total is None:
+    totals = TOTAL.findall(log)
+    if not totals:
         raise ToolError("OpenSTA printed no total power")
-    return float(total[1].split()[-1]) * 1000, source
+    return float(totals[-1].split()[-1]) * 1000, source
