@@ -24,7 +24,6 @@ import dataclasses
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.arith.pipeline import Delays
@@ -32,6 +31,7 @@ from hw.arith.target import TARGETS
 from hw.config import parameter, validate
 from hw.memory.credit import Credit
 from hw.memory.queue import Queue
+from hw.memory.wide import WideMemory
 from hw.unit_contract import JobIntake, Port, unit_members
 
 __all__ = ["Absmax", "AbsmaxConfig", "Quotient"]
@@ -222,17 +222,18 @@ class Absmax(Component):
         m.submodules.vector_room = vector_room = Credit(config.vectors_waiting)
         taken, ends, magnitudes = self._take(m, word, ring_room, vector_room)
 
-        style = {} if config.target == "portable" else {"ram_style": "block"}
-        m.submodules.ring = ring = Memory(shape=word, depth=config.ring, init=[], attrs={"no_rw_check": 1} | style)
-        write, read = ring.write_port(), ring.read_port(domain="comb")
+        m.submodules.ring = ring = WideMemory(word, config.ring, config.target)
         writing, reading = Signal(range(config.ring)), Signal(range(config.ring))
         m.d.sync += writing.eq(writing + taken)
         m.d.comb += [
-            write.addr.eq(writing), write.en.eq(taken), write.data.eq(magnitudes), read.addr.eq(reading),
-        ]  # fmt: skip
+            ring.write_address.eq(writing),
+            ring.write.eq(taken),
+            ring.write_data.eq(magnitudes),
+            ring.read_address.eq(reading),
+        ]
 
         m.submodules.waiting = waiting = self._largest(m, magnitudes.magnitudes, taken, ends)
-        self._quantise(m, read.data, reading, waiting, ring_room, vector_room)
+        self._quantise(m, ring.read_data, reading, waiting, ring_room, vector_room)
         return m
 
     def _take(
