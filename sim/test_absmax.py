@@ -17,7 +17,7 @@ from sw.units import absmax_job
 UNIT = "absmax"
 CONFIGS = {
     "plain": AbsmaxConfig(lanes=4, length_max=60, word_bits=12),
-    "single": AbsmaxConfig(lanes=1, length_max=9, word_bits=6, code_bits=4, vectors_waiting=4),
+    "single": AbsmaxConfig(lanes=1, length_max=9, word_bits=6, code_bits=4, vectors_waiting=8),
     "odd": AbsmaxConfig(lanes=6, length_max=100, queue=24),
 }
 
@@ -111,7 +111,9 @@ def dull_lane(patch: pytest.MonkeyPatch) -> None:
 def blind_tree(patch: pytest.MonkeyPatch) -> None:
     """The running maximum forgets the transfers before."""
     honest = absmax.Mux
-    patch.setattr(absmax, "Mux", lambda test, x, y: honest(test, y, x) if len(Value.cast(x)) == 12 else honest(test, x, y))
+    patch.setattr(
+        absmax, "Mux", lambda test, x, y: honest(test, y, x) if len(Value.cast(x)) == 12 else honest(test, x, y)
+    )
 
 
 @pytest.mark.bench

@@ -82,7 +82,9 @@ def leaky_sum(patch: pytest.MonkeyPatch) -> None:
     """A key's sum begins with that of the key before."""
     honest = leading_one.Mux
     patch.setattr(
-        leading_one, "Mux", lambda test, x, y: y if isinstance(x, int) and x == 0 and len(y) > 12 else honest(test, x, y)
+        leading_one,
+        "Mux",
+        lambda test, x, y: y if isinstance(x, int) and x == 0 and len(y) > 12 else honest(test, x, y),
     )
 
 

@@ -77,7 +77,9 @@ def behind_axi(unit: str, config: Any, simulator: str) -> None:
         assert (said["vectors"], said["fault"]) == (vectors, 0)
     (said,) = run(unit, config, simulator, UnitRun(jobs[:1]), bus="axi")
     assert said["cycles"] == config.cycles(**jobs[0].fields)
-    (said,) = run(unit, config, simulator, UnitRun(jobs[:1], illegal_last=[dict.fromkeys(jobs[0].fields, 0)]), bus="axi")
+    (said,) = run(
+        unit, config, simulator, UnitRun(jobs[:1], illegal_last=[dict.fromkeys(jobs[0].fields, 0)]), bus="axi"
+    )
     assert said["fault"] == 1
 
 

@@ -11,9 +11,10 @@ neighbours are fetched in one burst. Score 0 of a job is the oldest.
 Scores wait in one of two banks of memory, `lanes` to a word, so the next job's scores come in during the selection.
 Two bits a score say where it stands: 00 dropped, 11 chosen, 01 and 10 survivors without and with the last bit counted.
 
-Cycle schedule of a word read at t: scores in registers t + 1 and t + 2, where its states are too, the bit t + 3, the
-new states t + 4, counts of four lanes t + 5, that of the word after `count_stages` more; then it is subtracted from
-what is wanted. Two cycles after that of a pass's last word, the outcome meets the next pass's first word at stage 3.
+Cycle schedule of a word read at t: scores in registers t + 1 and t + 2, of each four bits one t + 3, the bit t + 4,
+where the states are too, the new states t + 5, counts of four lanes t + 6, that of the word after `count_stages` more;
+then it is subtracted from what is wanted. Two cycles after that of a pass's last word, the outcome meets the next
+pass's first word at t + 4.
 """
 
 from amaranth.hdl import Cat, Module

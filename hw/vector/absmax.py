@@ -28,7 +28,7 @@ from amaranth.lib.wiring import Component, In, Out
 
 from hw.arith.pipeline import Delays
 from hw.arith.target import TARGETS
-from hw.config import parameter, validate
+from hw.config import parameter, refuse, validate
 from hw.memory.credit import Credit
 from hw.memory.queue import Queue
 from hw.memory.wide import WideMemory
@@ -52,20 +52,22 @@ class AbsmaxConfig:
     Raises
     ------
     ValueError
-        If a field is out of its range.
+        If a field is out of its range, or fewer vectors may wait than are in the pipeline.
     """
 
     lanes: int = parameter(16, "values taken and codes given in parallel", low=1, high=256)
     word_bits: int = parameter(20, "width of a value, two's complement", low=4, high=48)
     code_bits: int = parameter(8, "width of a code, two's complement, symmetric", low=3, high=16)
     length_max: int = parameter(4096, "longest vector", low=1, high=1 << 20)
-    vectors_waiting: int = parameter(16, "vectors whose maximum is known and not used up", low=4, high=256)
+    vectors_waiting: int = parameter(16, "vectors whose maximum is known and not used up", low=8, high=256)
     queue: int = parameter(32, "transfers of codes that wait while the consumer stalls", low=24, high=4096)
     target: str = parameter("portable", "technology; names the memories' style", choices=TARGETS)
 
     def __post_init__(self) -> None:
-        """Check each field."""
+        """Check each field, and that short vectors need not wait for each other."""
         validate(self)
+        if self.vectors_waiting < self.levels + 8:
+            refuse(self, "vectors_waiting", f"{self.levels + 8} or more, for a tree of lanes = {self.lanes}")
 
     @property
     def transfers_max(self) -> int:
