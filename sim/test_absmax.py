@@ -70,7 +70,7 @@ def test_sixteen_values_a_cycle(simulator_name: str) -> None:
 
 
 class Broken(Component):
-    """A quotient that rounds ties up: one gate less."""
+    """A quotient whose dividend's lowest bit is stuck at one."""
 
     def __init__(self, word_bits: int, code_bits: int) -> None:
         self.whole = HONEST(word_bits, code_bits)
@@ -109,7 +109,7 @@ def dull_lane(patch: pytest.MonkeyPatch) -> None:
 
 
 def blind_tree(patch: pytest.MonkeyPatch) -> None:
-    """The running maximum forgets the transfers before."""
+    """The tree of maxima passes the smaller of two values on."""
     honest = absmax.Mux
     patch.setattr(
         absmax, "Mux", lambda test, x, y: honest(test, y, x) if len(Value.cast(x)) == 12 else honest(test, x, y)
