@@ -11,20 +11,21 @@ neighbours are fetched in one burst. Score 0 of a job is the oldest.
 Scores wait in one of two banks of memory, `lanes` to a word, so the next job's scores come in during the selection.
 Two bits a score say where it stands: 00 dropped, 11 chosen, 01 and 10 survivors without and with the last bit counted.
 
-Cycle schedule of a word read at t: scores in registers t + 1 and t + 2, where its states are too, the bit t + 3, the
-new states t + 4, counts of four lanes t + 5, that of the word after `count_stages` more; then it is subtracted from
-what is wanted. Two cycles after that of a pass's last word, the outcome meets the next pass's first word at stage 3.
+Cycle schedule of a word read at t: scores in registers t + 1 and t + 2, of each four bits one t + 3, the bit t + 4,
+where the states are too, the new states t + 5, counts of four lanes t + 6, that of the word after `count_stages` more;
+then it is subtracted from what is wanted. Two cycles after that of a pass's last word, the outcome meets the next
+pass's first word at t + 4.
 """
 
 from amaranth.hdl import Cat, Module
 from amaranth.lib import data
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component
 
 from hw.attention.top_k_config import TopKConfig
 from hw.attention.top_k_emit import Emitter
 from hw.attention.top_k_load import Loader
 from hw.attention.top_k_select import Selector
+from hw.memory.wide import WideMemory
 from hw.unit_contract import unit_members
 
 __all__ = ["TopK", "TopKConfig"]
@@ -50,10 +51,7 @@ class TopK(Component):
         m.submodules.selector = selector = Selector(config)
         m.submodules.emitter = emitter = Emitter(config)
         shape = data.ArrayLayout(config.score_bits, config.lanes)
-        style = {} if config.target == "portable" else {"ram_style": "block"}
-        depth = 2 << (config.words_max - 1).bit_length()
-        m.submodules.scores = memory = Memory(shape=shape, depth=depth, init=[], attrs={"no_rw_check": 1} | style)
-        write, read = memory.write_port(), memory.read_port(domain="comb")
+        m.submodules.scores = memory = WideMemory(shape, 2 << (config.words_max - 1).bit_length(), config.target)
         m.d.comb += [
             loader.jobs.payload.eq(self.jobs.payload),
             loader.jobs.valid.eq(self.jobs.valid),
@@ -62,14 +60,14 @@ class TopK(Component):
             loader.scores.valid.eq(self.scores.valid),
             self.scores.ready.eq(loader.scores.ready),
             self.fault.eq(loader.fault),
-            write.addr.eq(Cat(loader.address, loader.bank)),
-            write.data.eq(loader.word),
-            write.en.eq(loader.write),
+            memory.write_address.eq(Cat(loader.address, loader.bank)),
+            memory.write_data.eq(loader.word),
+            memory.write.eq(loader.write),
             selector.posted.eq(loader.posted),
             selector.task.eq(loader.task),
             loader.free.eq(selector.taken),
-            read.addr.eq(Cat(selector.address, selector.bank)),
-            selector.word.eq(read.data),
+            memory.read_address.eq(Cat(selector.address, selector.bank)),
+            selector.word.eq(memory.read_data),
             selector.finished.eq(emitter.finished),
             emitter.write.eq(selector.write),
             emitter.chosen.eq(selector.chosen),

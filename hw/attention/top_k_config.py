@@ -97,7 +97,7 @@ class TopKConfig:
         """
         words = -(-scores // self.lanes)
         passes = self.score_bits * (words + self.gap)
-        return scores + passes + words + min(k, scores) + 2 * self.count_stages + 20
+        return scores + passes + words + min(k, scores) + 2 * self.count_stages + 21
 
 
 def address_width(config: TopKConfig) -> int:

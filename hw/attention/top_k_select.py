@@ -1,6 +1,6 @@
 """The second part of `hw.attention.top_k`: the passes over a bank of scores."""
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
@@ -88,7 +88,7 @@ class Selector(Component):
             sends.eq(issue & final_pass),
             ends.eq(sends & last_word),
         ]
-        stage = 5 + config.count_stages
+        stage = 6 + config.count_stages
         mask = self._mask(m, delay, chosen, survivors, groups, before)
         count = count_ones(m, "sent", mask, config.count_stages)
         latency = stage + 4 + config.count_stages
@@ -105,7 +105,7 @@ class Selector(Component):
         self, m: Module, delay: Delays, task: data.View, bit: Value, number: Value, issue: Value, first_pass: Value,
         final_pass: Value, last_word: Value,
     ) -> tuple[Value, Value]:  # fmt: skip
-        """Bring every lane's state forward; return (chosen, survivors with the bit), at stage 4."""
+        """Bring every lane's state forward; return (chosen, survivors with the bit), at stage 5."""
         config = self.config
         lanes = config.lanes
         # In the first pass every valid lane is a survivor, as after a bit that none had.
@@ -118,15 +118,23 @@ class Selector(Component):
         read_out, scores = (Signal(self.word.shape(), name=name, reset_less=True) for name in ("read_out", "scores"))
         held, ready, new = (Signal(state, name=name, reset_less=True) for name in ("held", "ready", "new"))
         ones = Signal(lanes, reset_less=True)
-        m.d.comb += read.addr.eq(delay(number, 1))
+        valid = task.valid | (~delay(last_word, 2)).replicate(lanes)
+        m.d.comb += read.addr.eq(delay(number, 2))
         m.d.sync += [read_out.eq(self.word), scores.eq(read_out), held.eq(read.data), ready.eq(held)]
-        valid = task.valid | (~delay(last_word, 1)).replicate(lanes)
-        with m.If(delay(first_pass, 1)):
+        with m.If(delay(first_pass, 2)):
             m.d.sync += [held.high.eq(0), held.low.eq(valid)]
-        index, all_ones = delay(bit, 2), delay(final_pass, 2)
+        # The bit is looked up in two steps: of four neighbours one, then of these one.
+        index, all_ones = Signal.like(bit), delay(final_pass, 3)
+        m.d.comb += index.eq(bit)
+        low_index, high_index = delay(index, 2)[:2], delay(index, 3)[2:]
         for lane in range(lanes):
-            m.d.sync += ones[lane].eq(Array(scores[lane])[index] | all_ones)
-        drop = self.enough & ~delay(first_pass, 3)
+            score = scores[lane]
+            fours = Signal(-(-config.score_bits // 4), name=f"fours{lane}", reset_less=True)
+            m.d.sync += [
+                fours.eq(Cat(score[i : i + 4].bit_select(low_index, 1) for i in range(0, config.score_bits, 4))),
+                ones[lane].eq(fours.bit_select(high_index, 1) | all_ones),
+            ]
+        drop = self.enough & ~delay(first_pass, 4)
         for lane in range(lanes):
             low, high = ready.low[lane], ready.high[lane]
             survives = Mux(drop, high & ~low, low & ~high)
@@ -135,14 +143,14 @@ class Selector(Component):
                 new.high[lane].eq(chosen | (survives & ones[lane])),
                 new.low[lane].eq(chosen | (survives & ~ones[lane])),
             ]
-        m.d.comb += [write.addr.eq(delay(number, 4)), write.data.eq(new), write.en.eq(delay(issue, 4))]
+        m.d.comb += [write.addr.eq(delay(number, 5)), write.data.eq(new), write.en.eq(delay(issue, 5))]
         return new.high & new.low, new.high & ~new.low
 
     def _count(
         self, m: Module, delay: Delays, task: data.View, survivors: Value, issue: Value, first_pass: Value,
         first_word: Value, last_word: Value,
     ) -> tuple[list[Value], Value]:  # fmt: skip
-        """Count survivors with the bit and decide; return each group's count at stage 5, and `before`.
+        """Count survivors with the bit and decide; return each group's count at stage 6, and `before`.
 
         `before` is what was wanted, less one, before a word's survivors, at the stage at which the word is counted.
         """
@@ -151,7 +159,7 @@ class Selector(Component):
             count_ones(m, f"group{lane}", survivors[lane : lane + GROUP], 0) for lane in range(0, config.lanes, GROUP)
         ]
         count = add_up(m, "count", groups, config.count_stages)
-        stage = 5 + config.count_stages
+        stage = 6 + config.count_stages
         # All are the number less one, so that the sign says that there were enough.
         left, wanted, before = (Signal(task.wanted.shape(), name=name) for name in ("left", "wanted", "before"))
         m.d.comb += before.eq(Mux(delay(first_word, stage), wanted, left))

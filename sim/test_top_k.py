@@ -1,0 +1,87 @@
+"""Benches of top-K: RTL against the golden selection, which is proven against a stable sort."""
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+
+from hw.attention import top_k_select
+from hw.attention.top_k import TopKConfig
+from sim import unit_scenarios as scenarios
+from sim.check import build_engine
+from sim.unit_check import UnitRun, bench_unit, random_jobs
+from sw.units import top_k_job
+
+UNIT = "top_k"
+CONFIGS = {
+    "plain": TopKConfig(lanes=8, score_bits=6, scores_max=75),
+    "narrow": TopKConfig(lanes=4, score_bits=2, scores_max=40, queue=8),
+    "wide": TopKConfig(lanes=32, score_bits=9, scores_max=200),
+}
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("name", CONFIGS)
+class TestTopK:
+    def test_random_jobs_with_stalls(self, name: str, simulator_name: str) -> None:
+        scenarios.many_random_jobs(UNIT, CONFIGS[name], simulator_name, 1000)
+
+    def test_cycles_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
+        """The cycles depend on M and K alone: the same for ties, for spread scores and for extremes."""
+        config = CONFIGS[name]
+        most, low = config.scores_max, -(1 << (config.score_bits - 1))
+        jobs = scenarios.small_and_large(UNIT, config)
+        for m, k in itertools.product((1, config.lanes, config.lanes + 1, most), (1, 3, most)):
+            for scores in (torch.zeros(m), torch.arange(m) % -low, torch.tensor([low, -low - 1]).repeat(m)[:m]):
+                jobs.append(top_k_job(config, scores.long(), k))
+        scenarios.alone(UNIT, config, simulator_name, jobs)
+
+    def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
+        scenarios.reset_in_mid_flight(UNIT, CONFIGS[name], simulator_name)
+
+    def test_an_illegal_job_does_nothing_and_says_so(self, name: str, simulator_name: str) -> None:
+        scenarios.illegal_jobs(UNIT, CONFIGS[name], simulator_name)
+
+
+@pytest.mark.bench
+def test_behind_axi(simulator_name: str) -> None:
+    scenarios.behind_axi(UNIT, CONFIGS["plain"], simulator_name)
+
+
+@pytest.mark.bench
+def test_every_selection_of_five_small_scores(simulator_name: str) -> None:
+    """Exhaustive: all 1024 vectors of five 2-bit scores, with every K."""
+    config = CONFIGS["narrow"]
+    jobs = [
+        top_k_job(config, torch.tensor(scores), k) for scores in itertools.product(range(-2, 2), repeat=5)
+        for k in (range(1, 6) if sum(scores) % 3 == 0 else (2, 3))
+    ]  # fmt: skip
+    scenarios.run(UNIT, config, simulator_name, UnitRun(jobs))
+
+
+def young_ties(patch: pytest.MonkeyPatch) -> None:
+    """Every lane counts one survivor of its group too few before it, so one tie too many is chosen."""
+    honest = top_k_select.ones
+    patch.setattr(top_k_select, "ones", lambda bits: honest(bits[1:]) if 0 < len(bits) < 4 else honest(bits))
+
+
+def hasty_passes(patch: pytest.MonkeyPatch) -> None:
+    """The next pass begins a cycle before the outcome of the last is known."""
+    patch.setattr(TopKConfig, "gap", property(lambda self: 2 + self.count_stages))
+
+
+def lost_group(patch: pytest.MonkeyPatch) -> None:
+    """The last group of lanes is not counted."""
+    honest = top_k_select.tree
+    patch.setattr(top_k_select, "tree", lambda values: honest(values[:-1]) if len(values) == 2 else honest(values))
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("mutation", [young_ties, hasty_passes, lost_group])
+def test_a_mutation_is_noticed(mutation: Any, monkeypatch: pytest.MonkeyPatch, simulator_name: str) -> None:
+    config = CONFIGS["plain"]
+    mutation(monkeypatch)
+    broken = build_engine(UNIT, config, simulator_name)
+    said = bench_unit(broken, config, [UnitRun([job]) for job in random_jobs(UNIT, config, 30, seed=1)])
+    assert any(result["mismatches"] for result in said)

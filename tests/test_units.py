@@ -1,0 +1,132 @@
+# amaranth: UnusedElaboratable=no
+"""The units through the commands: what they list, write and compare, and one sentence for a wrong input."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_commands import nomul, refuses
+
+from hw.bus.axi_unit import AxiUnit, unit_registers
+from hw.engines import ENGINES
+from hw.units import UNITS
+from sw.flow.targets import TARGETS
+
+SMALL = {
+    "absmax": ["--set", "lanes=4", "--set", "length_max=64"],
+    "top_k": ["--set", "lanes=4", "--set", "scores_max=64", "--set", "score_bits=8"],
+    "leading_one": ["--set", "lanes=4", "--set", "length_max=32", "--set", "keys_max=100"],
+}
+
+
+def test_engines_lists_the_units() -> None:
+    units = json.loads(nomul("engines", "--json").stdout)["units"]
+    assert list(units) == list(UNITS)
+    assert units["leading_one"]["fields"]["predictor"]["allowed"] == "symmetric, asymmetric"
+
+
+def test_names_and_numbers_are_unique() -> None:
+    numbers = [spec.number for spec in (*ENGINES.values(), *UNITS.values())]
+    assert len(set(numbers)) == len(numbers)
+    assert all(name == spec.name for name, spec in UNITS.items())
+    assert not ENGINES.keys() & UNITS.keys()
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("bus", ["stream", "axi"])
+def test_verilog_and_its_manifest(unit: str, bus: str, tmp_path: Path) -> None:
+    assert nomul("verilog", unit, *SMALL[unit], "--bus", bus, "-o", str(tmp_path)).returncode == 0
+    text = (tmp_path / f"{unit}.v").read_text()
+    description = json.loads((tmp_path / f"{unit}.json").read_text())
+    top = unit if bus == "stream" else f"{unit}_axi"
+    body = re.search(rf"^module {top}\b.*?^endmodule", text, re.MULTILINE | re.DOTALL)
+    assert body is not None
+    found = re.findall(r"^  (input|output) (?:\[(\d+):0\] )?(\w+);", body[0], re.MULTILINE)
+    ports = {name: (port["direction"], port["width"]) for name, port in description["ports"].items()}
+    assert {name: (direction, int(high or 0) + 1) for direction, high, name in found} == ports
+    assert all(port["meaning"] for port in description["ports"].values())
+    limits = description["derived"]["job_limits"]
+    names = [register["name"] for register in description["registers"]]
+    assert names == [] if bus == "stream" else {name.upper() for name in limits} <= set(names)
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("unit", UNITS)
+def test_check_says_what_it_compared(unit: str) -> None:
+    done = nomul("check", unit, *SMALL[unit], "--tokens", "12", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result.keys() == {
+        "unit", "jobs", "outputs", "mismatches", "first_mismatch", "cycles", "values", "values_per_cycle_peak",
+        "utilization", "largest_job", "job_cycles", "model_cycles", "seed", "seconds",
+    }  # fmt: skip
+    assert (result["unit"], result["jobs"], result["mismatches"], result["first_mismatch"]) == (unit, 12, 0, None)
+    assert result["outputs"] > 12
+    assert result["job_cycles"] == result["model_cycles"]
+
+
+@pytest.mark.bench
+def test_absmax_takes_vectors_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "vectors.npy"
+    np.save(file, np.arange(-60, 60).reshape(3, 40) * 1000)
+    done = nomul("check", "absmax", *SMALL["absmax"], "--activations", str(file), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["largest_job"] == {"length": 40, "vectors": 3}
+
+
+@pytest.mark.synth
+@pytest.mark.parametrize("unit", UNITS)
+def test_report_counts_values(unit: str) -> None:
+    done = nomul("report", unit, *SMALL[unit], "--target", "ice40", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["unit"] == unit
+    assert result["lut"] > 100 and result["dsp"] == 0
+    assert {"values_per_cycle", "lut_per_value", "lut_per_sustained_value", "job", "utilization"} <= result.keys()
+    assert not any("mac" in name for name in result)
+    assert "ice40" in TARGETS
+
+
+@pytest.mark.parametrize(
+    ("unit", "settings", "pattern"),
+    [
+        ("absmax", ["lanes=0"], r"AbsmaxConfig field 'lanes' is 0; allowed: 1 to 256"),
+        ("absmax", ["vectors_waiting=9"], r"AbsmaxConfig field 'vectors_waiting' is 9; allowed: 12 or more, for .*"),
+        ("top_k", ["lanes=6"], r"TopKConfig field 'lanes' is 6; allowed: multiples of 4 from 4 to 128"),
+        ("top_k", ["score_bits=1"], r"TopKConfig field 'score_bits' is 1; allowed: 2 to 64"),
+        ("leading_one", ["predictor=none"], r"LeadingOneConfig field 'predictor' is 'none'; allowed: symmetric, .*"),
+        ("leading_one", ["tables=3"], r"unit leading_one has no field 'tables'; its fields are predictor, .*"),
+    ],
+)
+def test_a_wrong_configuration_is_refused(unit: str, settings: list[str], pattern: str, tmp_path: Path) -> None:
+    arguments = [argument for setting in settings for argument in ("--set", setting)]
+    refuses(pattern, "verilog", unit, *arguments, "-o", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_unit_cannot_take_is_refused(tmp_path: Path) -> None:
+    refuses(r"--layer is 'x', but top_k is a unit and has no weights; leave it out", "check", "top_k", "--layer", "x")
+    refuses(r"--checkpoint is 'x', but absmax is a unit .*", "check", "absmax", "--checkpoint", "x")
+    refuses(
+        r"--activations is 'x.npy', but top_k takes random jobs only; .*", "check", "top_k", "--activations", "x.npy"
+    )
+    refuses(r"file not found: .*absent.npy", "check", "absmax", "--activations", str(tmp_path / "absent.npy"))
+    file = tmp_path / "vectors.npy"
+    values = np.zeros((2, 40), dtype=np.int64)
+    values[1, 7] = 1 << 19
+    np.save(file, values)
+    refuses(r"value 7 of vector 1 is 524288; allowed: -524288 to 524287 \(word_bits = 20\)", "check", "absmax",
+            *SMALL["absmax"], "--activations", str(file))  # fmt: skip
+    np.save(file, np.zeros((2, 65), dtype=np.int64))
+    refuses(r"length is 65; this unit takes 1 to 64; set length_max to 65 or more", "check", "absmax",
+            *SMALL["absmax"], "--activations", str(file))  # fmt: skip
+
+
+def test_a_number_that_does_not_fit_its_register_is_refused() -> None:
+    spec = UNITS["absmax"]
+    config = spec.config()
+    assert [register.offset for register in unit_registers(config)][4:6] == [0x10, 0x14]
+    with pytest.raises(ValueError, match=r"^engine number -1 is not one of 0 to 4294967295$"):
+        AxiUnit(spec.component(config), config, -1)
