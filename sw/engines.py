@@ -13,7 +13,7 @@ from hw.config import describe
 from hw.engines import ENGINES
 from hw.units import UNITS
 from sw.errors import InputError
-from sw.formats import tint, tlmm
+from sw.formats import baseline, tint, tlmm
 
 __all__ = ["configure", "pack_activations", "pack_weights"]
 
@@ -31,9 +31,14 @@ def _pack_tint(config: Any, weight: Tensor, mode: int) -> npt.NDArray[np.uint8]:
     return tint.pack_dense(steps, config.units) if config.weights == "dense" else tint.pack(steps, corrected)
 
 
+def _pack_baseline(config: Any, weight: Tensor, mode: int) -> npt.NDArray[np.uint8]:
+    return baseline.pack(baseline.steps(weight, lanes=config.lanes_in, rows=config.rows), config.trees)
+
+
 PACKERS: dict[str, Callable[[Any, Tensor, int], npt.NDArray[np.uint8]]] = {
     "tlmm": _pack_tlmm,
     "tint": _pack_tint,
+    "baseline": _pack_baseline,
 }
 """The packer of each engine's weight stream: (configuration, int8 [n_out, n_in], mode) -> uint8 [transfers, bytes]."""
 

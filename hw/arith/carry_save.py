@@ -85,6 +85,9 @@ class Pace:
     settle: Value
     """The accumulator's high segment takes the low one's last carries."""
 
+    load: Value = dataclasses.field(default_factory=lambda: Const(0))
+    """The accumulator takes the value that a block starts from."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Control:
@@ -99,7 +102,9 @@ class Control:
     """A step may be taken in this cycle."""
 
 
-def pace(m: Module, enable: Value, issue: Value, first: Value, last: Value, *, split: bool) -> Control:
+def pace(
+    m: Module, enable: Value, issue: Value, first: Value, last: Value, *, split: bool, preload: Value | None = None
+) -> Control:
     """Build the control of an array.
 
     Parameters
@@ -110,7 +115,15 @@ def pace(m: Module, enable: Value, issue: Value, first: Value, last: Value, *, s
         A step is taken in this cycle, and is the first or the last of its block; its bits are registered at the end.
     split : bool
         Whether the accumulators have two segments.
+    preload : Value or None
+        A step with this flag is taken, and its weights are what the accumulators start from (`accumulate`).
     """
+    load: Value = Const(0)
+    if preload is not None:
+        load = Signal(name="load")
+        with m.If(enable):
+            m.d.sync += load.eq(issue & preload)
+        issue = issue & ~preload
     enter, add, done = (Signal(name=name) for name in ("enter", "add", "done"))
     firsts, lasts = Signal(2), Signal(2)
     with m.If(enable):
@@ -123,11 +136,23 @@ def pace(m: Module, enable: Value, issue: Value, first: Value, last: Value, *, s
         settle = Signal(name="settle")
         with m.If(enable):
             m.d.sync += [settle.eq(lasts[1]), done.eq(settle)]
-    return Control(Pace(enable, enter, add, firsts[1], settle), done, enable & ~lasts[0] if split else enable)
+    # A preload comes two cycles sooner to the accumulator than the sum of a step, and a step's needs none to settle.
+    busy = (lasts[0] | lasts[1] if split else lasts[0]) if preload is not None else lasts[0] & split
+    return Control(Pace(enable, enter, add, firsts[1], settle, load), done, enable & ~busy)
 
 
 def accumulate(
-    m: Module, name: str, columns: Columns, width: int, constant: int, segment: int, control: Pace
+    m: Module,
+    name: str,
+    columns: Columns,
+    width: int,
+    constant: int,
+    segment: int,
+    control: Pace,
+    *,
+    start: Value | None = None,
+    shared: Columns = (),
+    height: int = 2,
 ) -> Signal:
     """Build the tree, the registers and the accumulator of one row; return the total, `width` bits modulo 2^width.
 
@@ -139,8 +164,14 @@ def accumulate(
         Added with each step.
     segment : int
         Columns of the accumulator's low segment.
+    start : Value or None
+        What the accumulator takes in a cycle of `control.load`; then it is never cleared, and `constant` is zero.
+    shared : Columns
+        Bits that are added besides, from registers that move with the tree's.
+    height : int
+        Bits that the tree leaves in a column at most.
     """
-    tree = compress(m, f"{name}_tree", columns)[:width]
+    tree = compress(m, f"{name}_tree", columns, height)[:width]
     segment = min(segment, width)
     # A high bit of the tree is zero in a cycle without a step: the high segment moves once more than there are steps.
     held: list[list[Value]] = []
@@ -161,16 +192,20 @@ def accumulate(
     modulus = (1 << width) - 1
     constant &= modulus
     # It is added to the high segment once too often, so the high segment starts as much below.
-    start = -(constant >> segment << segment) & modulus
+    begin = -(constant >> segment << segment) & modulus
     total = Signal(width, name=f"{name}_total", reset_less=True)
     sums: list[list[Value]] = []
     for index in range(width):
         kept = total[index]
-        fed = (kept | control.clear) if start >> index & 1 else (kept & ~control.clear)
-        sums.append([*held[index], fed, *([Const(1, 1)] if constant >> index & 1 else [])])
+        fed: Value = (kept | control.clear) if begin >> index & 1 else (kept & ~control.clear)
+        ones = [Const(1, 1)] if constant >> index & 1 else []
+        sums.append([*held[index], *(shared[index] if index < len(shared) else ()), kept if start is not None else fed, *ones])
     low = compress(m, f"{name}_low", sums[:segment], height=1)
     with m.If(control.hold & control.add):
         m.d.sync += total[:segment].eq(Cat(*(column[0] for column in low[:segment])))
+    if start is not None:
+        with m.If(control.hold & control.load):
+            m.d.sync += total[:segment].eq(start[:segment])
     if segment == width:
         return total
 
@@ -180,8 +215,16 @@ def accumulate(
             carry = Signal(name=f"{name}_carry{index}_{number}", reset_less=True)
             with m.If(control.hold & control.add):
                 m.d.sync += carry.eq(bit)
-            sums[index].append(carry & ~control.clear)
+            if start is None:
+                sums[index].append(carry & ~control.clear)
+                continue
+            with m.If(control.hold & control.load):
+                m.d.sync += carry.eq(0)
+            sums[index].append(carry)
     high = compress(m, f"{name}_high", [[] for _ in range(segment)] + sums[segment:], height=1)
     with m.If(control.hold & (control.add | control.settle)):
         m.d.sync += total[segment:].eq(Cat(*(column[0] for column in high[segment:width])))
+    if start is not None:
+        with m.If(control.hold & control.load):
+            m.d.sync += total[segment:].eq(start[segment:width])
     return total

@@ -9,9 +9,10 @@ cycle, also from one block or one stored vector to the next.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value, signed, unsigned
+from amaranth.hdl import Array, Cat, Module, Mux, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
@@ -54,15 +55,17 @@ class _Strides:
         return count - (self.stride if self._shift is None else 1)
 
 
-def step_layout(config: EngineConfig) -> data.StructLayout:
+def step_layout(config: EngineConfig, passes: Sequence[int] = (1,)) -> data.StructLayout:
     """Return the payload of `BlockSchedule.steps`.
 
-    `first` and `last` mark the steps of a block, `final` every step of a token's last block, and `correct` a step whose
-    activations are not of the vector (`BlockSchedule`).
+    `first` and `last` mark the steps of a block, `final` every step of a token's last block, `correct` a step whose
+    activations are not of the vector (`BlockSchedule`), and `again` the first step of a block's second pass and later
+    ones. `turn` counts a block's passes down to zero.
     """
     lanes = data.ArrayLayout(signed(config.act_bits), config.activation_lanes)
-    flags = {"first": 1, "last": 1, "final": 1, "correct": 1}
-    return data.StructLayout({"activations": lanes, **flags, "mode": (len(config.modes) - 1).bit_length()})
+    flags = {"first": 1, "last": 1, "final": 1, "correct": 1, "again": 1}
+    numbers = {"mode": (len(config.modes) - 1).bit_length(), "turn": (max(passes) - 1).bit_length()}
+    return data.StructLayout({"activations": lanes, **flags, **numbers})
 
 
 class BlockSchedule(Component):
@@ -75,6 +78,10 @@ class BlockSchedule(Component):
     chunk : int or None
         With a number, a correction step follows every `chunk` steps of a block and its last step. Its activations are
         any; an array that wants one gives them a meaning of its own.
+    preload : bool
+        Whether a correction step comes before the steps of each block; it is the block's `first`. Not with `chunk`.
+    passes : sequence of int
+        For each mode, how often a block walks the vector; one number stands for all modes.
 
     Members
     -------
@@ -84,15 +91,20 @@ class BlockSchedule(Component):
     steps : Out(stream of step_layout)
     """
 
-    def __init__(self, config: EngineConfig, chunk: int | None = None) -> None:
-        self.config, self.chunk = config, chunk
+    def __init__(
+        self, config: EngineConfig, chunk: int | None = None, preload: bool = False, passes: Sequence[int] = (1,)
+    ) -> None:
+        if chunk is not None and (preload or max(passes) > 1):
+            raise ValueError(f"chunk = {chunk} goes with neither preload nor more than one pass")
+        self.config, self.chunk, self.preload = config, chunk, preload
+        self.passes = tuple(passes) * len(config.modes) if len(passes) == 1 else tuple(passes)
         lanes = data.ArrayLayout(signed(config.act_bits), config.activation_lanes)
         super().__init__(
             {
                 "jobs": In(stream.Signature(job_layout(config.n_in_max, config.n_out_max, len(config.modes)))),
                 "activations": In(stream.Signature(lanes)),
                 "fault": Out(1),
-                "steps": Out(stream.Signature(step_layout(config))),
+                "steps": Out(stream.Signature(step_layout(config, self.passes))),
             }
         )
 
@@ -193,8 +205,26 @@ class BlockSchedule(Component):
 
         at_end = address == end
         last: Value = at_end
-        if self.chunk is None:
-            m.d.comb += block_ends.eq(fetch & at_end)
+        turn, again = Signal.like(step.turn), Signal()
+        turns = Array(count - 1 for count in self.passes)
+        if self.preload:
+            correcting = Signal(init=1)
+            last = at_end & ~correcting
+        if max(self.passes) > 1:
+            ends = fetch & last
+            last = last & (turn == 0)
+            with m.If(ends):
+                m.d.sync += [turn.eq(Mux(turn == 0, turns[mode], turn - 1)), again.eq(turn != 0)]
+            with m.Elif(fetch):
+                m.d.sync += again.eq(0)
+        if self.preload:
+            m.d.comb += block_ends.eq(fetch & last)
+            with m.If(fetch):
+                m.d.sync += [step.correct.eq(correcting), correcting.eq(last)]
+                with m.If(~correcting):
+                    m.d.sync += address.eq(Mux(at_end, 0, address + 1))
+        elif self.chunk is None:
+            m.d.comb += block_ends.eq(fetch & last)
             with m.If(fetch):
                 m.d.sync += address.eq(Mux(at_end, 0, address + 1))
         else:
@@ -216,6 +246,8 @@ class BlockSchedule(Component):
                 step.first.eq(first),
                 step.last.eq(last),
                 step.final.eq(n_out.last(left)),
+                step.again.eq(again),
+                step.turn.eq(turn),
                 step.mode.eq(mode),
                 self.steps.valid.eq(1),
                 first.eq(0),
@@ -235,4 +267,5 @@ class BlockSchedule(Component):
                 end.eq(job["end"]),
                 left.eq(job["blocks"]),
                 mode.eq(job["mode"]),
+                turn.eq(turns[job["mode"]]),
             ]

@@ -17,6 +17,7 @@ queue has room. Without one (`queue` = 0, for standard cells) `values` are the r
 still while they are not taken: `results.ready` reaches `weights.ready` in the same cycle.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from amaranth.hdl import Const, Module, ShapeLike, Signal, Value, signed
@@ -62,12 +63,12 @@ class DotConfig(EngineConfig, Protocol):
         """Technology whose arithmetic forms are used."""
 
 
-def array_members(config: DotConfig) -> dict[str, Member]:
-    """Return the ports of an array."""
+def array_members(config: DotConfig, passes: Sequence[int] = (1,)) -> dict[str, Member]:
+    """Return the ports of an array whose blocks walk the vector `passes` times, by mode."""
     return {
         "enable": In(1),
         "issue": In(1),
-        "step": In(step_layout(config)),
+        "step": In(step_layout(config, passes)),
         "weights": In(config.step_weights),
         "ready": Out(1),
         "values": Out(data.ArrayLayout(signed(config.total_width), config.rows)),
@@ -77,7 +78,16 @@ def array_members(config: DotConfig) -> dict[str, Member]:
 
 
 def dot_cycles(
-    config: DotConfig, n_in: int, n_out: int, tokens: int, *, latency: int, gap: int = 0, pace: int = 1
+    config: DotConfig,
+    n_in: int,
+    n_out: int,
+    tokens: int,
+    *,
+    latency: int,
+    gap: int = 0,
+    pace: int = 1,
+    passes: int = 1,
+    preload: bool = False,
 ) -> int:
     """Return the cycles of a job alone, when no stream stalls.
 
@@ -89,9 +99,13 @@ def dot_cycles(
         Cycles after a block's last issue in which the array takes none.
     pace : int
         Cycles that the weights of a step take, 1 if they come whole.
+    passes : int
+        How often a block walks the vector.
+    preload : bool
+        Whether a correction step comes before the steps of each block.
     """
     beats, blocks = -(-n_in // config.activation_lanes), -(-n_out // config.rows)
-    steps = beats + (-(-beats // config.chunk) if config.chunk else 0)
+    steps = beats * passes + preload + (-(-beats // config.chunk) if config.chunk else 0)
     # Cycle 0 takes the job. With dense weights the first step's are decoded from cycle 0 on.
     loaded, issued, freed = 0, 0, [0, 0]
     for token in range(tokens):
@@ -110,17 +124,22 @@ class DotEngine(Component):
     config : DotConfig
     array : Component
         With the ports of `array_members`.
+    preload : bool
+    passes : sequence of int
+        As in `hw.engines.block_schedule.BlockSchedule`.
     """
 
-    def __init__(self, config: DotConfig, array: Any) -> None:
-        self.config, self.array = config, array
+    def __init__(self, config: DotConfig, array: Any, preload: bool = False, passes: Sequence[int] = (1,)) -> None:
+        self.config, self.array, self.preload, self.passes = config, array, preload, passes
         weight = config.step_weights if config.trit_code is None else data.ArrayLayout(8, config.units)
         super().__init__(engine_members(config, weight))
 
     def elaborate(self, platform: object) -> Module:
         """Wire the schedule, the weights, the array and the results together."""
         m = Module()
-        m.submodules.schedule = schedule = BlockSchedule(self.config, self.config.chunk)
+        m.submodules.schedule = schedule = BlockSchedule(
+            self.config, self.config.chunk, self.preload, self.passes
+        )
         m.submodules.array = array = self.array
         weights, undecodable = self._weights(m)
         take, room = Signal(), self._results(m, take_last := Signal())

@@ -1,0 +1,64 @@
+"""Radix-4 digits -2, -1, 0, 1 and their products, for standard cells.
+
+A code of two bits, low bit l and high bit h, is the digit l - 2h. Four such digits make a number of eight bits,
+
+    sum_j 4^j d_j = number - OFFSET,    OFFSET = 2 * (1 + 4 + 16) = 42
+
+when h is the complement of the number's bit in the three lower digits and the bit itself in the highest. Against Booth's
+overlapping digits (-2 to 2) a digit takes one and-or-invert a bit, without an exclusive or and without an encoder, and
+a constant times the other factor has to be added.
+
+A product d * x is nine bits for x of eight: x, its complement, the complement of 2x, or ones. So it is one too small
+unless d is 1. The highest bit is inverted, which adds 2^8: bits that are added up then need no sign extension. Bit 0
+has no 2x to choose and bit 8 only a sign: both are AOI22, the seven others AOI222.
+"""
+
+import dataclasses
+
+from amaranth.hdl import Module, Value
+
+from hw.arith.cells import and_or_invert22, and_or_invert222
+
+__all__ = ["DIGITS", "OFFSET", "PRODUCT_BITS", "Digit", "digit_product", "number_digits"]
+
+DIGITS = 4
+"""Digits of a number of eight bits."""
+
+OFFSET = 42
+"""What a number exceeds its digits' sum by."""
+
+PRODUCT_BITS = 9
+"""Bits of a digit times a number of eight bits."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Digit:
+    """The lines of a digit: +1, -1, -2, and below zero."""
+
+    plus: Value
+    minus: Value
+    twice: Value
+    negative: Value
+
+    @classmethod
+    def decode(cls, low: Value, high: Value) -> "Digit":
+        """Return the lines of a code."""
+        return cls(low & ~high, low & high, ~low & high, high)
+
+
+def number_digits(number: Value) -> list[tuple[Value, Value]]:
+    """Return the codes, low and high bit, of a number's four digits, lowest first."""
+    pairs = [(number[2 * index], number[2 * index + 1]) for index in range(DIGITS)]
+    return [(low, ~high) for low, high in pairs[:-1]] + pairs[-1:]
+
+
+def digit_product(m: Module, name: str, digit: Digit, number: Value) -> list[Value]:
+    """Return the bits of digit * number - (digit is not 1) + 2^8, without a sign."""
+    bits, top = list(number), len(number)
+    product = [and_or_invert22(m, f"{name}_0", digit.plus, ~bits[0], digit.minus, bits[0])]
+    for index in range(1, top):
+        lines = (digit.plus, ~bits[index], digit.minus, bits[index], digit.twice, bits[index - 1])
+        product.append(and_or_invert222(m, f"{name}_{index}", *lines))
+    sign = bits[-1]
+    product.append(and_or_invert22(m, f"{name}_{top}", ~digit.negative, sign, ~digit.plus, ~sign))
+    return product

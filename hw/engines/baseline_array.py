@@ -1,0 +1,186 @@
+"""The arrays of the INT8 baseline; `hw.engines.dot` documents their ports."""
+
+from typing import Protocol
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data
+from amaranth.lib.wiring import Component, In, Out
+
+from hw.arith.carry_save import Pace, accumulate, compress, pace
+from hw.arith.digits import DIGITS, PRODUCT_BITS, Digit, digit_product, number_digits
+from hw.arith.pipeline import Delays
+from hw.arith.signed_sum import signed_sum, sum_timing
+from hw.arith.target import Target
+from hw.engines.dot import DotConfig, array_members
+
+__all__ = ["TREE_GAP", "TREE_LATENCY", "BaselineSums", "BaselineTrees"]
+
+TREE_LATENCY = 3
+"""Cycles from a block's last step to its results in `BaselineTrees`, without the one for a second segment."""
+
+TREE_GAP = 1
+"""Cycles after a block's last step in which `BaselineTrees` takes none, without the one for a second segment."""
+
+
+LINES = 3
+"""Registered lines of a digit: +1, -1, -2."""
+
+
+class _BaselineConfig(DotConfig, Protocol):
+    @property
+    def segment(self) -> int: ...
+
+    @property
+    def height(self) -> int: ...
+
+
+class BaselineSums(Component):
+    """Portable and FPGA array: products as the synthesiser makes them, and adder trees that accumulate."""
+
+    def __init__(self, config: _BaselineConfig) -> None:
+        self.config = config
+        super().__init__(array_members(config))
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the operand registers, the products and the sums."""
+        m = Module()
+        config = self.config
+        lanes, width = config.activation_lanes, config.act_bits
+        timing = sum_timing(lanes, Target.PORTABLE, negatable=False)
+        delay = Delays(m)
+        activations = Signal.like(self.step.activations, reset_less=True)
+        weights = Signal.like(self.weights, reset_less=True)
+        first, last, final = (Signal(name=name) for name in ("first", "last", "final"))
+        m.d.sync += [
+            activations.eq(self.step.activations), weights.eq(self.weights), final.eq(self.step.final),
+            first.eq(self.issue & self.step.first), last.eq(self.issue & self.step.last),
+        ]  # fmt: skip
+        with m.If(~self.issue):
+            m.d.sync += weights.eq(0)
+        m.d.comb += [
+            self.ready.eq(1),
+            self.done.eq(delay(last, timing.latency + 1)),
+            self.final.eq(delay(final, timing.latency + 1)),
+        ]
+        clear = delay(first, timing.latency)
+        for row in range(config.rows):
+            sum_ = signed_sum(lanes, 1 << (2 * width - 2), config.total_width, Target.PORTABLE, negatable=False)
+            m.submodules[f"row{row}"] = sum_
+            for lane in range(lanes):
+                product = Signal(signed(2 * width), name=f"product{row}_{lane}", reset_less=True)
+                m.d.sync += product.eq(activations[lane] * weights[row * lanes + lane])
+                m.d.comb += sum_.words[lane].eq(product)
+            addend = Signal(signed(config.total_width), name=f"addend{row}")
+            with m.If(~clear):
+                m.d.comb += addend.eq(sum_.total)
+            m.d.comb += [sum_.addend.eq(addend), self.values[row].eq(sum_.total)]
+        return m
+
+
+class BaselineTrees(Component):
+    """Standard-cell array: digits of the activations, compressor trees of full adders, accumulators in two segments.
+
+    The cycle schedule is that of `hw.arith.carry_save`, the operands' registers being one cycle more. A block's first
+    step is a preload, which enters the accumulators three cycles sooner than a step's sum.
+    """
+
+    def __init__(self, config: _BaselineConfig) -> None:
+        self.config = config
+        super().__init__(array_members(config))
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the shared digits, their correction, the control and the rows."""
+        m = Module()
+        config = self.config
+        lanes = config.activation_lanes
+        split = config.segment < config.total_width
+        control = pace(
+            m, self.enable, self.issue, Const(0), self.step.last, split=split, preload=self.step.correct
+        )
+        entered, added, final = (Signal(name=name) for name in ("entered", "added", "final"))
+        with m.If(self.issue):
+            m.d.sync += entered.eq(self.step.final)
+        with m.If(self.enable):
+            m.d.sync += [added.eq(entered), final.eq(added)]
+        m.d.comb += [self.ready.eq(control.ready), self.done.eq(control.done), self.final.eq(final)]
+
+        # The lines are registered, not the activations: the digits' decoders stay out of the longest path.
+        lines = Signal(data.ArrayLayout(LINES, lanes * DIGITS), reset_less=True)
+        take = self.issue & ~self.step.correct
+        columns: list[list[Value]] = [[] for _ in range(2 * DIGITS)]
+        for lane in range(lanes):
+            for index, (low, high) in enumerate(number_digits(self.step.activations[lane])):
+                digit = Digit.decode(low, high)
+                with m.If(take):
+                    m.d.sync += lines[lane * DIGITS + index].eq(Cat(digit.plus, digit.minus, digit.twice))
+                columns[2 * index].append(~digit.plus)
+        shared = self._correction(m, columns, take, control.rows)
+        for row in range(config.rows):
+            m.submodules[f"row{row}"] = built = _Row(config, len(shared))
+            m.d.comb += [
+                built.take.eq(self.issue),
+                *(built.weights[lane].eq(self.weights[row * lanes + lane]) for lane in range(lanes)),
+                built.lines.eq(lines),
+                built.shared.eq(Cat(shared)),
+                *(getattr(built, name).eq(getattr(control.rows, name)) for name in _Row.PACE),
+                self.values[row].eq(built.total),
+            ]
+        return m
+
+    def _correction(self, m: Module, columns: list[list[Value]], take: Value, control: Pace) -> list[Signal]:
+        """Build the sum of what a step's products are too small by, the same for all rows; return its registers."""
+        tree = compress(m, "short", columns)
+        first, second = Signal(len(tree), reset_less=True), Signal(len(tree), reset_less=True)
+        with m.If(take):
+            m.d.sync += [
+                first.eq(Cat(*(column[0] for column in tree))),
+                second.eq(Cat(*(column[1] if len(column) > 1 else Const(0, 1) for column in tree))),
+            ]
+        width = (self.config.activation_lanes * ((1 << 2 * DIGITS) - 1) // 3).bit_length()
+        registers = [Signal(name=f"short{index}", reset_less=True) for index in range(width)]
+        with m.If(control.hold):
+            m.d.sync += Cat(registers).eq(Mux(control.enter, first + second, 0))
+        return registers
+
+
+class _Row(Component):
+    """One output: weight registers, products, tree and accumulator."""
+
+    PACE = ("hold", "enter", "add", "clear", "settle", "load")
+    """What a row sees of the array's `Pace`."""
+
+    def __init__(self, config: _BaselineConfig, shared: int) -> None:
+        self.config = config
+        lanes = config.activation_lanes
+        super().__init__(
+            {
+                "take": In(1),
+                "weights": In(data.ArrayLayout(config.act_bits, lanes)),
+                "lines": In(data.ArrayLayout(LINES, lanes * DIGITS)),
+                "shared": In(shared),
+                **{name: In(1) for name in self.PACE},
+                "total": Out(config.total_width),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the products and add them up."""
+        m = Module()
+        config = self.config
+        weights = Signal.like(self.weights, reset_less=True)
+        with m.If(self.take):
+            m.d.sync += weights.eq(self.weights)
+        columns: list[list[Value]] = [[] for _ in range(2 * DIGITS + PRODUCT_BITS - 2)]
+        for lane in range(config.activation_lanes):
+            for index in range(DIGITS):
+                plus, minus, twice = self.lines[lane * DIGITS + index]
+                digit = Digit(plus, minus, twice, minus | twice)
+                for place, bit in enumerate(digit_product(m, f"product{lane}_{index}", digit, weights[lane])):
+                    columns[2 * index + place].append(bit)
+        total = accumulate(
+            m, "sum", columns, config.total_width, 0, config.segment,
+            Pace(*(getattr(self, name) for name in self.PACE)),
+            start=Value.cast(weights), shared=[[bit] for bit in self.shared], height=config.height,
+        )  # fmt: skip
+        m.d.comb += self.total.eq(total)
+        return m

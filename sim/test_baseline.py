@@ -1,0 +1,64 @@
+"""Benches of the INT8 baseline: the RTL against plain torch, in Verilator or Icarus."""
+
+import functools
+from typing import Any
+
+import pytest
+import torch
+
+from hw.engines.baseline import BaselineConfig
+from sim.check import Product, Run
+from sim.scenarios import Scenarios
+
+SMALL: dict[str, Any] = {"n_in_max": 48, "n_out_max": 12}
+CONFIGS = {
+    "portable": BaselineConfig(lanes_in=4, rows=2, **SMALL),
+    "ragged": BaselineConfig(lanes_in=3, rows=3, **SMALL),
+    "one": BaselineConfig(lanes_in=1, rows=1, n_in_max=16, n_out_max=8),
+    "cells": BaselineConfig(lanes_in=4, rows=2, target="cells", **SMALL),
+    "cells_high": BaselineConfig(lanes_in=5, rows=1, target="cells", segment=5, height=3, **SMALL),
+    "cells_one_segment": BaselineConfig(lanes_in=4, rows=1, target="cells", segment=64, **SMALL),
+}
+
+
+@functools.cache
+def scenarios(name: str, simulator: str) -> Scenarios:
+    return Scenarios("baseline", CONFIGS[name], simulator)
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("name", CONFIGS)
+class TestBaseline:
+    def test_extreme_operands(self, name: str, simulator_name: str) -> None:
+        scenarios(name, simulator_name).extreme_operands()
+
+    def test_cycles_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
+        config = CONFIGS[name]
+        shapes = [(config.lanes_in + 1, config.rows + 1, 4), (config.lanes_in, config.rows, 9)]
+        scenarios(name, simulator_name).cycles_equal_the_cost_model(shapes)
+
+    def test_ragged_sizes_with_stalls(self, name: str, simulator_name: str) -> None:
+        scenarios(name, simulator_name).ragged_sizes_with_stalls()
+
+    def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
+        scenarios(name, simulator_name).reset_in_mid_flight()
+
+    def test_illegal_jobs_do_nothing(self, name: str, simulator_name: str) -> None:
+        scenarios(name, simulator_name).illegal_jobs_do_nothing()
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("name", ["portable", "cells"])
+def test_every_weight_times_every_activation(name: str, simulator_name: str) -> None:
+    """All 65,536 INT8 products, -128 included, in a lane that moves on, the other lanes at an extreme."""
+    config, runs = CONFIGS[name], []
+    lanes, n_out = config.lanes_in, config.n_out_max
+    for start in range(-128, 128, n_out):
+        values = torch.arange(start, start + n_out).clamp(max=127)
+        lane = start // n_out % lanes
+        activations = torch.where(torch.arange(lanes) % 2 == 0, -128, 127).expand(256, lanes).clone()
+        activations[:, lane] = torch.arange(-128, 128)
+        weight = torch.where(torch.arange(lanes) % 3 == 0, -128, 127).expand(n_out, lanes).to(torch.int8).clone()
+        weight[:, lane] = values.to(torch.int8)
+        runs.append(Run([Product(weight, activations)]))
+    scenarios(name, simulator_name).run(*runs)
