@@ -57,7 +57,7 @@ def seconds_of_verilog() -> float:
 
 
 def cycles_a_second() -> float:
-    """Simulated cycles a second of 28 tables x 16 rows in Verilator under cocotb, streams driven from Python."""
+    """Simulated cycles a second of 28 tables x 16 rows in Verilator under cocotb, handshakes driven from Python."""
     config = configure("tlmm", FULL)
     said = check_product("tlmm", config, random_product(1536, 1536, 8, config, seed=0))
     assert said["mismatches"] == 0

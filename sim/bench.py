@@ -51,10 +51,10 @@ class Case:
 class Stream:
     """One stream port: looks its handles up once. What is put in is a payload, or its number if it is replayed."""
 
-    def __init__(self, dut: Any, name: str) -> None:
+    def __init__(self, dut: Any, name: str, *, replayed: bool = False) -> None:
         self.name = name
         self.valid, self.ready = getattr(dut, f"{name}__valid"), getattr(dut, f"{name}__ready")
-        self.item = getattr(dut, f"{name}__number" if name in REPLAYED else f"{name}__payload")
+        self.item = getattr(dut, f"{name}__number" if replayed else f"{name}__payload")
 
 
 class EngineBench:
@@ -100,7 +100,7 @@ class EngineBench:
         Ends when all results have come, or after `limit` cycles.
         """
         dut, stall, chance = self.dut, self.case.stall, self.random.random
-        sources = [Stream(dut, name) for name in ("jobs", "activations", "weights")]
+        sources = [Stream(dut, name, replayed=name in REPLAYED) for name in ("jobs", "activations", "weights")]
         queues = [self.items[source.name] for source in sources]
         positions, offered = [0, 0, 0], [False, False, False]
         wanted = sum(job["tokens"] * -(-job["n_out"] // self.case.rows) for job in self.case.jobs)

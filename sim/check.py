@@ -19,7 +19,16 @@ from sw.errors import InputError
 from sw.flow.rtlil import verilog
 from sw.flow.tops import make_top
 
-__all__ = ["Product", "Run", "bench_engine", "build_engine", "build_netlist", "check_product", "oracle", "random_product"]
+__all__ = [
+    "Product",
+    "Run",
+    "bench_engine",
+    "build_engine",
+    "build_netlist",
+    "check_product",
+    "oracle",
+    "random_product",
+]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -86,7 +86,7 @@ class UnitBench:
         while (count < wanted or positions[0] < len(queues[0])) and cycle < limit:
             for i, source in enumerate(sources):
                 if not offered[i] and positions[i] < len(queues[i]) and not (stall and chance() < stall):
-                    source.payload.value = queues[i][positions[i]]
+                    source.item.value = queues[i][positions[i]]
                     source.valid.value = 1
                     offered[i] = True
             for i, sink in enumerate(sinks):
@@ -98,7 +98,7 @@ class UnitBench:
             taken = [offered[i] and int(source.ready.value) == 1 for i, source in enumerate(sources)]
             for i, sink in enumerate(sinks):
                 if accepting[i] and int(sink.valid.value):
-                    got[i].append(sink.payload.value.to_unsigned())
+                    got[i].append(sink.item.value.to_unsigned())
                     count += 1
                     if i == 0:
                         last = cycle
@@ -110,7 +110,7 @@ class UnitBench:
                     positions[i] += 1
                     offered[i] = positions[i] < len(queues[i]) and not (stall and chance() < stall)
                     if offered[i]:
-                        source.payload.value = queues[i][positions[i]]
+                        source.item.value = queues[i][positions[i]]
                     else:
                         source.valid.value = 0
             cycle += 1

@@ -199,7 +199,9 @@ def accumulate(
         kept = total[index]
         fed: Value = (kept | control.clear) if begin >> index & 1 else (kept & ~control.clear)
         ones = [Const(1, 1)] if constant >> index & 1 else []
-        sums.append([*held[index], *(shared[index] if index < len(shared) else ()), kept if start is not None else fed, *ones])
+        sums.append(
+            [*held[index], *(shared[index] if index < len(shared) else ()), kept if start is not None else fed, *ones]
+        )
     low = compress(m, f"{name}_low", sums[:segment], height=1)
     with m.If(control.hold & control.add):
         m.d.sync += total[:segment].eq(Cat(*(column[0] for column in low[:segment])))

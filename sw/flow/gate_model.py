@@ -40,7 +40,9 @@ def _cell(cell: Cell) -> str:
     elif cell.kind == "flip-flop":
         iq, iqn = cell.state["iq"], cell.state["iqn"]
         clock = cell.state["clocked_on"].strip()
-        edge = f"negedge {clock.strip(chr(33) + chr(39))}" if clock[0] == "!" or clock[-1] == "'" else f"posedge {clock}"
+        edge = (
+            f"negedge {clock.strip(chr(33) + chr(39))}" if clock[0] == "!" or clock[-1] == "'" else f"posedge {clock}"
+        )
         lines += [f"  reg {iq};", f"  wire {iqn} = ~{iq};"] if iqn else [f"  reg {iq};"]
         resets = [(name, value) for name, value in (("clear", 0), ("preset", 1)) if name in cell.state]
         lines += [f"  wire {name} = {as_verilog(parse_function(cell.state[name]))};" for name, _ in resets]
@@ -65,9 +67,7 @@ def _top(found: Implementation, top: str) -> str:
     links: list[str] = []
     for name, (direction, width) in found.ports.items():
         lines.append(f"  {direction} {f'[{width - 1}:0] ' if width > 1 else ''}{name};")
-        links += [
-            f".{name}({name})" if width == 1 else f".{name}_{index}_({name}[{index}])" for index in range(width)
-        ]
+        links += [f".{name}({name})" if width == 1 else f".{name}_{index}_({name}[{index}])" for index in range(width)]
     pins = dict.fromkeys(bit for macro in found.macros for bits in macro.values() for bit in bits if len(bit) > 1)
     lines += [f"  wire {pin};" for pin in pins]
     links += [f".{pin}({pin})" for pin in pins]

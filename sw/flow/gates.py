@@ -171,9 +171,7 @@ def gates_of(mapped: Mapped, library: Library) -> Gates:
     roots = [net for net in clocks if net in inputs.values()]
     clock = max(roots, key=lambda net: clocks[net]) if roots else None
     ports = {port: (entry["direction"], len(entry["bits"])) for port, entry in module["ports"].items()}
-    return Gates(
-        mapped.top, library, gates, inputs, outputs, macro_inputs, macro_outputs, clock, names, ports, macros
-    )
+    return Gates(mapped.top, library, gates, inputs, outputs, macro_inputs, macro_outputs, clock, names, ports, macros)
 
 
 def _clock_pin(cell: Cell) -> str:
