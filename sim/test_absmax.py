@@ -19,6 +19,8 @@ CONFIGS = {
     "plain": AbsmaxConfig(lanes=4, length_max=60, word_bits=12),
     "single": AbsmaxConfig(lanes=1, length_max=9, word_bits=6, code_bits=4, vectors_waiting=8),
     "odd": AbsmaxConfig(lanes=6, length_max=100, queue=24),
+    "ecp5": AbsmaxConfig(lanes=2, length_max=40, word_bits=9, target="ecp5"),
+    "xcup": AbsmaxConfig(lanes=3, length_max=40, word_bits=10, target="xcup"),
 }
 
 
@@ -72,8 +74,8 @@ def test_sixteen_values_a_cycle(simulator_name: str) -> None:
 class Broken(Component):
     """A quotient whose dividend's lowest bit is stuck at one."""
 
-    def __init__(self, word_bits: int, code_bits: int) -> None:
-        self.whole = HONEST(word_bits, code_bits)
+    def __init__(self, *arguments: Any) -> None:
+        self.whole = HONEST(*arguments)
         super().__init__(self.whole.signature)
 
     def elaborate(self, platform: object) -> Module:

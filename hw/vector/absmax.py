@@ -29,8 +29,9 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
+from hw.arith.add_subtract import add_subtract
 from hw.arith.pipeline import Delays
-from hw.arith.target import TARGETS
+from hw.arith.target import TARGETS, Target
 from hw.config import parameter, refuse, validate
 from hw.memory.credit import Credit
 from hw.memory.queue import Queue
@@ -64,7 +65,7 @@ class AbsmaxConfig:
     length_max: int = parameter(4096, "longest vector", low=1, high=1 << 20)
     vectors_waiting: int = parameter(16, "vectors whose maximum is known and not used up", low=8, high=256)
     queue: int = parameter(32, "transfers of codes that wait while the consumer stalls", low=24, high=4096)
-    target: str = parameter("portable", "technology; names the memories' style", choices=TARGETS)
+    target: str = parameter("portable", "technology whose arithmetic and memories are used", choices=TARGETS)
 
     def __post_init__(self) -> None:
         """Check each field, and that short vectors need not wait for each other."""
@@ -141,8 +142,8 @@ class Quotient(Component):
     code : Out(signed(code_bits))
     """
 
-    def __init__(self, word_bits: int, code_bits: int) -> None:
-        self.word_bits, self.code_bits = word_bits, code_bits
+    def __init__(self, word_bits: int, code_bits: int, target: Target) -> None:
+        self.word_bits, self.code_bits, self.target = word_bits, code_bits, target
         super().__init__(
             {
                 "magnitude": In(word_bits),
@@ -161,12 +162,14 @@ class Quotient(Component):
         """Build the pipeline."""
         m = Module()
         width, digits = self.word_bits, self.code_bits - 1
+        one = Const(1, 1)
         centred = Signal(signed(width + 1), reset_less=True)
-        start = Signal(signed(width + digits), reset_less=True)
-        m.d.sync += [
-            centred.eq((self.magnitude << 1) - self.largest[0]),
-            start.eq((centred << digits) - centred),
-        ]
+        start = Signal(width + digits, reset_less=True)
+        double, divisor = Cat(Const(0, 1), self.magnitude), Cat(self.largest[0], Const(0, 1))
+        m.d.sync += centred.eq(add_subtract(m, "centre", double, divisor, one, self.target))
+        wide = Signal(signed(width + digits))
+        m.d.comb += wide.eq(centred)
+        m.d.sync += start.eq(add_subtract(m, "start", (wide << digits)[: len(wide)], wide[:], one, self.target))
         # The remainder so far, without the bits of `low` that are still to come; every step's result fits the width.
         remainder: Value = start[digits:]
         low: Value = start[:digits]
@@ -177,9 +180,8 @@ class Quotient(Component):
             divisor = self.largest[digits - digit + 1]
             subtract = ~remainder[-1]
             shifted = Cat(low[-1], remainder[: width - 1])
-            # The lowest column makes the carry-in: not every synthesiser finds it in x + y + c.
-            sum_ = Cat(Const(1, 1), shifted) + Cat(subtract, divisor ^ subtract.replicate(width))
-            m.d.sync += [step.eq(sum_ >> 1), bits.eq(Cat(subtract, quotient))]
+            difference = add_subtract(m, f"step{digit}", shifted, divisor, subtract, self.target)
+            m.d.sync += [step.eq(difference), bits.eq(Cat(subtract, quotient))]
             remainder, quotient = step, bits
             if digit:
                 rest = Signal(digit, name=f"low{digit}", reset_less=True)
@@ -350,7 +352,9 @@ class Absmax(Component):
             if lane % SHARE == 0:
                 line = [Signal(config.word_bits, name=f"divisor{lane}_{i}") for i in range(config.code_bits + 2)]
                 m.d.sync += [late.eq(early) for late, early in zip(line, [divisor, *line], strict=False)]
-            m.submodules[f"quotient{lane}"] = quotient = Quotient(config.word_bits, config.code_bits)
+            m.submodules[f"quotient{lane}"] = quotient = Quotient(
+                config.word_bits, config.code_bits, Target(config.target)
+            )
             m.d.comb += [quotient.magnitude.eq(fetched.magnitudes[lane]), quotient.negative.eq(fetched.signs[lane])]
             m.d.comb += [mine.eq(its) for mine, its in zip(quotient.largest, line, strict=True)]
             m.d.comb += codes.payload["values"][lane].eq(quotient.code)
