@@ -1,4 +1,4 @@
-"""Verilog that simulates a netlist of standard cells: its cells' functions, its memory macros, and its ports as vectors.
+"""Verilog that simulates a netlist of standard cells: its cells' functions, its memory macros, its ports as vectors.
 
 Zero delay: what is checked is function, and what is counted is the toggles that a settled netlist makes; glitches are
 not in it. A clock gate is a latch that is open while the clock is low, and an and.

@@ -22,8 +22,8 @@ class Implementation:
     """What came of a design in a library.
 
     Areas are in the library's unit (square micrometres in most); `critical_path_ns` is the least clock period, None if
-    there is no path between registers. `verilog` is the netlist and `tcl` what reads and constrains it, for power; `ports`
-    and `macros` are those of `sw.flow.gates.Gates`, for a simulation of it.
+    there is no path between registers. `verilog` is the netlist and `tcl` what reads and constrains it, for power;
+    `ports` and `macros` are those of `sw.flow.gates.Gates`, for a simulation of it.
     """
 
     library: str
