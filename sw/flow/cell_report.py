@@ -34,6 +34,7 @@ class CellReport:
     power_source: str
     baseline: Implementation | None
     baseline_core: Core | None
+    baseline_power_mw: float | None
 
     @property
     def area_per_mac(self) -> float:
@@ -52,6 +53,19 @@ class CellReport:
         """Area for a product over that of the INT8 array."""
         reference = self.baseline_area_per_mac
         return None if reference is None else self.area_per_mac / reference
+
+    @property
+    def area_power_gain(self) -> float | None:
+        """(Area x power) for a product a clock of the INT8 array over the same of this core, at the same clock.
+
+        None where there is no array, or where the two powers do not stand on simulations.
+        """
+        reference = self.baseline_area_per_mac
+        if reference is None or self.baseline_core is None or self.baseline_power_mw is None or not self.power_mw:
+            return None
+        power = self.power_mw / self.core.work.macs_per_cycle
+        baseline_power = self.baseline_power_mw / self.baseline_core.work.macs_per_cycle
+        return reference * baseline_power / (self.area_per_mac * power)
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures as one JSON object."""
@@ -73,6 +87,7 @@ class CellReport:
             "timing_source": found.timing_source,
             "power_mw": None if self.power_mw is None else round(self.power_mw, 6),
             "power_source": self.power_source,
+            "area_power_gain": None if self.area_power_gain is None else round(self.area_power_gain, 4),
             "memory_bits": found.memory_bits,
             "memories": [asdict(memory) for memory in found.memories],
             "area_by_kind": {name: round(value, 4) for name, value in groups(found.cells, self.library).items()},
@@ -90,6 +105,7 @@ class CellReport:
                 "macs_per_cycle": self.baseline_core.work.macs_per_cycle,
                 "critical_path_ns": self.baseline.critical_path_ns,
                 "memory_bits": self.baseline.memory_bits,
+                "power_mw": self.baseline_power_mw,
             },
         }
 
@@ -100,6 +116,7 @@ def cell_report(
     clock_ns: float | None = None,
     *,
     baseline: Core | None = None,
+    simulate: Callable[[Core, Implementation], Mapping[str, float]] | None = None,
     cache: Path | None = DEFAULT,
     progress: Callable[[str], None] = lambda step: None,
 ) -> CellReport:
@@ -115,6 +132,9 @@ def cell_report(
         Clock period that both are made for; None asks for the least area.
     baseline
         The INT8 array that `area_ratio` stands on.
+    simulate
+        Simulates a core's netlist, proves it, and returns its activity as `sw.flow.power.power_mw` takes it; without it
+        power stands on an assumption, which `power_source` says.
     cache
         Folder of earlier results, or None.
     progress
@@ -136,5 +156,8 @@ def cell_report(
             progress(f"the INT8 array in {library.name}")
             reference = implement(baseline.text, baseline.engine, library, clock_ns, cache=cache, progress=progress)
     progress("power")
-    power, source = power_mw(found, library)
-    return CellReport(core, library, clock_ns, found, power, source, reference, baseline)
+    power, source = power_mw(found, library, simulate(core, found) if simulate else None)
+    baseline_power = None
+    if simulate and baseline is not None and reference is not None:
+        baseline_power, _ = power_mw(reference, library, simulate(baseline, reference))
+    return CellReport(core, library, clock_ns, found, power, source, reference, baseline, baseline_power)
