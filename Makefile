@@ -38,7 +38,7 @@ report: $(READY)
 	$(BIN)/nomul report tlmm --target ecp5 --set rows=4 --set banks=1
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks.tlmm build/bench.json
+	$(BIN)/python -m benchmarks build/bench.json
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,21 +1,10 @@
-"""Measures the figures that Nomul promises for TLMM, prints them, and writes them as JSON.
+"""What Nomul promises of TLMM."""
 
-Usage: python -m benchmarks.tlmm FILE. Finished figures are kept in FILE, so a run that was stopped goes on where it
-was; delete the file to measure again.
-"""
-
-import json
-import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-from rich.table import Table
-
+from benchmarks.figures import Figure
 from hw.engines.tlmm import Tlmm
 from sim.check import check_product, random_product
-from sw.console import progress, stdout, write_atomically
 from sw.engines import configure
 from sw.flow.nextpnr import place_and_route
 from sw.flow.rtlil import convert, verilog
@@ -64,35 +53,14 @@ def cycles_a_second() -> float:
     return said["cycles"] / said["seconds"]
 
 
-FIGURES: dict[str, Callable[[], Any]] = {
-    "LUT per sustained MAC, xcup": lambda: lut_per_sustained_mac("xcup"),
-    "LUT per sustained MAC, portable form on xcup": lambda: lut_per_sustained_mac("portable"),
-    "utilisation, 1536 x 1536, 16 tokens": lambda: utilisation(1536, 1536, 16),
-    "utilisation, 1536 x 1536, 1 token": lambda: utilisation(1536, 1536, 1),
-    "utilisation, 1536 x 4096, 16 tokens": lambda: utilisation(1536, 4096, 16),
-    "ECP5-85F, 28 tables x 4 rows": ecp5,
-    "Verilog of 28 tables x 16 rows, seconds": seconds_of_verilog,
-    "simulated cycles a second, 28 tables x 16 rows": cycles_a_second,
-}
-
-
-def main(file: Path) -> None:
-    """Measure what FILE does not hold yet."""
-    kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    with progress("measuring", len(FIGURES)) as advance:
-        for name, measure in FIGURES.items():
-            if name not in kept:
-                kept[name] = measure()
-                write_atomically(file, (json.dumps(kept, indent=2) + "\n").encode())
-            advance()
-    table = Table("figure", "measured")
-    for name, value in kept.items():
-        shown = (
-            ", ".join(f"{key} {part:.4g}" for key, part in value.items()) if isinstance(value, dict) else f"{value:.4g}"
-        )
-        table.add_row(name, shown)
-    stdout.print(table)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+FIGURES = [
+    Figure("LUT per sustained ternary MAC, xcup", lambda: lut_per_sustained_mac("xcup"), most=6.5, digits=4),
+    Figure("the same, portable form", lambda: lut_per_sustained_mac("portable"), most=8.5, digits=4),
+    Figure("TLMM utilisation, 1536 x 1536, 16 tokens", lambda: utilisation(1536, 1536, 16), least=0.95, digits=4),
+    Figure("TLMM utilisation, 1536 x 1536, 1 token", lambda: utilisation(1536, 1536, 1), digits=4),
+    Figure("TLMM utilisation, 1536 x 4096, 16 tokens", lambda: utilisation(1536, 4096, 16), least=0.95, digits=4),
+    Figure("TLMM on ECP5-85F, 28 tables x 4 rows, cells per MAC", lambda: ecp5()["cells_per_mac"], most=12.5, digits=4),
+    Figure("TLMM on ECP5-85F, 28 tables x 4 rows, MHz", lambda: ecp5()["fmax_mhz"], least=190, digits=4),
+    Figure("Verilog of TLMM, 28 tables x 16 rows, seconds", seconds_of_verilog, most=20),
+    Figure("simulated cycles a second, TLMM 28 x 16", cycles_a_second, least=30000),
+]
