@@ -31,6 +31,9 @@ class Queue(Component):
         One payload leaves the queue in this cycle.
     """
 
+    LATENCY = 2
+    """Cycles from a payload's entering an empty queue to its being offered."""
+
     def __init__(self, shape: ShapeLike, depth: int, style: str | None = None) -> None:
         self.shape, self.depth, self.style = shape, depth, style
         super().__init__(
