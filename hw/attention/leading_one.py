@@ -8,6 +8,10 @@ A key is coded once, when it is made: sign above the length of the magnitude, 4 
 itself takes; the codes wait beside the cache of keys. The predicted scores are exact integers, to be ranked by
 `hw.attention.top_k`.
 
+With K = M / 8 on the committed `small` model the K predicted keys hold 98.1 % (symmetric) and 98.6 % (asymmetric) of
+the attention that the best K hold, and the loss rises by 0.31 % and 0.09 % (docs/units.md has the command); so
+asymmetric is the default. On UltraScale+, with 16 lanes, it takes 1238 LUTs, and symmetric 1376.
+
 Streams: `keys` to `key_codes` is the coder, a register that knows no jobs; its `last` is always set. `queries` takes
 the query of a job, `codes` the codes of its keys one after the other, `results` gives one score a key.
 

@@ -30,7 +30,9 @@ class Emitter(Component):
         """Take the lowest lane of a mask in each cycle, then number it."""
         m = Module()
         config = self.config
-        m.submodules.words = words = Queue(self.chosen.shape(), max(2, config.words_max), "distributed")
+        # Block RAM is too slow for a port whose data are taken at once.
+        style = None if config.target == "portable" else "distributed"
+        m.submodules.words = words = Queue(self.chosen.shape(), max(2, config.words_max), style)
         m.submodules.credit = credit = Credit(config.queue)
         going, active, step, word_ends = Signal(), Signal(), Signal(), Signal()
         word = Signal(chosen_layout(config), reset_less=True)
