@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sw.formats import bitnet, dense, plane_words, tint
+from sw.formats import bitnet, dense, plane_words, tint, tlmm
 from sw.formats.checkpoint import save_dense
 from sw.formats.int4 import from_awq, from_gptq
 from sw.formats.ternary import TernaryLayer
@@ -40,7 +40,7 @@ def word32(text):
 
 
 def test_every_block_has_a_test():
-    assert set(BLOCKS) == {"dense", "file", "bitnet", "scale", "absmean", "gptq", "awq", "planes", "tint"}
+    assert set(BLOCKS) == {"dense", "file", "bitnet", "scale", "absmean", "gptq", "awq", "planes", "tlmm", "tint"}
 
 
 @pytest.mark.parametrize(("weights", "packed"), pairs("dense"))
@@ -116,6 +116,19 @@ def test_planes(values, words):
         scale, *values = (float(value) for value in values)
         quantised = plane_words.quantise_ternary(torch.tensor(values), scale)
         assert [plane.item() for plane in plane_words.pack_ternary(quantised)] == expected
+
+
+@pytest.mark.parametrize(("stream", "transfers"), pairs("tlmm"))
+def test_tlmm(stream, transfers):
+    group, tables, rows, form, *matrix = stream
+    weight = torch.stack([trits(row.split()) for row in " ".join(matrix).split("/")])
+    sizes = {"group": int(group), "tables": int(tables), "rows": int(rows)}
+    packed = (
+        tlmm.pack_dense(weight, **sizes, units=1)
+        if form == "dense"
+        else tlmm.pack(weight, **sizes, half=form == "half")
+    )
+    assert packed.reshape(-1).tolist() == octets(transfers).tolist()
 
 
 @pytest.mark.parametrize(("stream", "transfers"), pairs("tint"))
