@@ -19,6 +19,7 @@ from sw.golden.tint import matmul
         ({"rows": 257}, r"field 'rows' is 257; allowed: 1 to 256"),
         ({"lanes_in": 32, "n_in_max": 16}, r"field 'lanes_in' is 32; allowed: at most n_in_max = 16"),
         ({"lanes_in": 2, "target": "cells"}, r"field 'lanes_in' is 2; allowed: 3 or more for target 'cells'"),
+        ({"act_bits": 2, "target": "cells"}, r"field 'act_bits' is 2; allowed: 3 or more for target 'cells'"),
         ({"target": "cells", "queue": 32}, r"field 'queue' is 32; allowed: none for target 'cells'"),
         ({"weight_lanes": 4}, r"field 'weight_lanes' is 4; allowed: none, unless weights is 'dense'"),
         (

@@ -73,6 +73,8 @@ class TintConfig:
         validate(self)
         if self.lanes_in > self.n_in_max:
             refuse(self, "lanes_in", f"at most n_in_max = {self.n_in_max}")
+        if self.trees and self.act_bits < 3:
+            refuse(self, "act_bits", "3 or more for target 'cells', whose corrections are activations")
         if self.trees and not self.chunk:
             refuse(self, "lanes_in", "3 or more for target 'cells', whose corrections take three lanes")
         if self.queue is not None and self.trees:
