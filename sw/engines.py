@@ -12,7 +12,7 @@ from torch import Tensor
 from hw.config import describe
 from hw.engines import ENGINES
 from sw.errors import InputError
-from sw.formats import baseline, tint, tlmm
+from sw.formats import baseline, boothflex, tint, tlmm
 
 __all__ = ["configure", "pack_activations", "pack_weights"]
 
@@ -34,10 +34,17 @@ def _pack_baseline(config: Any, weight: Tensor, mode: int) -> npt.NDArray[np.uin
     return baseline.pack(baseline.steps(weight, lanes=config.lanes_in, rows=config.rows), config.trees)
 
 
+def _pack_boothflex(config: Any, weight: Tensor, mode: int) -> npt.NDArray[np.uint8]:
+    ternary = config.modes[mode].name == "ternary"
+    steps = boothflex.steps(weight, lanes=config.lanes_in, rows=config.rows, ternary=ternary)
+    return boothflex.pack(steps, config.trees)
+
+
 PACKERS: dict[str, Callable[[Any, Tensor, int], npt.NDArray[np.uint8]]] = {
     "tlmm": _pack_tlmm,
     "tint": _pack_tint,
     "baseline": _pack_baseline,
+    "boothflex": _pack_boothflex,
 }
 """The packer of each engine's weight stream: (configuration, int8 [n_out, n_in], mode) -> uint8 [transfers, bytes]."""
 
