@@ -2,6 +2,7 @@
 
 from hw.engines.baseline import Baseline, BaselineConfig
 from hw.engines.boothflex import BoothFlex, BoothFlexConfig
+from hw.engines.boothflex_bs import BoothFlexBs, BoothFlexBsConfig
 from hw.engines.contract import EngineSpec
 from hw.engines.tint import Tint, TintConfig
 from hw.engines.tlmm import Tlmm, TlmmConfig
@@ -15,6 +16,10 @@ ENGINES: dict[str, EngineSpec] = {
     "boothflex": EngineSpec(
         "boothflex", 4, "INT8 or four ternary products a lane in one radix-4 datapath, after VitaLLM",
         BoothFlexConfig, BoothFlex,
+    ),
+    "boothflex_bs": EngineSpec(
+        "boothflex_bs", 5, "weights of 2 to 8 bits, one radix-4 digit a cycle, after VitaLLM",
+        BoothFlexBsConfig, BoothFlexBs,
     ),
 }
 """Every engine by name."""

@@ -16,7 +16,7 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.arith.carry_save import Columns, Pace, accumulate, compress, pace
-from hw.arith.digits import DIGITS, OFFSET, PRODUCT_BITS, Digit, digit_product
+from hw.arith.digits import DIGITS, OFFSET, PRODUCT_BITS, Digit, digit_product, digit_term
 from hw.arith.pipeline import Delays
 from hw.arith.signed_sum import signed_sum, sum_timing
 from hw.arith.target import Target
@@ -120,12 +120,8 @@ class FlexSums(Component):
         subtract: Value = Const(1, 1) if digit == DIGITS - 1 else ternary
         for lane in range(lanes):
             code = weights[row * lanes + lane][2 * digit : 2 * digit + 2]
-            one = Mux(code[0], activations[lane], 0)
-            two = Mux(code[1], activations[lane] << 1, 0)
             product = Signal(signed(most.bit_length() + 1), name=f"product{name}_{lane}", reset_less=True)
-            flipped = two ^ subtract.replicate(len(two)).as_signed()
-            # The lowest column makes the carry-in.
-            m.d.sync += product.eq((Cat(Const(1, 1), one).as_signed() + Cat(subtract, flipped).as_signed()) >> 1)
+            m.d.sync += product.eq(digit_term(code, activations[lane], subtract))
             m.d.comb += sum_.words[lane].eq(delay(product, timing.delays[lane]))
         return sum_.total
 
