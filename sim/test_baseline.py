@@ -16,7 +16,7 @@ CONFIGS = {
     "ragged": BaselineConfig(lanes_in=3, rows=3, **SMALL),
     "one": BaselineConfig(lanes_in=1, rows=1, n_in_max=16, n_out_max=8),
     "cells": BaselineConfig(lanes_in=4, rows=2, target="cells", **SMALL),
-    "cells_high": BaselineConfig(lanes_in=5, rows=1, target="cells", segment=5, height=3, **SMALL),
+    "cells_shallow": BaselineConfig(lanes_in=5, rows=1, target="cells", segment=5, depth=4, **SMALL),
     "cells_one_segment": BaselineConfig(lanes_in=4, rows=1, target="cells", segment=64, **SMALL),
 }
 

@@ -13,7 +13,7 @@ from hw.config import describe
 from hw.engines import ENGINES
 from hw.units import UNITS
 from sw.errors import InputError
-from sw.formats import baseline, tint, tlmm
+from sw.formats import baseline, boothflex, boothflex_bs, tint, tlmm
 
 __all__ = ["configure", "pack_activations", "pack_weights"]
 
@@ -35,10 +35,24 @@ def _pack_baseline(config: Any, weight: Tensor, mode: int) -> npt.NDArray[np.uin
     return baseline.pack(baseline.steps(weight, lanes=config.lanes_in, rows=config.rows), config.trees)
 
 
+def _pack_boothflex(config: Any, weight: Tensor, mode: int) -> npt.NDArray[np.uint8]:
+    ternary = config.modes[mode].name == "ternary"
+    steps = boothflex.steps(weight, lanes=config.lanes_in, rows=config.rows, ternary=ternary)
+    return boothflex.pack(steps, config.trees)
+
+
+def _pack_boothflex_bs(config: Any, weight: Tensor, mode: int) -> npt.NDArray[np.uint8]:
+    (low, high), sizes = config.modes[mode].weights, {"lanes": config.lanes_in, "rows": config.rows}
+    digits = (high.bit_length() + 2) // 2
+    return boothflex_bs.pack(boothflex_bs.steps(weight, **sizes, digits=digits, low=low, high=high))
+
+
 PACKERS: dict[str, Callable[[Any, Tensor, int], npt.NDArray[np.uint8]]] = {
     "tlmm": _pack_tlmm,
     "tint": _pack_tint,
     "baseline": _pack_baseline,
+    "boothflex": _pack_boothflex,
+    "boothflex_bs": _pack_boothflex_bs,
 }
 """The packer of each engine's weight stream: (configuration, int8 [n_out, n_in], mode) -> uint8 [transfers, bytes]."""
 

@@ -32,10 +32,13 @@ _SUM, _CARRY = 2.0, 1.5
 """Delay of a full adder, in exclusive ors: both outputs of nangate45's, from the slowest input."""
 
 
-def compress(m: Module, name: str, columns: Columns, height: int = 2) -> list[list[Value]]:
+def compress(
+    m: Module, name: str, columns: Columns, height: int = 2, depth: float | None = None
+) -> list[list[Value]]:
     """Reduce columns until none has more than `height` bits, 1 or 2; the sum stays the same.
 
-    Beyond the last column the carries open new ones.
+    With a `depth`, in exclusive ors, a column of at most twice as many bits is left as it is when the next adder would
+    end later. Beyond the last column the carries open new ones.
     """
     waiting: list[list[tuple[float, int, Value]]] = []
     count = 0
@@ -50,7 +53,11 @@ def compress(m: Module, name: str, columns: Columns, height: int = 2) -> list[li
         column = waiting[index]
         heapq.heapify(column)
         while len(column) > height:
-            inputs = [heapq.heappop(column) for _ in range(min(3, len(column)))]
+            inputs = heapq.nsmallest(min(3, len(column)), column)
+            if depth is not None and len(column) <= 2 * height and inputs[-1][0] + _SUM > depth:
+                break
+            for _ in inputs:
+                heapq.heappop(column)
             bits = [bit for _, _, bit in inputs]
             cell = f"{name}_{index}_{count}"
             total, carry = full_adder(m, cell, *bits) if len(bits) == 3 else half_adder(m, cell, *bits)
@@ -152,7 +159,7 @@ def accumulate(
     *,
     start: Value | None = None,
     shared: Columns = (),
-    height: int = 2,
+    depth: float | None = None,
 ) -> Signal:
     """Build the tree, the registers and the accumulator of one row; return the total, `width` bits modulo 2^width.
 
@@ -168,10 +175,10 @@ def accumulate(
         What the accumulator takes in a cycle of `control.load`; then it is never cleared, and `constant` is zero.
     shared : Columns
         Bits that are added besides, from registers that move with the tree's.
-    height : int
-        Bits that the tree leaves in a column at most.
+    depth : float or None
+        As in `compress`, for the tree.
     """
-    tree = compress(m, f"{name}_tree", columns, height)[:width]
+    tree = compress(m, f"{name}_tree", columns, depth=depth)[:width]
     segment = min(segment, width)
     # A high bit of the tree is zero in a cycle without a step: the high segment moves once more than there are steps.
     held: list[list[Value]] = []
@@ -223,9 +230,16 @@ def accumulate(
             with m.If(control.hold & control.load):
                 m.d.sync += carry.eq(0)
             sums[index].append(carry)
-    high = compress(m, f"{name}_high", [[] for _ in range(segment)] + sums[segment:], height=1)
+    # Above the tree and its carries only one carry goes on: it meets all the ones below a bit at once.
+    plain = segment + max((place for place, column in enumerate(sums[segment:]) if len(column) > 1), default=0) + 3
+    high = compress(m, f"{name}_high", [[] for _ in range(segment)] + sums[segment:plain], height=1)
+    bits = [column[0] for column in high[segment : min(plain, width)]]
+    if plain < width:
+        (carry,) = high[plain]
+        bits += [sums[index][0] ^ (carry & Cat(*(sums[below][0] for below in range(plain, index))).all())
+                 for index in range(plain, width)]
     with m.If(control.hold & (control.add | control.settle)):
-        m.d.sync += total[segment:].eq(Cat(*(column[0] for column in high[segment:width])))
+        m.d.sync += total[segment:].eq(Cat(*bits))
     if start is not None:
         with m.If(control.hold & control.load):
             m.d.sync += total[segment:].eq(start[segment:width])

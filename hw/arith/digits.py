@@ -1,4 +1,6 @@
-"""Radix-4 digits -2, -1, 0, 1 and their products, for standard cells.
+"""Radix-4 digits and their products.
+
+For standard cells:
 
 A code of two bits, low bit l and high bit h, is the digit l - 2h. Four such digits make a number of eight bits,
 
@@ -11,15 +13,18 @@ encoder, and a constant times the other factor has to be added.
 A product d * x is nine bits for x of eight: x, its complement, the complement of 2x, or ones. So it is one too small
 unless d is 1. The highest bit is inverted, which adds 2^8: bits that are added up then need no sign extension. Bit 0
 has no 2x to choose and bit 8 only a sign: both are AOI22, the seven others AOI222.
+
+Elsewhere a product is one addition of x and 2x, each taken or not, and exact (`digit_term`). It also takes the digits
+0, 1, 2, 3, of which the lower digits of a number in two's complement are made.
 """
 
 import dataclasses
 
-from amaranth.hdl import Module, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Value
 
 from hw.arith.cells import and_or_invert22, and_or_invert222
 
-__all__ = ["DIGITS", "OFFSET", "PRODUCT_BITS", "Digit", "digit_product", "number_digits"]
+__all__ = ["DIGITS", "OFFSET", "PRODUCT_BITS", "Digit", "digit_product", "digit_term", "number_digits"]
 
 DIGITS = 4
 """Digits of a number of eight bits."""
@@ -62,3 +67,11 @@ def digit_product(m: Module, name: str, digit: Digit, number: Value) -> list[Val
     sign = bits[-1]
     product.append(and_or_invert22(m, f"{name}_{top}", ~digit.negative, sign, ~digit.plus, ~sign))
     return product
+
+
+def digit_term(code: Value, number: Value, negative: Value) -> Value:
+    """Return (low bit of the code) * number + 2 * (high bit) * number, the latter subtracted if `negative`; signed."""
+    one, two = Mux(code[0], number, 0), Mux(code[1], number << 1, 0)
+    flipped = two ^ negative.replicate(len(two)).as_signed()
+    # The lowest column makes the carry-in.
+    return (Cat(Const(1, 1), one).as_signed() + Cat(negative, flipped).as_signed()) >> 1

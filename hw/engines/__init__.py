@@ -1,6 +1,8 @@
 """Matmul engines, one file each, behind one contract (`hw.engines.contract`)."""
 
 from hw.engines.baseline import Baseline, BaselineConfig
+from hw.engines.boothflex import BoothFlex, BoothFlexConfig
+from hw.engines.boothflex_bs import BoothFlexBs, BoothFlexBsConfig
 from hw.engines.contract import EngineSpec
 from hw.engines.tint import Tint, TintConfig
 from hw.engines.tlmm import Tlmm, TlmmConfig
@@ -11,5 +13,13 @@ ENGINES: dict[str, EngineSpec] = {
     "tlmm": EngineSpec("tlmm", 1, "ternary matmul by table look-up, after TeLLMe v2", TlmmConfig, Tlmm),
     "tint": EngineSpec("tint", 2, "ternary dot-product array without multipliers, after VitaLLM", TintConfig, Tint),
     "baseline": EngineSpec("baseline", 3, "plain INT8 array, the reference of area ratios", BaselineConfig, Baseline),
+    "boothflex": EngineSpec(
+        "boothflex", 4, "INT8 or four ternary products a lane in one radix-4 datapath, after VitaLLM",
+        BoothFlexConfig, BoothFlex,
+    ),
+    "boothflex_bs": EngineSpec(
+        "boothflex_bs", 5, "weights of 2 to 8 bits, one radix-4 digit a cycle, after VitaLLM",
+        BoothFlexBsConfig, BoothFlexBs,
+    ),
 }
 """Every engine by name."""

@@ -53,8 +53,8 @@ class BaselineConfig:
     n_in_max: int = parameter(4096, "longest reduction", low=1, high=1 << 20)
     n_out_max: int = parameter(4096, "longest output vector", low=1, high=1 << 20)
     total_bits: int | None = parameter(None, "width of accumulators and results", low=2, high=64)
-    segment: int = parameter(10, "columns of the accumulator's first segment (target cells only)", low=1, high=64)
-    height: int = parameter(2, "bits left in a column by the first stage of adders (target cells only)", low=2, high=8)
+    segment: int = parameter(11, "columns of the accumulator's first segment (target cells only)", low=1, high=64)
+    depth: int = parameter(15, "longest path of the tree, in exclusive ors (target cells only)", low=4, high=99)
     queue: int | None = parameter(
         None, "results that wait while the consumer stalls, in transfers; none for target cells", low=16, high=4096
     )

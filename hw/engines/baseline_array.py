@@ -31,7 +31,7 @@ class _BaselineConfig(DotConfig, Protocol):
     def segment(self) -> int: ...
 
     @property
-    def height(self) -> int: ...
+    def depth(self) -> int: ...
 
 
 class BaselineSums(Component):
@@ -178,7 +178,7 @@ class _Row(Component):
         total = accumulate(
             m, "sum", columns, config.total_width, 0, config.segment,
             Pace(*(getattr(self, name) for name in self.PACE)),
-            start=Value.cast(weights), shared=[[bit] for bit in self.shared], height=config.height,
+            start=Value.cast(weights), shared=[[bit] for bit in self.shared], depth=config.depth,
         )  # fmt: skip
         m.d.comb += self.total.eq(total)
         return m

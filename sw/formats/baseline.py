@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sw.errors import InputError
 
-__all__ = ["check_range", "pack", "starts", "steps"]
+__all__ = ["check_range", "pack", "prepend", "starts", "steps"]
 
 
 def check_range(weight: Tensor, low: int, high: int) -> None:
@@ -54,13 +54,18 @@ def starts(steps: Tensor) -> Tensor:
     return 42 * steps.long().sum((1, 3)) - 256 * 85 * lanes * count
 
 
+def prepend(starts: Tensor, steps: Tensor) -> Tensor:
+    """Return the steps of each block, uint8 [blocks, steps, rows, lanes], after a step of its start values."""
+    *_, lanes = steps.shape
+    start = torch.from_numpy(starts.numpy().astype("<i8").view(np.uint8)).view(*starts.shape, 8)
+    sign = (start[..., 7:] >> 7) * 255
+    start = torch.cat([start, sign.expand(-1, -1, max(0, lanes - 8))], dim=-1)[..., :lanes]
+    return torch.cat([start[:, None], steps], dim=1)
+
+
 def pack(steps: Tensor, corrected: bool) -> npt.NDArray[np.uint8]:
     """Return the transfers of one token, uint8 [transfers, rows * lanes]."""
-    blocks, _, rows, lanes = steps.shape
     whole = steps.view(torch.uint8)
     if corrected:
-        start = torch.from_numpy(starts(steps).numpy().astype("<i8").view(np.uint8)).view(blocks, rows, 8)
-        sign = (start[..., 7:] >> 7) * 255
-        start = torch.cat([start, sign.expand(-1, -1, max(0, lanes - 8))], dim=-1)[..., :lanes]
-        whole = torch.cat([start[:, None], whole], dim=1)
-    return whole.reshape(-1, rows * lanes).numpy()
+        whole = prepend(starts(steps), whole)
+    return whole.flatten(2).flatten(0, 1).numpy()
