@@ -14,10 +14,10 @@ from typing import Any
 
 from amaranth.hdl import Array, Cat, Module, Mux, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.engines.contract import EngineConfig, job_layout
+from hw.memory.wide import WideMemory
 
 __all__ = ["BlockSchedule", "step_layout"]
 
@@ -189,16 +189,16 @@ class BlockSchedule(Component):
 
         rows = 2 << (depth - 1).bit_length() if depth > 1 else 2
         shape = data.ArrayLayout(signed(self.config.act_bits), self.config.activation_lanes)
-        # A word is read only after its vector is whole, so the read never meets a write of the same word.
-        m.submodules.vectors = memory = Memory(shape=shape, depth=rows, init=[], attrs={"no_rw_check": 1})
-        write, read = memory.write_port(), memory.read_port(domain="comb")
+        # A word is read only after its vector is whole, so the read never meets a write of the same word. The array's
+        # register is the second behind the memory.
+        m.submodules.vectors = memory = WideMemory(shape, rows, self.config.target)
         activations = Signal(shape, reset_less=True)
         place = len(address) if depth > 1 else 0
         m.d.comb += [
-            write.addr.eq(job["write"] if place else job["write"][-1]),
-            write.data.eq(self.activations.payload),
-            write.en.eq(job["beat"]),
-            read.addr.eq(Cat(address, bank) if place else bank),
+            memory.write_address.eq(job["write"] if place else job["write"][-1]),
+            memory.write_data.eq(self.activations.payload),
+            memory.write.eq(job["beat"]),
+            memory.read_address.eq(Cat(address, bank) if place else bank),
             step.activations.eq(activations),
             fetch.eq(running & (~self.steps.valid | self.steps.ready)),
         ]
@@ -242,7 +242,7 @@ class BlockSchedule(Component):
 
         with m.If(fetch):
             m.d.sync += [
-                activations.eq(read.data),
+                activations.eq(memory.read_data),
                 step.first.eq(first),
                 step.last.eq(last),
                 step.final.eq(n_out.last(left)),

@@ -71,7 +71,9 @@ class FlexSums(Component):
         latency = sum_timing(lanes, target, negatable=False).latency
         delay = Delays(m)
         *own, chosen = _operands(config, self.step.activations, self.step.turn)
-        activations = [[Signal(signed(8), name=f"a{j}_{lane}", reset_less=True) for lane in range(lanes)] for j in range(DIGITS)]
+        activations = [
+            [Signal(signed(8), name=f"a{j}_{lane}", reset_less=True) for lane in range(lanes)] for j in range(DIGITS)
+        ]
         weights = Signal.like(self.weights, reset_less=True)
         first, last, final, ternary = (Signal(name=name) for name in ("first", "last", "final", "ternary"))
         m.d.sync += [
@@ -80,9 +82,7 @@ class FlexSums(Component):
         ]  # fmt: skip
         for lane in range(lanes):
             for digit, quarter in enumerate(own):
-                m.d.sync += activations[digit][lane].eq(
-                    Mux(self.step.mode == TERNARY, quarter[lane], chosen[lane])
-                )
+                m.d.sync += activations[digit][lane].eq(Mux(self.step.mode == TERNARY, quarter[lane], chosen[lane]))
             m.d.sync += activations[-1][lane].eq(chosen[lane])
         with m.If(~self.issue):
             m.d.sync += weights.eq(0)
@@ -183,9 +183,7 @@ class FlexTrees(Component):
             ]
         return m
 
-    def _correction(
-        self, m: Module, words: list[Value], take: Value, control: Pace, ternary: Signal
-    ) -> list[Signal]:
+    def _correction(self, m: Module, words: list[Value], take: Value, control: Pace, ternary: Signal) -> list[Signal]:
         """Build OFFSET * (sum of a step's activations + 128 for each), zero in ternary mode; return its registers."""
         lanes = self.config.lanes_in
         columns = [[word[index] if index < 7 else ~word[index] for word in words] for index in range(8)]

@@ -89,6 +89,10 @@ class EngineConfig(Protocol):
         """Products formed in a cycle at full use, in the first mode."""
 
     @property
+    def target(self) -> str:
+        """Technology whose arithmetic forms are used."""
+
+    @property
     def packing(self) -> str:
         """The order and coding of the weight stream, in words."""
 
