@@ -12,7 +12,7 @@ from torch import Tensor
 from hw.config import describe
 from hw.engines import ENGINES
 from sw.errors import InputError
-from sw.formats import tint, tlmm
+from sw.formats import bwta, tint, tlmm
 
 __all__ = ["configure", "pack_activations", "pack_weights"]
 
@@ -30,9 +30,16 @@ def _pack_tint(config: Any, weight: Tensor, mode: int) -> npt.NDArray[np.uint8]:
     return tint.pack_dense(steps, config.units) if config.weights == "dense" else tint.pack(steps, corrected)
 
 
+def _pack_bwta(config: Any, weight: Tensor, mode: int) -> npt.NDArray[np.uint8]:
+    binary = config.weight_bits == 1
+    steps = bwta.steps(weight, lanes=config.lanes_in, rows=config.rows, binary=binary)
+    return bwta.pack(steps, binary=binary, lines=config.trees)
+
+
 PACKERS: dict[str, Callable[[Any, Tensor, int], npt.NDArray[np.uint8]]] = {
     "tlmm": _pack_tlmm,
     "tint": _pack_tint,
+    "bwta": _pack_bwta,
 }
 """The packer of each engine's weight stream: (configuration, int8 [n_out, n_in], mode) -> uint8 [transfers, bytes]."""
 

@@ -32,10 +32,10 @@ _SUM, _CARRY = 2.0, 1.5
 """Delay of a full adder, in exclusive ors: both outputs of nangate45's, from the slowest input."""
 
 
-def compress(m: Module, name: str, columns: Columns, height: int = 2) -> list[list[Value]]:
+def compress(m: Module, name: str, columns: Columns, height: int = 2, until: int | None = None) -> list[list[Value]]:
     """Reduce columns until none has more than `height` bits, 1 or 2; the sum stays the same.
 
-    Beyond the last column the carries open new ones.
+    Beyond the last column the carries open new ones. With `until`, columns from that one on are left as they come.
     """
     waiting: list[list[tuple[float, int, Value]]] = []
     count = 0
@@ -49,7 +49,7 @@ def compress(m: Module, name: str, columns: Columns, height: int = 2) -> list[li
         index = len(reduced)
         column = waiting[index]
         heapq.heapify(column)
-        while len(column) > height:
+        while len(column) > height and (until is None or index < until):
             inputs = [heapq.heappop(column) for _ in range(min(3, len(column)))]
             bits = [bit for _, _, bit in inputs]
             cell = f"{name}_{index}_{count}"

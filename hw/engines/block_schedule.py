@@ -9,16 +9,38 @@ cycle, also from one block or one stored vector to the next.
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
-from amaranth.hdl import Cat, Module, Mux, ShapeLike, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, ShapeLike, Signal, Value, signed
 from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.engines.contract import EngineConfig, job_layout
 
-__all__ = ["BlockSchedule", "step_layout"]
+__all__ = ["BlockSchedule", "Trim", "step_layout", "zero_beyond"]
+
+
+class Trim(Protocol):
+    """What becomes of the activations of a beat before they are stored, for arrays whose weights are never zero."""
+
+    def __call__(
+        self, m: Module, activations: Any, keep: Sequence[Value], beat: Value, end: Value
+    ) -> tuple[Any, Value]:
+        """Return (activations to be stored, one bit to be noted of the vector).
+
+        `keep` says of each lane whether it belongs to the vector; in a cycle with `beat` the activations are stored,
+        and `end` is set with a vector's last beat, whose note is the one that counts.
+        """
+
+
+def zero_beyond(m: Module, activations: Any, keep: Sequence[Value], beat: Value, end: Value) -> tuple[Any, Value]:
+    """Store zero in the lanes beyond the vector: a `Trim`."""
+    kept = Signal.like(activations, name="kept")
+    for lane, count in enumerate(keep):
+        m.d.comb += kept[lane].eq(Mux(count, activations[lane], 0))
+    return kept, Const(0, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,15 +71,27 @@ class _Strides:
         """Return the count a stride later."""
         return count - (self.stride if self._shift is None else 1)
 
+    def rest(self, length: Value) -> Value:
+        """Return what has to be kept of a length beside its count, to tell where it ends in its last stride."""
+        return Const(0, 0) if self._shift is None else (length - 1)[: self._shift]
 
-def step_layout(config: EngineConfig) -> data.StructLayout:
+    def end(self, count: Value, rest: Value) -> Value:
+        """Return the last place of a length in its last stride, from 0."""
+        return (count - 1)[: (self.stride - 1).bit_length()] if self._shift is None else rest
+
+
+def step_layout(config: EngineConfig, trim: Trim | None = None) -> data.StructLayout:
     """Return the payload of `BlockSchedule.steps`.
 
     `first` and `last` mark the steps of a block, `final` every step of a token's last block, and `correct` a step whose
-    activations are not of the vector (`BlockSchedule`).
+    activations are not of the vector (`BlockSchedule`). With `trim` there are also `rows`, the last row of a final step
+    that belongs to an output; `beats`, the steps of the vector less one; and `note`, what the trim noted of the vector.
     """
     lanes = data.ArrayLayout(signed(config.act_bits), config.activation_lanes)
     flags = {"first": 1, "last": 1, "final": 1, "correct": 1}
+    if trim is not None:
+        beats = -(-config.n_in_max // config.activation_lanes)
+        flags |= {"rows": (config.rows - 1).bit_length(), "beats": (beats - 1).bit_length(), "note": 1}
     return data.StructLayout({"activations": lanes, **flags, "mode": (len(config.modes) - 1).bit_length()})
 
 
@@ -71,6 +105,8 @@ class BlockSchedule(Component):
     chunk : int or None
         With a number, a correction step follows every `chunk` steps of a block and its last step. Its activations are
         any; an array that wants one gives them a meaning of its own.
+    trim : Trim or None
+        Changes the activations before they are stored, and adds to `steps` what `step_layout` says.
 
     Members
     -------
@@ -80,15 +116,15 @@ class BlockSchedule(Component):
     steps : Out(stream of step_layout)
     """
 
-    def __init__(self, config: EngineConfig, chunk: int | None = None) -> None:
-        self.config, self.chunk = config, chunk
+    def __init__(self, config: EngineConfig, chunk: int | None = None, trim: Trim | None = None) -> None:
+        self.config, self.chunk, self.trim = config, chunk, trim
         lanes = data.ArrayLayout(signed(config.act_bits), config.activation_lanes)
         super().__init__(
             {
                 "jobs": In(stream.Signature(job_layout(config.n_in_max, config.n_out_max, len(config.modes)))),
                 "activations": In(stream.Signature(lanes)),
                 "fault": Out(1),
-                "steps": Out(stream.Signature(step_layout(config))),
+                "steps": Out(stream.Signature(step_layout(config, trim))),
             }
         )
 
@@ -152,7 +188,25 @@ class BlockSchedule(Component):
                     m.d.sync += active.eq(0)
             with m.Else():
                 m.d.sync += left.eq(n_in.next(left))
-        return {"write": Cat(address, bank), "beat": beat, "end": end, "blocks": blocks, "mode": mode}
+        stored: Any = self.activations.payload
+        job = {"write": Cat(address, bank), "beat": beat, "end": end, "blocks": blocks, "mode": mode}
+        if self.trim is not None:
+            rest, rows = (
+                Signal.like(strides.rest(length)) for strides, length in ((n_in, offered.n_in), (n_out, offered.n_out))
+            )
+            with m.If(accept):
+                m.d.sync += [rest.eq(n_in.rest(offered.n_in)), rows.eq(n_out.rest(offered.n_out))]
+            final = n_in.end(left, rest)
+            keep = [
+                Const(1, 1) if lane == 0 else ~n_in.last(left) | (final >= lane)
+                for lane in range(config.activation_lanes)
+            ]
+            stored, note = self.trim(m, stored, keep, beat, ends)
+            notes = Signal(2)
+            with m.If(ends):
+                m.d.sync += notes.bit_select(bank, 1).eq(note)
+            job |= {"rows": rows, "notes": notes}
+        return job | {"stored": stored}
 
     def _walk(
         self,
@@ -180,7 +234,7 @@ class BlockSchedule(Component):
         place = len(address) if depth > 1 else 0
         m.d.comb += [
             write.addr.eq(job["write"] if place else job["write"][-1]),
-            write.data.eq(self.activations.payload),
+            write.data.eq(job["stored"]),
             write.en.eq(job["beat"]),
             read.addr.eq(Cat(address, bank) if place else bank),
             step.activations.eq(activations),
@@ -218,6 +272,17 @@ class BlockSchedule(Component):
             ]
         with m.Elif(self.steps.ready):
             m.d.sync += self.steps.valid.eq(0)
+
+        if self.trim is not None:
+            rows = Signal.like(job["rows"])
+            with m.If(fetch):
+                m.d.sync += [
+                    step.rows.eq(n_out.end(left, rows)),
+                    step.beats.eq(end),
+                    step.note.eq(job["notes"].bit_select(bank, 1)),
+                ]
+            with m.If(waiting & (~running | finish)):
+                m.d.sync += rows.eq(job["rows"])
 
         m.d.comb += finish.eq(block_ends & n_out.last(left))
         with m.If(block_ends):

@@ -23,7 +23,7 @@ from amaranth.hdl import Const, Module, ShapeLike, Signal, Value, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Member, Out
 
-from hw.engines.block_schedule import BlockSchedule, step_layout
+from hw.engines.block_schedule import BlockSchedule, Trim, step_layout
 from hw.engines.contract import EngineConfig, engine_members
 from hw.memory.queue import Queue
 from hw.memory.trit_decoder import GroupCode, TritDecoder
@@ -62,12 +62,12 @@ class DotConfig(EngineConfig, Protocol):
         """Technology whose arithmetic forms are used."""
 
 
-def array_members(config: DotConfig) -> dict[str, Member]:
-    """Return the ports of an array."""
+def array_members(config: DotConfig, trim: Trim | None = None) -> dict[str, Member]:
+    """Return the ports of an array; `trim` is that of its engine."""
     return {
         "enable": In(1),
         "issue": In(1),
-        "step": In(step_layout(config)),
+        "step": In(step_layout(config, trim)),
         "weights": In(config.step_weights),
         "ready": Out(1),
         "values": Out(data.ArrayLayout(signed(config.total_width), config.rows)),
@@ -110,17 +110,19 @@ class DotEngine(Component):
     config : DotConfig
     array : Component
         With the ports of `array_members`.
+    trim : Trim or None
+        As `hw.engines.block_schedule.BlockSchedule` takes it.
     """
 
-    def __init__(self, config: DotConfig, array: Any) -> None:
-        self.config, self.array = config, array
+    def __init__(self, config: DotConfig, array: Any, trim: Trim | None = None) -> None:
+        self.config, self.array, self.trim = config, array, trim
         weight = config.step_weights if config.trit_code is None else data.ArrayLayout(8, config.units)
         super().__init__(engine_members(config, weight))
 
     def elaborate(self, platform: object) -> Module:
         """Wire the schedule, the weights, the array and the results together."""
         m = Module()
-        m.submodules.schedule = schedule = BlockSchedule(self.config, self.config.chunk)
+        m.submodules.schedule = schedule = BlockSchedule(self.config, self.config.chunk, self.trim)
         m.submodules.array = array = self.array
         weights, undecodable = self._weights(m)
         take, room = Signal(), self._results(m, take_last := Signal())
