@@ -13,20 +13,20 @@ from sim.scenarios import Scenarios
 
 SMALL: dict[str, Any] = {"n_in_max": 96, "n_out_max": 24}
 CONFIGS = {
-    "portable": BwtaConfig(lanes_in=8, rows=4, **SMALL),
+    "portable": BwtaConfig(lanes_in=8, rows=4, products="all", **SMALL),
     "linear": BwtaConfig(lanes_in=16, rows=4, products="linear", **SMALL),
     "ragged": BwtaConfig(lanes_in=7, rows=3, products="linear", **SMALL),
     "ragged_planes": BwtaConfig(lanes_in=5, rows=3, products="linear", form="planes", **SMALL),
     "one": BwtaConfig(lanes_in=1, rows=1, products="linear", n_in_max=24, n_out_max=8),
     "xcup": BwtaConfig(lanes_in=32, rows=2, products="linear", target="xcup", **SMALL),
-    "xcup_all": BwtaConfig(lanes_in=13, rows=2, target="xcup", **SMALL),
+    "xcup_all": BwtaConfig(lanes_in=13, rows=2, products="all", target="xcup", **SMALL),
     "xc7": BwtaConfig(lanes_in=16, rows=2, target="xc7", **SMALL),
     "xc7_planes": BwtaConfig(lanes_in=8, rows=3, products="linear", form="planes", target="xc7", **SMALL),
     "ecp5": BwtaConfig(lanes_in=8, rows=2, target="ecp5", **SMALL),
     "cells": BwtaConfig(lanes_in=16, rows=4, products="linear", target="cells", cut=2, **SMALL),
     "cells_ragged": BwtaConfig(lanes_in=6, rows=3, products="linear", target="cells", cut=3, **SMALL),
     "cells_planes": BwtaConfig(lanes_in=8, rows=2, products="linear", form="planes", target="cells", **SMALL),
-    "cells_all": BwtaConfig(lanes_in=12, rows=2, target="cells", cut=1, **SMALL),
+    "cells_all": BwtaConfig(lanes_in=12, rows=2, products="all", target="cells", cut=1, **SMALL),
 }
 
 

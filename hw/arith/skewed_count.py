@@ -16,7 +16,7 @@ columns at the end of t + 1 (`SkewedPace.add`); the total is whole in t + 2.
 import dataclasses
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 
 from hw.arith.carry_save import compress
 
@@ -39,25 +39,38 @@ class SkewedPace:
     keep_high: Value
     """The step that adds is not a block's first."""
 
-    start_low: Sequence[Value | None]
-    """Bits that the low columns start from, zero but with a block's first step; None is always zero."""
-
-    start_high: Sequence[Value | None]
-    """Bits that the high columns start from, zero but when a block's first step adds."""
+    start: Sequence[Value]
+    """Bits that the lowest columns start from, zero but with a block's first step."""
 
 
-def accumulate_count(m: Module, name: str, bits: Sequence[Value], width: int, pace: SkewedPace) -> Value:
-    """Build the tree and the accumulator of one row; return the total, `width` bits modulo 2^width."""
-    cut = len(pace.start_low)
+def accumulate_count(
+    m: Module, name: str, bits: Sequence[Value], width: int, cut: int, constant: int, late: bool, pace: SkewedPace
+) -> Value:
+    """Build the tree and the accumulator of one row; return the total, `width` bits modulo 2^width.
+
+    Parameters
+    ----------
+    bits : sequence of Value
+        Counted with each step.
+    width, cut : int
+        Columns, and how many of them are low.
+    constant : int
+        Added with each step.
+    late : bool
+        Whether the low bits wait for the high ones; without it no step may enter in the cycle after a block's last.
+    """
+    constant &= (1 << width) - 1
     low = Signal(cut, name=f"{name}_low", reset_less=True)
-    late = Signal(cut, name=f"{name}_late", reset_less=True)
+    waiting = Signal(cut, name=f"{name}_waiting", reset_less=True)
     high = Signal(width - cut, name=f"{name}_high", reset_less=True)
 
-    def fed(total: Signal, keep: Value, start: Sequence[Value | None]) -> list[Value]:
-        return [bit & keep if value is None else (bit & keep) | value for bit, value in zip(total, start, strict=True)]
-
-    columns: list[list[Value]] = [[bit] for bit in fed(low, pace.keep_low, pace.start_low)]
+    columns = [[bit & pace.keep_low] for bit in low]
+    for index, bit in enumerate(pace.start[:cut]):
+        columns[index] = [columns[index][0] | bit]
     columns[0] += bits
+    ones = [[Const(1, 1)] if constant >> index & 1 else [] for index in range(width)]
+    for column, one in zip(columns, ones, strict=False):
+        column += one
     lower = compress(m, f"{name}_lower", columns, height=1, until=cut)
     carries: list[list[Value]] = [[] for _ in range(width - cut)]
     for index in range(cut, min(width, len(lower))):
@@ -66,11 +79,11 @@ def accumulate_count(m: Module, name: str, bits: Sequence[Value], width: int, pa
             with m.If(pace.enter):
                 m.d.sync += register.eq(bit)
             carries[index - cut].append(register)
-    for column, bit in zip(carries, fed(high, pace.keep_high, pace.start_high), strict=True):
-        column.append(bit)
+    for column, bit, one in zip(carries, high, ones[cut:], strict=True):
+        column += [bit & pace.keep_high, *one]
     upper = compress(m, f"{name}_upper", carries, height=1)[: width - cut]
     with m.If(pace.enter):
         m.d.sync += low.eq(Cat(*(column[0] for column in lower[:cut])))
     with m.If(pace.add):
-        m.d.sync += [high.eq(Cat(*(column[0] for column in upper))), late.eq(low)]
-    return Cat(late, high)
+        m.d.sync += [high.eq(Cat(*(column[0] for column in upper))), waiting.eq(low)]
+    return Cat(waiting if late else low, high)

@@ -9,8 +9,8 @@ cycle, also from one block or one stored vector to the next.
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, ShapeLike, Signal, Value, signed
 from amaranth.lib import data, stream
@@ -19,28 +19,33 @@ from amaranth.lib.wiring import Component, In, Out
 
 from hw.engines.contract import EngineConfig, job_layout
 
-__all__ = ["BlockSchedule", "Trim", "step_layout", "zero_beyond"]
+__all__ = ["BlockSchedule", "ZERO_BEYOND", "Trim", "step_layout"]
 
 
-class Trim(Protocol):
+@dataclasses.dataclass(frozen=True)
+class Trim:
     """What becomes of the activations of a beat before they are stored, for arrays whose weights are never zero."""
 
-    def __call__(
-        self, m: Module, activations: Any, keep: Sequence[Value], beat: Value, end: Value
-    ) -> tuple[Any, Value]:
-        """Return (activations to be stored, one bit to be noted of the vector).
+    change: Callable[[Module, Any, Sequence[Value], Value, Value], tuple[Any, Value]]
+    """Of (module, activations, keep, beat, end), returns (activations to be stored, what is to be noted of the vector).
 
-        `keep` says of each lane whether it belongs to the vector; in a cycle with `beat` the activations are stored,
-        and `end` is set with a vector's last beat, whose note is the one that counts.
-        """
+    `keep` says of each lane whether it belongs to the vector; in a cycle with `beat` the activations are stored, and
+    `end` is set with a vector's last beat, whose note is the one that counts.
+    """
+
+    note_bits: int = 0
+    """Width of the note."""
 
 
-def zero_beyond(m: Module, activations: Any, keep: Sequence[Value], beat: Value, end: Value) -> tuple[Any, Value]:
-    """Store zero in the lanes beyond the vector: a `Trim`."""
+def _zero_beyond(m: Module, activations: Any, keep: Sequence[Value], beat: Value, end: Value) -> tuple[Any, Value]:
     kept = Signal.like(activations, name="kept")
-    for lane, count in enumerate(keep):
-        m.d.comb += kept[lane].eq(Mux(count, activations[lane], 0))
-    return kept, Const(0, 1)
+    for lane, counts in enumerate(keep):
+        m.d.comb += kept[lane].eq(Mux(counts, activations[lane], 0))
+    return kept, Const(0, 0)
+
+
+ZERO_BEYOND = Trim(_zero_beyond)
+"""Stores zero in the lanes beyond the vector."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +63,11 @@ class _Strides:
     def shape(self) -> ShapeLike:
         most = self.length_max if self._shift is None else (self.length_max - 1) >> self._shift
         return max(1, most.bit_length())
+
+    @property
+    def counts_down(self) -> bool:
+        """Whether a count is what is left of a length, not its strides."""
+        return self._shift is None
 
     def start(self, length: Value) -> Value:
         """Return the count of a whole length."""
@@ -85,13 +95,12 @@ def step_layout(config: EngineConfig, trim: Trim | None = None) -> data.StructLa
 
     `first` and `last` mark the steps of a block, `final` every step of a token's last block, and `correct` a step whose
     activations are not of the vector (`BlockSchedule`). With `trim` there are also `rows`, the last row of a final step
-    that belongs to an output; `beats`, the steps of the vector less one; and `note`, what the trim noted of the vector.
+    that belongs to an output, and `note`, what the trim noted of the vector.
     """
     lanes = data.ArrayLayout(signed(config.act_bits), config.activation_lanes)
     flags = {"first": 1, "last": 1, "final": 1, "correct": 1}
     if trim is not None:
-        beats = -(-config.n_in_max // config.activation_lanes)
-        flags |= {"rows": (config.rows - 1).bit_length(), "beats": (beats - 1).bit_length(), "note": 1}
+        flags |= {"rows": (config.rows - 1).bit_length(), "note": trim.note_bits}
     return data.StructLayout({"activations": lanes, **flags, "mode": (len(config.modes) - 1).bit_length()})
 
 
@@ -153,6 +162,8 @@ class BlockSchedule(Component):
         address, end = Signal(range(depth)), Signal(range(depth))
         mode = Signal((len(config.modes) - 1).bit_length())
 
+        closing = Signal()  # the next beat is a vector's last
+
         legal = (
             (offered.n_in != 0) & (offered.n_in <= config.n_in_max) & (offered.n_out != 0)
             & (offered.n_out <= config.n_out_max) & (offered.tokens != 0)
@@ -164,8 +175,10 @@ class BlockSchedule(Component):
         beat = self.activations.valid & self.activations.ready
         m.d.comb += [
             self.activations.ready.eq(active & ~held.bit_select(bank, 1)),
-            ends.eq(beat & n_in.last(left)),
+            ends.eq(beat & closing),
         ]
+        if self.trim is None:
+            m.d.comb += closing.eq(n_in.last(left))
         with m.If(accept):
             m.d.sync += [
                 self.fault.eq(~legal),
@@ -189,22 +202,27 @@ class BlockSchedule(Component):
             with m.Else():
                 m.d.sync += left.eq(n_in.next(left))
         stored: Any = self.activations.payload
-        job = {"write": Cat(address, bank), "beat": beat, "end": end, "blocks": blocks, "mode": mode}
+        # With a stride of a power of two a length is its last address; it stays while a vector waits.
+        last = end if n_in.counts_down else length[: len(end)]
+        job = {"write": Cat(address, bank), "beat": beat, "end": last, "blocks": blocks, "mode": mode}
         if self.trim is not None:
             rest, rows = (
                 Signal.like(strides.rest(length)) for strides, length in ((n_in, offered.n_in), (n_out, offered.n_out))
             )
             with m.If(accept):
                 m.d.sync += [rest.eq(n_in.rest(offered.n_in)), rows.eq(n_out.rest(offered.n_out))]
+            # In a register: the path from here goes through all lanes.
+            with m.If(accept | ends):
+                m.d.sync += closing.eq(n_in.last(Mux(accept, n_in.start(offered.n_in), length)))
+            with m.Elif(beat):
+                m.d.sync += closing.eq(n_in.last(n_in.next(left)))
             final = n_in.end(left, rest)
-            keep = [
-                Const(1, 1) if lane == 0 else ~n_in.last(left) | (final >= lane)
-                for lane in range(config.activation_lanes)
-            ]
-            stored, note = self.trim(m, stored, keep, beat, ends)
-            notes = Signal(2)
-            with m.If(ends):
-                m.d.sync += notes.bit_select(bank, 1).eq(note)
+            keep = [Const(1, 1) if lane == 0 else ~closing | (final >= lane) for lane in range(config.activation_lanes)]
+            stored, note = self.trim.change(m, stored, keep, beat, ends)
+            notes = [Signal(self.trim.note_bits, name=f"note{number}") for number in range(2)]
+            for number, kept in enumerate(notes):
+                with m.If(ends & (bank == number)):
+                    m.d.sync += kept.eq(note)
             job |= {"rows": rows, "notes": notes}
         return job | {"stored": stored}
 
@@ -278,8 +296,7 @@ class BlockSchedule(Component):
             with m.If(fetch):
                 m.d.sync += [
                     step.rows.eq(n_out.end(left, rows)),
-                    step.beats.eq(end),
-                    step.note.eq(job["notes"].bit_select(bank, 1)),
+                    step.note.eq(Mux(bank, *reversed(job["notes"]))),
                 ]
             with m.If(waiting & (~running | finish)):
                 m.d.sync += rows.eq(job["rows"])

@@ -23,7 +23,8 @@ among them, in s steps
 
     y = 2 * (agreements - s * lanes_in / 2) + (Z mod 2)
 
-so all that a row needs is a start value, known from the number of steps, and the last bit, common to all rows.
+so all that a row needs is a constant with each step, and the last bit, common to all rows. (There are a few strands of
+zeros with a Z each; half the number of odd ones is what the counts start from.)
 
 Weights: a transfer holds, for each row and each lane, a code of one bit (set for -1) or of two (two's complement), row
 0 lane 0 lowest; block by block, in a block step by step.
@@ -57,7 +58,7 @@ class BwtaConfig:
     lanes_in: int = parameter(64, "activations in a step", low=1, high=2048)
     rows: int = parameter(8, "outputs computed in parallel", low=1, high=256)
     products: str = parameter(
-        "all", "linear: binary weights of one bit; all: ternary weights too, of two bits", choices=("linear", "all")
+        "linear", "linear: binary weights of one bit; all: ternary weights too, of two bits", choices=("linear", "all")
     )
     form: str | None = parameter(
         None, "mask: agreements and one shared popcount; planes: both planes", choices=("mask", "planes")
@@ -65,7 +66,14 @@ class BwtaConfig:
     n_in_max: int = parameter(4096, "longest reduction", low=1, high=1 << 20)
     n_out_max: int = parameter(4096, "longest output vector", low=1, high=1 << 20)
     total_bits: int | None = parameter(None, "width of accumulators and results", low=2, high=64)
-    cut: int = parameter(4, "columns of the first part of a row's tree (target cells only)", low=1, high=16)
+    gap: int = parameter(
+        1,
+        "cycles without a step after a block's last; 0 takes a register for each column of the first part "
+        "(target cells only)",
+        low=0,
+        high=1,
+    )
+    cut: int = parameter(5, "columns of the first part of a row's tree (target cells only)", low=1, high=16)
     queue: int | None = parameter(
         None, "results that wait while the consumer stalls, in transfers; none for target cells", low=16, high=4096
     )
@@ -181,7 +189,9 @@ class BwtaConfig:
 
     def cycles(self, n_in: int, n_out: int, tokens: int, mode: int = 0) -> int:
         """Return the cycles of a job alone, from its transfer to that of its last result, when no stream stalls."""
-        return dot_cycles(self, n_in, n_out, tokens, latency=TREES_LATENCY if self.trees else sums_latency(self))
+        if self.trees:
+            return dot_cycles(self, n_in, n_out, tokens, latency=TREES_LATENCY, gap=self.gap)
+        return dot_cycles(self, n_in, n_out, tokens, latency=sums_latency(self))
 
 
 class Bwta(DotEngine):

@@ -9,7 +9,7 @@ from hw.arith.agree_count import AgreeCount, agree_stages
 from hw.arith.bit_count import BitCount, count_stages
 from hw.arith.pipeline import Delays
 from hw.arith.target import Target
-from hw.engines.block_schedule import zero_beyond
+from hw.engines.block_schedule import ZERO_BEYOND
 from hw.engines.dot import DotConfig, array_members
 
 __all__ = ["BwtaArrayConfig", "BwtaSums", "sums_latency"]
@@ -25,6 +25,10 @@ class BwtaArrayConfig(DotConfig, Protocol):
     @property
     def weight_bits(self) -> int:
         """Width of a weight's code."""
+
+    @property
+    def gap(self) -> int:
+        """Cycles without a step after a block's last, in standard cells."""
 
     @property
     def cut(self) -> int:
@@ -49,7 +53,7 @@ class BwtaSums(Component):
     t + 2 + c, accumulated at the end of that cycle, and `done` in t + 3 + c.
     """
 
-    trim = staticmethod(zero_beyond)
+    trim = ZERO_BEYOND
 
     def __init__(self, config: BwtaArrayConfig) -> None:
         self.config = config

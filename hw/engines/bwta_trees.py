@@ -9,44 +9,53 @@ from amaranth.lib.wiring import Component, In, Out
 
 from hw.arith.cells import and_or_invert22
 from hw.arith.skewed_count import SkewedPace, accumulate_count
+from hw.engines.block_schedule import Trim
 from hw.engines.bwta_array import BwtaArrayConfig
 from hw.engines.dot import array_members
 
-__all__ = ["TREES_LATENCY", "BwtaTrees", "dithered", "planes"]
+__all__ = ["TREES_LATENCY", "BwtaTrees", "DITHERED", "PLANES"]
+
+STRANDS = 4
+"""Strands of zeros: each has its own count of odd and even ones, so that the path through them stays short."""
 
 TREES_LATENCY = 3
 """Cycles from a block's last step to its results."""
 
 
-def planes(m: Module, activations: Any, keep: Sequence[Value], beat: Value, end: Value) -> tuple[Any, Value]:
-    """Store P in bit 0 and N in bit 1, both zero beyond the vector: a `hw.engines.block_schedule.Trim`."""
+def _planes(m: Module, activations: Any, keep: Sequence[Value], beat: Value, end: Value) -> tuple[Any, Value]:
+    """Store P in bit 0 and N in bit 1, both zero beyond the vector."""
     stored = Signal.like(activations, name="planes")
     for lane, count in enumerate(keep):
         mask, sign = activations[lane][0], activations[lane][1]
         m.d.comb += stored[lane].eq(Cat(count & mask & ~sign, count & mask & sign))
-    return stored, Const(0, 1)
+    return stored, Const(0, 0)
 
 
-def dithered(m: Module, activations: Any, keep: Sequence[Value], beat: Value, end: Value) -> tuple[Any, Value]:
-    """Store what an activation disagrees with: -1 in bit 0, 1 in bit 1.
+def _dithered(m: Module, activations: Any, keep: Sequence[Value], beat: Value, end: Value) -> tuple[Any, Value]:
+    """Store what an activation disagrees with: 1 in bit 0, -1 in bit 1.
 
-    Of the zeros of a vector, those beyond it included, the first disagrees with both, the second with neither, and so
-    on. The note is whether their number is odd. A `hw.engines.block_schedule.Trim`.
-    """
+    Lanes make `STRANDS` strands. Of the zeros of a strand, those beyond the vector included, the first disagrees with
+    both, the second with neither, and so on. The note is how many strands have an odd number of zeros."""
     stored = Signal.like(activations, name="dithered")
-    parity = Signal()
-    zeros = [~(count & activations[lane][0]) for lane, count in enumerate(keep)]
-    before, odd = _prefix_parity(m, zeros, parity)
+    parities = Signal(STRANDS)
+    odd: list[Value] = []
+    size = -(-len(keep) // STRANDS)
+    for strand in range(STRANDS):
+        lanes = range(min(strand * size, len(keep)), min((strand + 1) * size, len(keep)))
+        zeros = [~(keep[lane] & activations[lane][0]) for lane in lanes]
+        before, parity = _prefix_parity(m, zeros, parities[strand], f"{strand}") if zeros else ([], Const(0, 1))
+        odd.append(parity)
+        for lane, zero, flips in zip(lanes, zeros, before, strict=True):
+            minus, first = keep[lane] & activations[lane][1], zero & ~flips
+            m.d.comb += stored[lane].eq(Cat(first | minus, first | ~(zero | activations[lane][1])))
     with m.If(beat):
-        m.d.sync += parity.eq(odd & ~end)
-    for lane, zero in enumerate(zeros):
-        sign = activations[lane][1]
-        both = ~before[lane]
-        m.d.comb += stored[lane].eq(Cat(Mux(zero, both, ~sign), Mux(zero, both, sign)))
-    return stored, odd
+        m.d.sync += parities.eq(Mux(end, 0, Cat(*odd)))
+    note = Signal(STRANDS.bit_length())
+    m.d.comb += note.eq(sum(odd))
+    return stored, note
 
 
-def _prefix_parity(m: Module, bits: Sequence[Value], before: Value, level: int = 0) -> tuple[list[Value], Value]:
+def _prefix_parity(m: Module, bits: Sequence[Value], before: Value, name: str) -> tuple[list[Value], Value]:
     """Return, for each bit, the parity of `before` and the bits before it, and the parity of all.
 
     A tree of two exclusive ors a bit (Brent and Kung, 1982, "A regular layout for parallel adders").
@@ -55,16 +64,23 @@ def _prefix_parity(m: Module, bits: Sequence[Value], before: Value, level: int =
         return [before], before ^ bits[0]
     pairs: list[Value] = []
     for number in range(0, len(bits), 2):
-        pair = Signal(name=f"parity{level}_{number}")
+        pair = Signal(name=f"parity{name}_{number}")
         m.d.comb += pair.eq(bits[number] ^ bits[number + 1] if number + 1 < len(bits) else bits[number])
         pairs.append(pair)
-    outer, total = _prefix_parity(m, pairs, before, level + 1)
+    outer, total = _prefix_parity(m, pairs, before, f"{name}_{len(pairs)}")
     inner: list[Value] = []
     for number, bit in enumerate(bits):
-        place = Signal(name=f"before{level}_{number}")
+        place = Signal(name=f"before{name}_{number}")
         m.d.comb += place.eq(outer[number // 2] ^ bits[number - 1] if number % 2 else outer[number // 2])
         inner.append(place)
     return inner, total
+
+
+PLANES = Trim(_planes)
+"""Stores P in bit 0 and N in bit 1."""
+
+DITHERED = Trim(_dithered, STRANDS.bit_length())
+"""Stores what an activation disagrees with, and zeros in equal numbers as each of both."""
 
 
 class BwtaTrees(Component):
@@ -77,7 +93,7 @@ class BwtaTrees(Component):
     def __init__(self, config: BwtaArrayConfig) -> None:
         self.config = config
         self.mask = config.counting == "mask"
-        self.trim = dithered if self.mask else planes
+        self.trim = DITHERED if self.mask else PLANES
         super().__init__(array_members(config, self.trim))
 
     def elaborate(self, platform: object) -> Module:
@@ -92,13 +108,12 @@ class BwtaTrees(Component):
         last = Signal(2)
         about = [
             Signal(
-                data.StructLayout({"final": 1, "note": 1, "rows": self.step.rows.shape()}),
+                data.StructLayout({"final": 1, "note": len(self.step.note), "rows": self.step.rows.shape()}),
                 name=f"about{i}",
                 reset_less=True,
             )
             for i in range(3)
         ]
-        beats = [Signal.like(self.step.beats, name=f"beats{i}", reset_less=True) for i in range(2)]
         with m.If(self.enable):
             m.d.sync += [
                 enter.eq(self.issue),
@@ -110,7 +125,6 @@ class BwtaTrees(Component):
             m.d.sync += [
                 activations.eq(self.step.activations),
                 keep_low.eq(~self.step.first),
-                beats[0].eq(self.step.beats),
                 about[0].final.eq(self.step.final),
                 about[0].note.eq(self.step.note),
                 about[0].rows.eq(self.step.rows),
@@ -118,14 +132,20 @@ class BwtaTrees(Component):
         moves_low, moves_high = Signal(), Signal()
         m.d.comb += [moves_low.eq(self.enable & enter), moves_high.eq(self.enable & add)]
         with m.If(moves_low):
-            m.d.sync += [keep_high.eq(keep_low), beats[1].eq(beats[0]), about[1].eq(about[0])]
+            m.d.sync += [keep_high.eq(keep_low), about[1].eq(about[0])]
         with m.If(moves_high):
             m.d.sync += about[2].eq(about[1])
-        m.d.comb += [self.ready.eq(self.enable), self.done.eq(done), self.final.eq(about[2].final)]
+        m.d.comb += [
+            self.ready.eq(self.enable & ~last[0] if config.gap else self.enable),
+            self.done.eq(done),
+            self.final.eq(about[2].final),
+        ]
 
         width = config.total_width - self.mask
-        cut = min(config.cut, width - 1)
-        start = (self._start(m, 0, beats[0], ~keep_low, width), self._start(m, 1, beats[1], ~keep_high, width))
+        cut = min(max(config.cut, STRANDS.bit_length() - 1), width - 1)
+        start = Signal(max(0, STRANDS.bit_length() - 1) if self.mask else 0)
+        if self.mask:
+            m.d.comb += start.eq(about[0].note[1:] & (~keep_low).replicate(len(start)))
         for row in range(config.rows):
             m.submodules[f"row{row}"] = built = _Row(config, width, cut)
             m.d.comb += [
@@ -136,32 +156,15 @@ class BwtaTrees(Component):
                 built.add.eq(moves_high),
                 built.keep_low.eq(keep_low),
                 built.keep_high.eq(keep_high),
-                built.start.eq(Cat(start[0][:cut], start[1][cut:])),
+                built.start.eq(start),
             ]
-            value: Value = Cat(about[2].note, built.total) if self.mask else built.total
+            value: Value = Cat(about[2].note[0], built.total) if self.mask else built.total
             if row and config.weight_bits == 1:
                 exists = Signal(name=f"exists{row}")
                 m.d.comb += exists.eq(~about[2].final | (about[2].rows >= row))
                 value = value & exists.replicate(config.total_width)
             m.d.comb += self.values[row].eq(value)
         return m
-
-    def _start(self, m: Module, number: int, beats: Signal, clear: Value, width: int) -> Signal:
-        """Return what a block's counts start from: less what the lanes of all steps would count for a result of zero."""
-        each = self.config.activation_lanes >> self.mask
-        shift = (each & -each).bit_length() - 1
-        start = Signal(width, name=f"start{number}")
-        factor = each >> shift
-        # -(beats + 1) is ~beats.
-        inverse = (
-            Cat(~beats, Const(1, 1).replicate(max(1, width - shift - len(beats)))) if len(beats) else Const(-1, width)
-        )
-        product: Value = Const(0, 1)
-        for place in range(factor.bit_length()):
-            if factor >> place & 1:
-                product = inverse if factor == 1 else product + (inverse << place)
-        m.d.comb += start.eq(Cat(Const(0, shift), product[: max(0, width - shift)]) & clear.replicate(width))
-        return start
 
 
 class _Row(Component):
@@ -176,7 +179,7 @@ class _Row(Component):
                 "weights": In(data.ArrayLayout(config.weight_bits, lanes)),
                 "activations": In(data.ArrayLayout(2, lanes)),
                 "enter": In(1), "add": In(1), "keep_low": In(1), "keep_high": In(1),
-                "start": In(width),
+                "start": In((STRANDS.bit_length() - 1) * (config.counting == "mask")),
                 "total": Out(width),
             }
         )  # fmt: skip
@@ -199,9 +202,8 @@ class _Row(Component):
             else:
                 bits.append(and_or_invert22(m, f"least{lane}", minus, low, plus, high))
                 bits.append(~and_or_invert22(m, f"above{lane}", plus, low, minus, high))
-        each = config.activation_lanes >> mask
-        zeros = (each & -each).bit_length() - 1
-        start = [None if index < zeros else self.start[index] for index in range(self.width)]
-        pace = SkewedPace(self.enter, self.add, self.keep_low, self.keep_high, start[: self.cut], start[self.cut :])
-        m.d.comb += self.total.eq(accumulate_count(m, "count", bits, self.width, pace))
+        constant = -(config.activation_lanes >> mask)
+        pace = SkewedPace(self.enter, self.add, self.keep_low, self.keep_high, list(self.start))
+        total = accumulate_count(m, "count", bits, self.width, self.cut, constant, not config.gap, pace)
+        m.d.comb += self.total.eq(total)
         return m
