@@ -139,6 +139,7 @@ def _case(engine: str, config: Any, run: Run, file: Path) -> Case:
             "mode": (len(config.modes) - 1).bit_length(),
             "activation": config.act_bits,
         },
+        rows_beyond_are_zero=getattr(config, "padding", "any") == "any",
         stall=run.stall,
         seed=run.seed,
         reset_after=run.reset_after,

@@ -25,6 +25,7 @@ CONFIGS = {
     "ecp5": BwtaConfig(lanes_in=8, rows=2, target="ecp5", **SMALL),
     "cells": BwtaConfig(lanes_in=16, rows=4, products="linear", target="cells", cut=2, **SMALL),
     "cells_ragged": BwtaConfig(lanes_in=6, rows=3, products="linear", target="cells", cut=3, **SMALL),
+    "cells_padded": BwtaConfig(lanes_in=8, rows=3, target="cells", padding="zero", gap=0, **SMALL),
     "cells_planes": BwtaConfig(lanes_in=8, rows=2, products="linear", form="planes", target="cells", **SMALL),
     "cells_all": BwtaConfig(lanes_in=12, rows=2, products="all", target="cells", cut=1, **SMALL),
 }

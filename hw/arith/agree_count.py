@@ -27,7 +27,7 @@ from amaranth.hdl import Const, Module, Signal, Value
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.arith import xilinx
-from hw.arith.bit_count import AMD, Columns, add_rows, reduce_columns, register_columns
+from hw.arith.bit_count import AMD, Columns, add_rows, reduce_columns, reduce_stages, register_columns
 from hw.arith.target import Target
 
 __all__ = ["FORMS", "AgreeCount", "agree_stages"]
@@ -45,7 +45,10 @@ CHAIN = 12
 @functools.cache
 def agree_stages(lanes: int, form: str, target: Target) -> int:
     """Return the cycles from the operands of an `AgreeCount` to its count."""
-    return AgreeCount(lanes, form, target).build(Module())[1]
+    if target not in AMD:
+        return reduce_stages((lanes if form == "mask" else 2 * lanes,), target) + 1
+    ones = -(-lanes // 3) if form == "mask" else -(-lanes // RUN)
+    return reduce_stages((ones, ones if form == "mask" else lanes), target) + 2
 
 
 class AgreeCount(Component):
@@ -81,18 +84,12 @@ class AgreeCount(Component):
     def elaborate(self, platform: object) -> Module:
         """Build the products, the tree and the last addition."""
         m = Module()
-        columns, _ = self.build(m)
-        m.d.sync += self.count.eq(add_rows(columns))
-        return m
-
-    def build(self, m: Module) -> tuple[Columns, int]:
-        """Build all but the last addition; return its columns, and the cycles to the count."""
         if self.target in AMD:
             columns = register_columns(m, "made", self._chains(m) if self.form == "mask" else self._runs(m))
-            columns, stages = reduce_columns(m, "tree", columns, self.target)
-            return columns, stages + 2
-        columns, stages = reduce_columns(m, "tree", [self._products(m)], self.target)
-        return columns, stages + 1
+        else:
+            columns = [self._products(m)]
+        m.d.sync += self.count.eq(add_rows(reduce_columns(m, "tree", columns, self.target)))
+        return m
 
     def _products(self, m: Module) -> list[Value]:
         bits: list[Value] = []

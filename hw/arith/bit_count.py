@@ -11,6 +11,7 @@ is a function of the first five alone, S where they are two or three and DI wher
 has the weight of the column after next, where the chain goes on with six bits more.
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 
@@ -20,7 +21,16 @@ from amaranth.lib.wiring import Component, In, Out
 from hw.arith import xilinx
 from hw.arith.target import Target
 
-__all__ = ["AMD", "BitCount", "Columns", "count_stages", "reduce_columns", "register_columns"]
+__all__ = [
+    "AMD",
+    "BitCount",
+    "Columns",
+    "add_rows",
+    "count_stages",
+    "reduce_columns",
+    "reduce_stages",
+    "register_columns",
+]
 
 AMD = (Target.XCUP, Target.XC7)
 """Targets with carry chains behind dual-output look-up tables."""
@@ -44,93 +54,129 @@ def register_columns(m: Module, name: str, columns: Columns) -> Columns:
     return later
 
 
-def reduce_columns(m: Module, name: str, columns: Columns, target: Target) -> tuple[Columns, int]:
-    """Reduce columns until none has more than two bits; return them, and the registers on the way.
+@dataclasses.dataclass(frozen=True)
+class _Counter:
+    """One counter of a layer: column `first`, and in a chain every second above it, give so many bits."""
 
-    The last layer is not registered.
-    """
-    stages = 0
-    while max(len(column) for column in columns) > 2:
-        if stages:
-            columns = register_columns(m, f"{name}_held{stages}", columns)
-        if target in AMD:
-            columns = _counters(m, f"{name}_layer{stages}", columns, target)
-        else:
-            for level in range(LEVELS):
-                if max(len(column) for column in columns) > 2:
-                    columns = _full_adders(m, f"{name}_layer{stages}_{level}", columns)
-        stages += 1
-    return columns, max(0, stages - 1)
+    first: int
+    takes: tuple[int, ...]
+    chain: bool
 
 
-def _full_adders(m: Module, name: str, columns: Columns) -> Columns:
-    """Add three bits of a column at a time."""
-    after: Columns = [[] for _ in range(len(columns) + 1)]
-    for index, column in enumerate(columns):
-        while len(column) >= 3:
-            (a, b, c), column = column[:3], column[3:]
-            total, carry = Signal(name=f"{name}_s{index}_{len(column)}"), Signal(name=f"{name}_c{index}_{len(column)}")
-            m.d.comb += [total.eq(a ^ b ^ c), carry.eq(a & b | c & (a | b))]
-            after[index].append(total)
-            after[index + 1].append(carry)
-        after[index] += column
-    return after if after[-1] else after[:-1]
-
-
-def _counters(m: Module, name: str, columns: Columns, target: Target) -> Columns:
-    """Count up to seven bits of a column at a time, along carry chains, and three where fewer are left."""
-    rest = [list(column) for column in columns]
-    after: Columns = [[] for _ in range(len(columns) + 3)]
+def _plan_layer(heights: Sequence[int], target: Target) -> tuple[list[_Counter], list[int]]:
+    """Plan one layer; return its counters and the heights after it."""
+    rest, after, counters = list(heights), [0] * (len(heights) + 3), []
     for index in range(len(rest)):
-        while len(rest[index]) > 3:
-            _chain(m, f"{name}_{index}_{len(rest[index])}", index, rest, after, target)
+        if target not in AMD:
+            threes, rest[index] = divmod(rest[index], 3)
+            counters += [_Counter(index, (3,), False)] * threes
+            after[index] += threes
+            after[index + 1] += threes
+            continue
+        while rest[index] > 3:
+            takes = [min(7, rest[index])]
+            rest[index] -= takes[0]
+            place = index + 2
+            while place < len(rest) and rest[place] > 3:
+                takes.append(min(6, rest[place]))
+                rest[place] -= takes[-1]
+                place += 2
+            counters.append(_Counter(index, tuple(takes), True))
+            for column in range(index, place + 1):
+                after[column] += 1
         # Beside sums and carries of this layer three bits wait for the next, whose counters take more.
-        if len(rest[index]) == 3 and not after[index]:
-            total, carry = xilinx.lut_pair(
-                m, f"{name}_fa{index}", rest[index], lambda a, b, c, *_: a ^ b ^ c, lambda a, b, c, *_: (a + b + c) >> 1
-            )
-            after[index].append(total)
-            after[index + 1].append(carry)
-            rest[index] = []
-        after[index] += rest[index]
+        if rest[index] == 3 and not after[index]:
+            counters.append(_Counter(index, (3,), False))
+            rest[index] = 0
+            after[index] += 1
+            after[index + 1] += 1
+    for index, count in enumerate(rest):
+        after[index] += count
     while not after[-1]:
         after.pop()
-    return after
+    return counters, after
 
 
-def _chain(m: Module, name: str, index: int, rest: Columns, after: Columns, target: Target) -> None:
-    """Build one chain of 7:3 counters from a column upwards, as long as columns have bits for it."""
+def _plan(heights: Sequence[int], target: Target) -> list[list[_Counter]]:
+    """Plan the layers that leave no column with more than two bits."""
+    layers: list[list[_Counter]] = []
+    heights = list(heights)
+    while max(heights) > 2:
+        counters, heights = _plan_layer(heights, target)
+        layers.append(counters)
+    return layers
+
+
+@functools.cache
+def reduce_stages(heights: tuple[int, ...], target: Target) -> int:
+    """Return the registers on the way through `reduce_columns`, for columns of these heights."""
+    layers = len(_plan(heights, target))
+    return max(0, -(-layers // (1 if target in AMD else LEVELS)) - 1)
+
+
+def reduce_columns(m: Module, name: str, columns: Columns, target: Target) -> Columns:
+    """Reduce columns until none has more than two bits, in `reduce_stages` cycles; the last layer is not registered."""
+    every = 1 if target in AMD else LEVELS
+    for number, layer in enumerate(_plan([len(column) for column in columns], target)):
+        if number and number % every == 0:
+            columns = register_columns(m, f"{name}_held{number}", columns)
+        rest = [list(column) for column in columns]
+        after: Columns = [[] for _ in range(len(columns) + 3)]
+        for place, counter in enumerate(layer):
+            label = f"{name}{number}_{place}"
+            taken = []
+            for step, count in enumerate(counter.takes):
+                column = counter.first + 2 * step
+                bits, rest[column] = rest[column][:count], rest[column][count:]
+                taken.append(bits)
+            if counter.chain:
+                outputs = _chain(m, label, taken, target)
+            else:
+                outputs = _full_adder(m, label, taken[0], target)
+            for offset, bit in enumerate(outputs):
+                after[counter.first + offset].append(bit)
+        for index, bits in enumerate(rest):
+            after[index] += bits
+        while not after[-1]:
+            after.pop()
+        columns = after
+    return columns
+
+
+def _full_adder(m: Module, name: str, bits: Sequence[Value], target: Target) -> list[Value]:
+    if target in AMD:
+        return list(xilinx.lut_pair(m, name, bits, lambda a, b, c, *_: a ^ b ^ c, lambda a, b, c, *_: (a + b + c) >> 1))
+    (a, b, c), total, carry = bits, Signal(name=f"{name}_s"), Signal(name=f"{name}_co")
+    m.d.comb += [total.eq(a ^ b ^ c), carry.eq(a & b | c & (a | b))]
+    return [total, carry]
+
+
+def _chain(m: Module, name: str, taken: Sequence[Sequence[Value]], target: Target) -> list[Value]:
+    """Build one chain of counters, of seven bits at its start and of six bits in every second column above."""
     zero = Const(0, 1)
-    carry: Value = rest[index].pop() if len(rest[index]) > 6 else zero
+    carry: Value = zero
     select: list[Value] = []
     data: list[Value] = []
-    places: list[int] = []
-    while True:
-        bits, rest[index] = rest[index][:6], rest[index][6:]
+    for place, given in enumerate(taken):
+        bits = list(given)
+        if len(bits) == 7:
+            carry = bits.pop()
         bits += [zero] * (6 - len(bits))
-        pair = f"{name}_at{index}"
-        odd = Signal(name=f"{pair}_odd")
-        m.submodules[f"{pair}_low"] = xilinx.lut6(bits, lambda *x: sum(x) & 1, odd)
+        odd = Signal(name=f"{name}_odd{place}")
+        m.submodules[f"{name}_low{place}"] = xilinx.lut6(bits, lambda *x: sum(x) & 1, odd)
         two, four = xilinx.lut_pair(
-            m, f"{pair}_high", bits[:5], lambda *x: int(sum(x) in (2, 3)), lambda *x: int(sum(x) >= 4)
+            m, f"{name}_high{place}", bits[:5], lambda *x: int(sum(x) in (2, 3)), lambda *x: int(sum(x) >= 4)
         )
         select += [odd, two]
         data += [bits[5], four]
-        places += [index, index + 1]
-        index += 2
-        if index >= len(rest) or len(rest[index]) < 4:
-            break
     sums, carry = xilinx.carry_chain(m, f"{name}_chain", target, select, data, carry)
-    for place, bit in zip(places, sums, strict=True):
-        after[place].append(bit)
-    after[index].append(carry)
+    return [*sums, carry]
 
 
 @functools.cache
 def count_stages(bits: int, target: Target) -> int:
     """Return the cycles from the bits of a `BitCount` to its count."""
-    _, stages = reduce_columns(Module(), "plan", [[Signal() for _ in range(bits)]], target)
-    return stages + 1
+    return reduce_stages((bits,), target) + 1
 
 
 class BitCount(Component):
@@ -157,7 +203,7 @@ class BitCount(Component):
     def elaborate(self, platform: object) -> Module:
         """Build the tree and the last addition."""
         m = Module()
-        columns, _ = reduce_columns(m, "tree", [list(self.bits)], self.target)
+        columns = reduce_columns(m, "tree", [list(self.bits)], self.target)
         m.d.sync += self.count.eq(add_rows(columns))
         return m
 

@@ -36,6 +36,9 @@ class Trim:
     note_bits: int = 0
     """Width of the note."""
 
+    edges: bool = True
+    """Whether it has to know which lanes belong to the vector, and the array which rows to an output."""
+
 
 def _zero_beyond(m: Module, activations: Any, keep: Sequence[Value], beat: Value, end: Value) -> tuple[Any, Value]:
     kept = Signal.like(activations, name="kept")
@@ -100,7 +103,7 @@ def step_layout(config: EngineConfig, trim: Trim | None = None) -> data.StructLa
     lanes = data.ArrayLayout(signed(config.act_bits), config.activation_lanes)
     flags = {"first": 1, "last": 1, "final": 1, "correct": 1}
     if trim is not None:
-        flags |= {"rows": (config.rows - 1).bit_length(), "note": trim.note_bits}
+        flags |= {"rows": (config.rows - 1).bit_length() if trim.edges else 0, "note": trim.note_bits}
     return data.StructLayout({"activations": lanes, **flags, "mode": (len(config.modes) - 1).bit_length()})
 
 
@@ -217,7 +220,10 @@ class BlockSchedule(Component):
             with m.Elif(beat):
                 m.d.sync += closing.eq(n_in.last(n_in.next(left)))
             final = n_in.end(left, rest)
-            keep = [Const(1, 1) if lane == 0 else ~closing | (final >= lane) for lane in range(config.activation_lanes)]
+            keep = [
+                Const(1, 1) if lane == 0 else ~closing | (final >= lane) if self.trim.edges else Const(1, 1)
+                for lane in range(config.activation_lanes)
+            ]
             stored, note = self.trim.change(m, stored, keep, beat, ends)
             notes = [Signal(self.trim.note_bits, name=f"note{number}") for number in range(2)]
             for number, kept in enumerate(notes):

@@ -15,7 +15,8 @@ four, with weights of two bits. The mask form (`form` = mask) counts agreements 
 for all rows: one tree of `lanes_in` bits a row. The planes form counts both planes of a product, two trees' worth.
 
 A binary weight is never zero. Lanes beyond n_in are therefore zeroed before activations are stored, and rows beyond
-n_out before they leave.
+n_out before they leave. A standard-cell array leaves both out with `padding` = zero, for producers that pad with zeros
+(as Nomul's do) and consumers that count.
 
 Standard-cell arrays (`BwtaTrees`) have no popcount(M) at all: of the zeros of a vector every other one is stored as an
 activation that agrees with both weights, the others as one that disagrees with both. With Z zeros, masked lanes counted
@@ -66,6 +67,11 @@ class BwtaConfig:
     n_in_max: int = parameter(4096, "longest reduction", low=1, high=1 << 20)
     n_out_max: int = parameter(4096, "longest output vector", low=1, high=1 << 20)
     total_bits: int | None = parameter(None, "width of accumulators and results", low=2, high=64)
+    padding: str = parameter(
+        "any",
+        "activations beyond n_in: any, or zero; with zero, results beyond n_out are any (target cells only)",
+        choices=("any", "zero"),
+    )
     gap: int = parameter(
         1,
         "cycles without a step after a block's last; 0 takes a register for each column of the first part "
@@ -73,7 +79,7 @@ class BwtaConfig:
         low=0,
         high=1,
     )
-    cut: int = parameter(5, "columns of the first part of a row's tree (target cells only)", low=1, high=16)
+    cut: int = parameter(4, "columns of the first part of a row's tree (target cells only)", low=1, high=16)
     queue: int | None = parameter(
         None, "results that wait while the consumer stalls, in transfers; none for target cells", low=16, high=4096
     )
@@ -88,6 +94,8 @@ class BwtaConfig:
             refuse(self, "form", "planes, or none to derive it, unless products is 'linear'")
         if self.trees and self.lanes_in % 2:
             refuse(self, "lanes_in", "an even number for target 'cells'")
+        if self.padding == "zero" and not self.trees:
+            refuse(self, "padding", "any, unless target is 'cells'")
         if self.trees and self.queue is not None:
             refuse(self, "queue", "none for target 'cells', whose accumulators hold the results")
         if self.total_bits is not None and self.total_bits < self._least_total_bits:

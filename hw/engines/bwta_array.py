@@ -27,6 +27,10 @@ class BwtaArrayConfig(DotConfig, Protocol):
         """Width of a weight's code."""
 
     @property
+    def padding(self) -> str:
+        """What activations beyond n_in are, in standard cells."""
+
+    @property
     def gap(self) -> int:
         """Cycles without a step after a block's last, in standard cells."""
 

@@ -1,5 +1,6 @@
 """The standard-cell array of BWTA; `hw.engines.dot` documents its ports, `hw.engines.bwta` what it counts."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,7 +94,8 @@ class BwtaTrees(Component):
     def __init__(self, config: BwtaArrayConfig) -> None:
         self.config = config
         self.mask = config.counting == "mask"
-        self.trim = DITHERED if self.mask else PLANES
+        self.edges = config.padding == "any"
+        self.trim = dataclasses.replace(DITHERED if self.mask else PLANES, edges=self.edges)
         super().__init__(array_members(config, self.trim))
 
     def elaborate(self, platform: object) -> Module:
@@ -159,7 +161,7 @@ class BwtaTrees(Component):
                 built.start.eq(start),
             ]
             value: Value = Cat(about[2].note[0], built.total) if self.mask else built.total
-            if row and config.weight_bits == 1:
+            if row and self.edges and config.weight_bits == 1:
                 exists = Signal(name=f"exists{row}")
                 m.d.comb += exists.eq(~about[2].final | (about[2].rows >= row))
                 value = value & exists.replicate(config.total_width)
