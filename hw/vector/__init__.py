@@ -1,0 +1,1 @@
+"""Units that work on vectors between the matmuls."""
