@@ -55,3 +55,23 @@ class TestBwta:
 
     def test_illegal_jobs_do_nothing(self, name: str, simulator_name: str) -> None:
         scenarios(name, simulator_name).illegal_jobs_do_nothing()
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("name", ["portable", "linear", "xcup", "xcup_all", "ecp5", "cells", "cells_all"])
+def test_every_weight_times_every_activation(name: str, simulator_name: str) -> None:
+    """All products of every mode, in every lane of every row, the other lanes at each of their values."""
+    config, runs = CONFIGS[name], []
+    for number, mode in enumerate(config.modes):
+        weights, activations = [*mode.weight_values], [*mode.activation_values]
+        for lane in range(config.lanes_in):
+            cases = [*itertools.product(activations, repeat=2)]
+            vectors = torch.tensor([[other] * config.lanes_in for _, other in cases])
+            vectors[:, lane] = torch.tensor([one for one, _ in cases])
+            pattern = [weights[place % len(weights)] for place in range(config.lanes_in)]
+            weight = torch.tensor([pattern] * (len(weights) * config.rows), dtype=torch.int8)
+            weight[:, lane] = torch.tensor(
+                [weights[(row + row // config.rows) % len(weights)] for row in range(len(weight))]
+            )
+            runs.append(Run([Product(weight, vectors, number)]))
+    scenarios(name, simulator_name).run(*runs)
