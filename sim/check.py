@@ -118,11 +118,23 @@ def bench_engine(
         return [simulator.run("sim.axi_bench", {"cases": [case]})["results"][0] for case in cases]
 
 
+def _padded(config: Any, product: Product) -> Tensor:
+    """Fill the last transfer of each vector with legal values, which must not change a result."""
+    missing = -product.activations.shape[1] % config.activation_lanes
+    if getattr(config, "padding", "any") == "zero":
+        return product.activations
+    values = config.modes[product.mode].activation_values
+    random = torch.Generator().manual_seed(missing)
+    shape = (len(product.activations), missing)
+    filling = values.start + values.step * torch.randint(len(values), shape, generator=random)
+    return torch.cat([product.activations.long(), filling], dim=1)
+
+
 def _case(engine: str, config: Any, run: Run, file: Path) -> Case:
     arrays: dict[str, Any] = {}
     for number, product in enumerate(run.products):
         _fits(config, product)
-        arrays[f"activations{number}"] = pack_activations(config, product.activations)
+        arrays[f"activations{number}"] = pack_activations(config, _padded(config, product))
         arrays[f"weights{number}"] = pack_weights(engine, config, product.weight, product.mode)
         arrays[f"expected{number}"] = oracle(product.weight, product.activations).numpy()
     np.savez(file, **arrays)

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from sw.formats import bitnet, dense, plane_words
+from hw.engines.bwta import BwtaConfig
+from sw.engines import pack_activations
+from sw.formats import bitnet, bwta, dense, plane_words
 from sw.formats.checkpoint import save_dense
 from sw.formats.int4 import from_awq, from_gptq
 from sw.formats.ternary import TernaryLayer
@@ -40,7 +42,7 @@ def word32(text):
 
 
 def test_every_block_has_a_test():
-    assert set(BLOCKS) == {"dense", "file", "bitnet", "scale", "absmean", "gptq", "awq", "planes"}
+    assert set(BLOCKS) == {"dense", "file", "bitnet", "scale", "absmean", "gptq", "awq", "planes", "bwta"}
 
 
 @pytest.mark.parametrize(("weights", "packed"), pairs("dense"))
@@ -116,3 +118,18 @@ def test_planes(values, words):
         scale, *values = (float(value) for value in values)
         quantised = plane_words.quantise_ternary(torch.tensor(values), scale)
         assert [plane.item() for plane in plane_words.pack_ternary(quantised)] == expected
+
+
+@pytest.mark.parametrize("line", lines("bwta"))
+def test_bwta(line):
+    given, packed = line.split(" : ")
+    kind, *values = given.split(maxsplit=1)
+    rows = [[int(value) for value in row.split()] for row in values[0].split("/")]
+    expected = [[int(octet, 16) for octet in transfer.split()] for transfer in packed.split("|")]
+    if kind == "activations":
+        got = pack_activations(BwtaConfig(lanes_in=4, rows=2), torch.tensor(rows))
+    else:
+        binary = kind == "binary"
+        steps = bwta.steps(torch.tensor(rows, dtype=torch.int8), lanes=4, rows=2, binary=binary)
+        got = bwta.pack(steps, binary=binary, lines=kind == "cells")
+    assert got.tolist() == expected

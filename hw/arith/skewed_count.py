@@ -9,8 +9,8 @@ that 2^k bits and the accumulator take 2^k full adders, and nothing lies between
 The columns from `cut` on work a cycle later: only the carries into column `cut` are registered, n / 2^cut of them. The
 low bits of a whole total wait a cycle for the high ones, so that the next block may follow at once.
 
-Cycle schedule of a step whose bits are there in cycle t (`SkewedPace.enter`): low columns take them at the end of t, high
-columns at the end of t + 1 (`SkewedPace.add`); the total is whole in t + 2.
+Cycle schedule of a step whose bits are there in cycle t (`SkewedPace.enter`): low columns take them at the end of t,
+high columns at the end of t + 1 (`SkewedPace.add`); the total is whole in t + 2.
 """
 
 import dataclasses

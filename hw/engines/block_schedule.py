@@ -19,7 +19,7 @@ from amaranth.lib.wiring import Component, In, Out
 
 from hw.engines.contract import EngineConfig, job_layout
 
-__all__ = ["BlockSchedule", "ZERO_BEYOND", "Trim", "step_layout"]
+__all__ = ["ZERO_BEYOND", "BlockSchedule", "Trim", "step_layout"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Trim:
     """Of (module, activations, keep, beat, end), returns (activations to be stored, what is to be noted of the vector).
 
     `keep` says of each lane whether it belongs to the vector; in a cycle with `beat` the activations are stored, and
-    `end` is set with a vector's last beat, whose note is the one that counts.
+    `end` is set with a vector's last beat; the note counts in the cycle after it.
     """
 
     note_bits: int = 0
@@ -226,8 +226,10 @@ class BlockSchedule(Component):
             ]
             stored, note = self.trim.change(m, stored, keep, beat, ends)
             notes = [Signal(self.trim.note_bits, name=f"note{number}") for number in range(2)]
+            ended = Signal()
+            m.d.sync += ended.eq(ends)
             for number, kept in enumerate(notes):
-                with m.If(ends & (bank == number)):
+                with m.If(ended & (bank != number)):
                     m.d.sync += kept.eq(note)
             job |= {"rows": rows, "notes": notes}
         return job | {"stored": stored}

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
@@ -14,10 +14,15 @@ from hw.engines.block_schedule import Trim
 from hw.engines.bwta_array import BwtaArrayConfig
 from hw.engines.dot import array_members
 
-__all__ = ["TREES_LATENCY", "BwtaTrees", "DITHERED", "PLANES"]
+__all__ = ["PLANES", "TREES_LATENCY", "BwtaTrees", "dithered"]
 
-STRANDS = 4
-"""Strands of zeros: each has its own count of odd and even ones, so that the path through them stays short."""
+STRAND = 32
+"""Most lanes of a strand of zeros; each has its own count of odd and even ones, so that the path stays short."""
+
+
+def _strands(lanes: int) -> int:
+    return max(4, -(-lanes // STRAND))
+
 
 TREES_LATENCY = 3
 """Cycles from a block's last step to its results."""
@@ -35,24 +40,26 @@ def _planes(m: Module, activations: Any, keep: Sequence[Value], beat: Value, end
 def _dithered(m: Module, activations: Any, keep: Sequence[Value], beat: Value, end: Value) -> tuple[Any, Value]:
     """Store what an activation disagrees with: 1 in bit 0, -1 in bit 1.
 
-    Lanes make `STRANDS` strands. Of the zeros of a strand, those beyond the vector included, the first disagrees with
+    Lanes make a few strands. Of the zeros of a strand, those beyond the vector included, the first disagrees with
     both, the second with neither, and so on. The note is how many strands have an odd number of zeros."""
     stored = Signal.like(activations, name="dithered")
-    parities = Signal(STRANDS)
+    strands = _strands(len(keep))
+    parities, begins = Signal(strands), Signal(init=1)
     odd: list[Value] = []
-    size = -(-len(keep) // STRANDS)
-    for strand in range(STRANDS):
+    size = -(-len(keep) // strands)
+    for strand in range(strands):
         lanes = range(min(strand * size, len(keep)), min((strand + 1) * size, len(keep)))
         zeros = [~(keep[lane] & activations[lane][0]) for lane in lanes]
-        before, parity = _prefix_parity(m, zeros, parities[strand], f"{strand}") if zeros else ([], Const(0, 1))
+        start = parities[strand] & ~begins
+        before, parity = _prefix_parity(m, zeros, start, f"{strand}") if zeros else ([], Const(0, 1))
         odd.append(parity)
         for lane, zero, flips in zip(lanes, zeros, before, strict=True):
             minus, first = keep[lane] & activations[lane][1], zero & ~flips
             m.d.comb += stored[lane].eq(Cat(first | minus, first | ~(zero | activations[lane][1])))
     with m.If(beat):
-        m.d.sync += parities.eq(Mux(end, 0, Cat(*odd)))
-    note = Signal(STRANDS.bit_length())
-    m.d.comb += note.eq(sum(odd))
+        m.d.sync += [parities.eq(Cat(*odd)), begins.eq(end)]
+    note = Signal(strands.bit_length())
+    m.d.comb += note.eq(sum(parities))
     return stored, note
 
 
@@ -80,8 +87,10 @@ def _prefix_parity(m: Module, bits: Sequence[Value], before: Value, name: str) -
 PLANES = Trim(_planes)
 """Stores P in bit 0 and N in bit 1."""
 
-DITHERED = Trim(_dithered, STRANDS.bit_length())
-"""Stores what an activation disagrees with, and zeros in equal numbers as each of both."""
+
+def dithered(lanes: int) -> Trim:
+    """Return the `Trim` that stores what an activation disagrees with, and zeros in equal numbers as each of both."""
+    return Trim(_dithered, _strands(lanes).bit_length())
 
 
 class BwtaTrees(Component):
@@ -95,7 +104,7 @@ class BwtaTrees(Component):
         self.config = config
         self.mask = config.counting == "mask"
         self.edges = config.padding == "any"
-        self.trim = dataclasses.replace(DITHERED if self.mask else PLANES, edges=self.edges)
+        self.trim = dataclasses.replace(dithered(config.activation_lanes) if self.mask else PLANES, edges=self.edges)
         super().__init__(array_members(config, self.trim))
 
     def elaborate(self, platform: object) -> Module:
@@ -144,12 +153,12 @@ class BwtaTrees(Component):
         ]
 
         width = config.total_width - self.mask
-        cut = min(max(config.cut, STRANDS.bit_length() - 1), width - 1)
-        start = Signal(max(0, STRANDS.bit_length() - 1) if self.mask else 0)
+        cut = min(max(config.cut, len(self.step.note) - 1), width - 1)
+        start = Signal(len(self.step.note[1:]))
         if self.mask:
             m.d.comb += start.eq(about[0].note[1:] & (~keep_low).replicate(len(start)))
         for row in range(config.rows):
-            m.submodules[f"row{row}"] = built = _Row(config, width, cut)
+            m.submodules[f"row{row}"] = built = _Row(config, width, cut, len(self.step.note))
             m.d.comb += [
                 built.load.eq(self.issue),
                 *(built.weights[lane].eq(self.weights[row * lanes + lane]) for lane in range(lanes)),
@@ -172,7 +181,7 @@ class BwtaTrees(Component):
 class _Row(Component):
     """One output: weight registers, products, tree and accumulator."""
 
-    def __init__(self, config: BwtaArrayConfig, width: int, cut: int) -> None:
+    def __init__(self, config: BwtaArrayConfig, width: int, cut: int, noted: int) -> None:
         self.config, self.width, self.cut = config, width, cut
         lanes = config.activation_lanes
         super().__init__(
@@ -181,7 +190,7 @@ class _Row(Component):
                 "weights": In(data.ArrayLayout(config.weight_bits, lanes)),
                 "activations": In(data.ArrayLayout(2, lanes)),
                 "enter": In(1), "add": In(1), "keep_low": In(1), "keep_high": In(1),
-                "start": In((STRANDS.bit_length() - 1) * (config.counting == "mask")),
+                "start": In(max(0, noted - 1)),
                 "total": Out(width),
             }
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 Scores are Q K^T with ternary operands; the output is A V with boolean A (BWTA, arXiv 2604.03957: ternary levels for
 what is distributed around zero, boolean ones for the softmax's output). The scales are those at which the elastic
-quantisers of BWTA's ancestors start (BiT: 2 mean|x| around zero, 4 mean|x| from zero up), and exactly half a scale is 0.
+quantisers of BWTA's ancestors start (BiT: 2 mean|x| around zero, 4 mean|x| from zero up); exactly half a scale is 0.
 The matrix of each product is what a cache holds, keys or values; the vectors are queries and rows of A.
 """
 
