@@ -129,10 +129,7 @@ def reduce_columns(m: Module, name: str, columns: Columns, target: Target) -> Co
                 column = counter.first + 2 * step
                 bits, rest[column] = rest[column][:count], rest[column][count:]
                 taken.append(bits)
-            if counter.chain:
-                outputs = _chain(m, label, taken, target)
-            else:
-                outputs = _full_adder(m, label, taken[0], target)
+            outputs = _full_adder(m, label, taken[0], target) if not counter.chain else _chain(m, label, taken, target)
             for offset, bit in enumerate(outputs):
                 after[counter.first + offset].append(bit)
         for index, bits in enumerate(rest):

@@ -16,7 +16,7 @@ from hw.engines.dot import array_members
 
 __all__ = ["PLANES", "TREES_LATENCY", "BwtaTrees", "dithered"]
 
-STRAND = 32
+STRAND = 16
 """Most lanes of a strand of zeros; each has its own count of odd and even ones, so that the path stays short."""
 
 
@@ -77,7 +77,7 @@ def _prefix_parity(m: Module, bits: Sequence[Value], before: Value, name: str) -
         pairs.append(pair)
     outer, total = _prefix_parity(m, pairs, before, f"{name}_{len(pairs)}")
     inner: list[Value] = []
-    for number, bit in enumerate(bits):
+    for number in range(len(bits)):
         place = Signal(name=f"before{name}_{number}")
         m.d.comb += place.eq(outer[number // 2] ^ bits[number - 1] if number % 2 else outer[number // 2])
         inner.append(place)
@@ -113,8 +113,8 @@ class BwtaTrees(Component):
         config = self.config
         lanes = config.activation_lanes
         activations = Signal.like(self.step.activations, reset_less=True)
-        enter, add, done, first, keep_low, keep_high = (
-            Signal(name=name) for name in ("enter", "add", "done", "first", "keep_low", "keep_high")
+        enter, add, done, keep_low, keep_high = (
+            Signal(name=name) for name in ("enter", "add", "done", "keep_low", "keep_high")
         )
         last = Signal(2)
         about = [

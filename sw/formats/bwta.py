@@ -2,8 +2,8 @@
 
 The steps of a token go block by block, and in a block in order of inputs: row r, lane l of step s of block b is
 W[b * rows + r, s * lanes + l]. A step is one transfer, row 0 lane 0 in the lowest bits. A binary weight takes one bit,
-set for -1; a ternary one takes two, 00 for 0, 01 for 1, 11 for -1, or, in standard cells, 10 for -1 (`lines`). Where the
-matrix has no weight the bits are 0: the engine leaves binary ones out.
+set for -1; a ternary one takes two, 00 for 0, 01 for 1, 11 for -1, or, in standard cells, 10 for -1 (`lines`). Where
+the matrix has no weight the bits are 0: the engine leaves binary ones out.
 """
 
 import numpy as np
