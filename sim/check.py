@@ -68,6 +68,20 @@ def _fits(config: Any, product: Product) -> None:
         if not 1 <= length <= most:
             remedy = f"; set {name}_max to {length} or more" if length and name != "tokens" else ""
             raise InputError(f"{name} is {length}; this engine takes 1 to {most}{remedy}")
+    kinds = config.modes[product.mode]
+    for name, operand, values in (
+        ("weight", product.weight, kinds.weight_values),
+        ("activation", product.activations, kinds.activation_values),
+    ):
+        if values.step == 1:
+            continue  # their packers say so
+        wrong = (operand < values.start) | (operand >= values.stop) | ((operand - values.start) % values.step != 0)
+        if wrong.any():
+            row, column = wrong.nonzero()[0].tolist()
+            allowed = ", ".join(str(value) for value in values)
+            raise InputError(
+                f"the {name} at [{row}, {column}] is {operand[row, column]}; mode {kinds.name!r} takes {allowed}"
+            )
 
 
 def build_engine(engine: str, config: Any, simulator: str = "verilator", bus: str = "stream") -> Simulator:
@@ -128,11 +142,23 @@ def bench_engine(
         return [simulator.run("sim.axi_bench", {"cases": [case]})["results"][0] for case in cases]
 
 
+def _padded(config: Any, product: Product) -> Tensor:
+    """Fill the last transfer of each vector with legal values, which must not change a result."""
+    missing = -product.activations.shape[1] % config.activation_lanes
+    if getattr(config, "padding", "any") == "zero":
+        return product.activations
+    values = config.modes[product.mode].activation_values
+    random = torch.Generator().manual_seed(missing)
+    shape = (len(product.activations), missing)
+    filling = values.start + values.step * torch.randint(len(values), shape, generator=random)
+    return torch.cat([product.activations.long(), filling], dim=1)
+
+
 def _case(engine: str, config: Any, run: Run, file: Path) -> Case:
     arrays: dict[str, Any] = {}
     for number, product in enumerate(run.products):
         _fits(config, product)
-        arrays[f"activations{number}"] = pack_activations(config, product.activations)
+        arrays[f"activations{number}"] = pack_activations(config, _padded(config, product))
         arrays[f"weights{number}"] = pack_weights(engine, config, product.weight, product.mode)
         arrays[f"expected{number}"] = oracle(product.weight, product.activations).numpy()
     np.savez(file, **arrays)
@@ -149,6 +175,7 @@ def _case(engine: str, config: Any, run: Run, file: Path) -> Case:
             "mode": (len(config.modes) - 1).bit_length(),
             "activation": config.act_bits,
         },
+        rows_beyond_are_zero=getattr(config, "padding", "any") == "any",
         stall=run.stall,
         seed=run.seed,
         reset_after=run.reset_after,
@@ -197,9 +224,10 @@ def check_product(
 def random_product(n_in: int, n_out: int, tokens: int, config: Any, seed: int, mode: int = 0) -> Product:
     """Return random weights and activations over the full ranges of an engine's mode, the same for the same seed."""
     random = torch.Generator().manual_seed(seed)
-    (w_low, w_high), (a_low, a_high) = config.modes[mode].weights, config.modes[mode].activations
-    return Product(
-        torch.randint(w_low, w_high + 1, (n_out, n_in), generator=random).to(torch.int8),
-        torch.randint(a_low, a_high + 1, (tokens, n_in), generator=random),
-        mode,
-    )
+    kinds = config.modes[mode]
+
+    def draw(values: range, *shape: int) -> Tensor:
+        return values.start + values.step * torch.randint(len(values), shape, generator=random)
+
+    weight = draw(kinds.weight_values, n_out, n_in).to(torch.int8)
+    return Product(weight, draw(kinds.activation_values, tokens, n_in), mode)

@@ -14,16 +14,17 @@ def extremes(config: Any, mode: int = 0) -> Product:
     """Return all-largest, all-smallest, zero and alternating vectors and rows, in every combination."""
     n_in = config.n_in_max
 
-    def patterns(low: int, high: int) -> torch.Tensor:
-        mixed = torch.tensor([low, high]).repeat(n_in)[:n_in]
-        constant = [torch.full((n_in,), value) for value in sorted({low, high, 0, max(low, -1), 1})]
-        return torch.stack([*constant, mixed, mixed.flip(0)])
+    def patterns(values: range) -> torch.Tensor:
+        mixed = torch.tensor([values[0], values[-1]]).repeat(n_in)[:n_in]
+        wanted = {values[0], values[-1], *({-1, 0, 1} & {*values})}
+        return torch.stack([*(torch.full((n_in,), value) for value in sorted(wanted)), mixed, mixed.flip(0)])
 
-    rows = patterns(*config.modes[mode].weights).to(torch.int8)
-    weight = torch.zeros(config.n_out_max, n_in, dtype=torch.int8)
+    kinds = config.modes[mode]
+    rows = patterns(kinds.weight_values).to(torch.int8)
+    weight = torch.full((config.n_out_max, n_in), 0 if 0 in kinds.weight_values else kinds.weights[1], dtype=torch.int8)
     weight[: len(rows)] = rows[: config.n_out_max]
-    weight[-1, 0], weight[-2] = config.modes[mode].weights[0], rows[-1]
-    return Product(weight, patterns(*config.modes[mode].activations), mode)
+    weight[-1, 0], weight[-2] = kinds.weights[0], rows[-1]
+    return Product(weight, patterns(kinds.activation_values), mode)
 
 
 class Scenarios:

@@ -13,7 +13,7 @@ from hw.config import describe
 from hw.engines import ENGINES
 from hw.units import UNITS
 from sw.errors import InputError
-from sw.formats import baseline, boothflex, boothflex_bs, tint, tlmm
+from sw.formats import baseline, boothflex, boothflex_bs, bwta, tint, tlmm
 
 __all__ = ["configure", "pack_activations", "pack_weights"]
 
@@ -47,12 +47,19 @@ def _pack_boothflex_bs(config: Any, weight: Tensor, mode: int) -> npt.NDArray[np
     return boothflex_bs.pack(boothflex_bs.steps(weight, **sizes, digits=digits, low=low, high=high))
 
 
+def _pack_bwta(config: Any, weight: Tensor, mode: int) -> npt.NDArray[np.uint8]:
+    binary = config.weight_bits == 1
+    steps = bwta.steps(weight, lanes=config.lanes_in, rows=config.rows, binary=binary)
+    return bwta.pack(steps, binary=binary, lines=config.trees)
+
+
 PACKERS: dict[str, Callable[[Any, Tensor, int], npt.NDArray[np.uint8]]] = {
     "tlmm": _pack_tlmm,
     "tint": _pack_tint,
     "baseline": _pack_baseline,
     "boothflex": _pack_boothflex,
     "boothflex_bs": _pack_boothflex_bs,
+    "bwta": _pack_bwta,
 }
 """The packer of each engine's weight stream: (configuration, int8 [n_out, n_in], mode) -> uint8 [transfers, bytes]."""
 

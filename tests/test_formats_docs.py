@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from sw.formats import bitnet, dense, plane_words, tint, tlmm
+from hw.engines.bwta import BwtaConfig
+from sw.engines import pack_activations
+from sw.formats import bitnet, bwta, dense, plane_words, tint, tlmm
 from sw.formats.checkpoint import save_dense
 from sw.formats.int4 import from_awq, from_gptq
 from sw.formats.ternary import TernaryLayer
@@ -40,7 +42,9 @@ def word32(text):
 
 
 def test_every_block_has_a_test():
-    assert set(BLOCKS) == {"dense", "file", "bitnet", "scale", "absmean", "gptq", "awq", "planes", "tlmm", "tint"}
+    assert sorted(BLOCKS) == "absmean awq bitnet bwta dense file gptq planes scale tint tlmm".split()
+        ["dense", "file", "bitnet", "scale", "absmean", "gptq", "awq", "planes", "tlmm", "tint", "bwta"]
+    )
 
 
 @pytest.mark.parametrize(("weights", "packed"), pairs("dense"))
@@ -139,3 +143,18 @@ def test_tint(stream, transfers):
     steps = tint.steps(weight, lanes=int(lanes), rows=int(rows), corrected=corrected)
     packed = tint.pack_dense(steps, units=1) if form == "dense" else tint.pack(steps, corrected)
     assert packed.reshape(-1).tolist() == octets(transfers).tolist()
+
+
+@pytest.mark.parametrize("line", lines("bwta"))
+def test_bwta(line):
+    given, packed = line.split(" : ")
+    kind, *values = given.split(maxsplit=1)
+    rows = [[int(value) for value in row.split()] for row in values[0].split("/")]
+    expected = [[int(octet, 16) for octet in transfer.split()] for transfer in packed.split("|")]
+    if kind == "activations":
+        got = pack_activations(BwtaConfig(lanes_in=4, rows=2), torch.tensor(rows))
+    else:
+        binary = kind == "binary"
+        steps = bwta.steps(torch.tensor(rows, dtype=torch.int8), lanes=4, rows=2, binary=binary)
+        got = bwta.pack(steps, binary=binary, lines=kind == "cells")
+    assert got.tolist() == expected

@@ -1,12 +1,14 @@
 """The benches can fail: gateware that is broken on purpose must be noticed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
-from amaranth.hdl import Cat, Const, Module
+from amaranth.hdl import Cat, Const, Module, Value
 from amaranth.lib.wiring import Component
 
-from hw.engines import tlmm, tlmm_schedule, tlmm_table
+from hw.arith import bit_count
+from hw.engines import block_schedule, bwta_array, bwta_trees, tlmm, tlmm_schedule, tlmm_table
+from hw.engines.bwta import BwtaConfig
 from hw.engines.tlmm import TlmmConfig
 from sim.check import Run, bench_engine, build_engine, random_product
 
@@ -71,3 +73,47 @@ def test_the_unbroken_engine_passes_the_same_products() -> None:
     honest = build_engine("tlmm", CONFIG)
     for said in bench_engine(honest, "tlmm", CONFIG, [Run(products, stall, seed=1) for stall in (0.0, 0.4, 0.8)]):
         assert (said["mismatches"], said["surplus"]) == (0, 0)
+
+
+PORTABLE, CELLS = (
+    BwtaConfig(lanes_in=8, rows=2, n_in_max=32, n_out_max=6, target=target) for target in ("portable", "cells")
+)
+
+
+def lanes_beyond_the_vector_count(patch: pytest.MonkeyPatch) -> None:
+    """Activations beyond n_in are stored as they come."""
+    patch.setattr(bwta_array.BwtaSums, "trim", block_schedule.Trim(lambda m, stored, *_: (stored, Const(0, 0))))
+
+
+def a_carry_is_an_or(patch: pytest.MonkeyPatch) -> None:
+    """The full adders of the compressor trees carry as soon as one bit is set."""
+
+    def adder(m: Module, name: str, bits: Sequence[Value], target: object) -> list[Value]:
+        a, b, c = bits
+        return [a ^ b ^ c, a | b | c]
+
+    patch.setattr(bit_count, "_full_adder", adder)
+
+
+def zeros_are_not_dithered(patch: pytest.MonkeyPatch) -> None:
+    """Every zero is stored as one that disagrees with both weights."""
+    patch.setattr(
+        bwta_trees, "_prefix_parity", lambda m, bits, before, name: ([Const(0, 1)] * len(bits), before ^ bits[0])
+    )
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize(
+    ("config", "mutation"),
+    [(PORTABLE, lanes_beyond_the_vector_count), (PORTABLE, a_carry_is_an_or), (CELLS, zeros_are_not_dithered)],
+)
+def test_a_mutation_of_bwta_is_noticed(
+    config: BwtaConfig, mutation: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutation(monkeypatch)
+    runs = []
+    for n_in in (32, 13):
+        product = random_product(n_in, 5, 4, config, seed=n_in)
+        runs.append(Run([product]))
+    said = bench_engine(build_engine("bwta", config), "bwta", config, runs)
+    assert any(result["mismatches"] for result in said)

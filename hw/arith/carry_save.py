@@ -32,11 +32,14 @@ _SUM, _CARRY = 2.0, 1.5
 """Delay of a full adder, in exclusive ors: both outputs of nangate45's, from the slowest input."""
 
 
-def compress(m: Module, name: str, columns: Columns, height: int = 2, depth: float | None = None) -> list[list[Value]]:
+def compress(
+    m: Module, name: str, columns: Columns, height: int = 2, depth: float | None = None, until: int | None = None
+) -> list[list[Value]]:
     """Reduce columns until none has more than `height` bits, 1 or 2; the sum stays the same.
 
     With a `depth`, in exclusive ors, a column of at most twice as many bits is left as it is when the next adder would
-    end later. Beyond the last column the carries open new ones.
+    end later. Beyond the last column the carries open new ones. With `until`, columns from that one on are left as they
+    come.
     """
     waiting: list[list[tuple[float, int, Value]]] = []
     count = 0
@@ -50,7 +53,7 @@ def compress(m: Module, name: str, columns: Columns, height: int = 2, depth: flo
         index = len(reduced)
         column = waiting[index]
         heapq.heapify(column)
-        while len(column) > height:
+        while len(column) > height and (until is None or index < until):
             inputs = heapq.nsmallest(min(3, len(column)), column)
             if depth is not None and len(column) <= 2 * height and inputs[-1][0] + _SUM > depth:
                 break

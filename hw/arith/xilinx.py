@@ -11,7 +11,7 @@ from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value
 
 from hw.arith.target import Target
 
-__all__ = ["carry_chain", "lut_choice", "lut_pair", "truth_table"]
+__all__ = ["carry_chain", "lut6", "lut_choice", "lut_pair", "truth_table"]
 
 
 def truth_table(function: Callable[..., int], inputs: int) -> int:
@@ -44,6 +44,12 @@ def lut_pair(
         o_O5=second,
     )
     return first, second
+
+
+def lut6(inputs: Sequence[Value], function: Callable[..., int], output: Signal) -> Instance:
+    """Return one LUT6: `output` is a function of six inputs."""
+    pins = {f"i_I{i}": value for i, value in enumerate(inputs)}
+    return Instance("LUT6", p_INIT=Const(truth_table(function, 6), 64), **pins, o_O=output)
 
 
 def lut_choice(

@@ -3,6 +3,7 @@
 from hw.engines.baseline import Baseline, BaselineConfig
 from hw.engines.boothflex import BoothFlex, BoothFlexConfig
 from hw.engines.boothflex_bs import BoothFlexBs, BoothFlexBsConfig
+from hw.engines.bwta import Bwta, BwtaConfig
 from hw.engines.contract import EngineSpec
 from hw.engines.tint import Tint, TintConfig
 from hw.engines.tlmm import Tlmm, TlmmConfig
@@ -27,5 +28,6 @@ ENGINES: dict[str, EngineSpec] = {
         BoothFlexBsConfig,
         BoothFlexBs,
     ),
+    "bwta": EngineSpec("bwta", 6, "binary and ternary weights x ternary activations, after BWTA", BwtaConfig, Bwta),
 }
 """Every engine by name."""

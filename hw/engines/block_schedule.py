@@ -9,17 +9,46 @@ cycle, also from one block or one stored vector to the next.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Module, Mux, Shape, Signal, Value, signed, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.engines.contract import EngineConfig, job_layout
 from hw.memory.wide import WideMemory
 
-__all__ = ["BlockSchedule", "step_layout"]
+__all__ = ["ZERO_BEYOND", "BlockSchedule", "Trim", "step_layout"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trim:
+    """What becomes of the activations of a beat before they are stored, for arrays whose weights are never zero."""
+
+    change: Callable[[Module, Any, Sequence[Value], Value, Value], tuple[Any, Value]]
+    """Of (module, activations, keep, beat, end), returns (activations to be stored, what is to be noted of the vector).
+
+    `keep` says of each lane whether it belongs to the vector; in a cycle with `beat` the activations are stored, and
+    `end` is set with a vector's last beat; the note counts in the cycle after it.
+    """
+
+    note_bits: int = 0
+    """Width of the note."""
+
+    edges: bool = True
+    """Whether it has to know which lanes belong to the vector, and the array which rows to an output."""
+
+
+def _zero_beyond(m: Module, activations: Any, keep: Sequence[Value], beat: Value, end: Value) -> tuple[Any, Value]:
+    kept = Signal.like(activations, name="kept")
+    for lane, counts in enumerate(keep):
+        m.d.comb += kept[lane].eq(Mux(counts, activations[lane], 0))
+    return kept, Const(0, 0)
+
+
+ZERO_BEYOND = Trim(_zero_beyond)
+"""Stores zero in the lanes beyond the vector."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +71,11 @@ class _Strides:
             return signed(max(self.length_max, self.stride).bit_length() + 1)
         return unsigned(max(1, ((self.length_max - 1) >> self._shift).bit_length()))
 
+    @property
+    def counts_down(self) -> bool:
+        """Whether a count is what is left of a length, not its strides."""
+        return self._shift is None
+
     def start(self, length: Value) -> Value:
         """Return the count of a whole length."""
         return length - (self.stride + 1) if self._shift is None else (length - 1) >> self._shift
@@ -54,17 +88,28 @@ class _Strides:
         """Return the count a stride later."""
         return count - (self.stride if self._shift is None else 1)
 
+    def rest(self, length: Value) -> Value:
+        """Return what has to be kept of a length beside its count, to tell where it ends in its last stride."""
+        return Const(0, 0) if self._shift is None else (length - 1)[: self._shift]
 
-def step_layout(config: EngineConfig, passes: Sequence[int] = (1,)) -> data.StructLayout:
+    def end(self, count: Value, rest: Value) -> Value:
+        """Return the last place of a length in its last stride, from 0."""
+        return (count + self.stride)[: (self.stride - 1).bit_length()] if self._shift is None else rest
+
+
+def step_layout(config: EngineConfig, passes: Sequence[int] = (1,), trim: Trim | None = None) -> data.StructLayout:
     """Return the payload of `BlockSchedule.steps`.
 
     `first` and `last` mark the steps of a block, `final` every step of a token's last block, `correct` a step whose
     activations are not of the vector (`BlockSchedule`), and `again` the first step of a block's second pass and later
-    ones. `turn` counts a block's passes down to zero.
+    ones. `turn` counts a block's passes down to zero. With `trim` there are also `rows`, the last row of a final step
+    that belongs to an output, and `note`, what the trim noted of the vector.
     """
     lanes = data.ArrayLayout(signed(config.act_bits), config.activation_lanes)
     flags = {"first": 1, "last": 1, "final": 1, "correct": 1, "again": 1}
     numbers = {"mode": (len(config.modes) - 1).bit_length(), "turn": (max(passes) - 1).bit_length()}
+    if trim is not None:
+        numbers |= {"rows": (config.rows - 1).bit_length() if trim.edges else 0, "note": trim.note_bits}
     return data.StructLayout({"activations": lanes, **flags, **numbers})
 
 
@@ -82,6 +127,8 @@ class BlockSchedule(Component):
         Whether a correction step comes before the steps of each block; it is the block's `first`. Not with `chunk`.
     passes : sequence of int
         For each mode, how often a block walks the vector; one number stands for all modes.
+    trim : Trim or None
+        Changes the activations before they are stored, and adds to `steps` what `step_layout` says.
 
     Members
     -------
@@ -92,11 +139,16 @@ class BlockSchedule(Component):
     """
 
     def __init__(
-        self, config: EngineConfig, chunk: int | None = None, preload: bool = False, passes: Sequence[int] = (1,)
+        self,
+        config: EngineConfig,
+        chunk: int | None = None,
+        preload: bool = False,
+        passes: Sequence[int] = (1,),
+        trim: Trim | None = None,
     ) -> None:
         if chunk is not None and (preload or max(passes) > 1):
             raise ValueError(f"chunk = {chunk} goes with neither preload nor more than one pass")
-        self.config, self.chunk, self.preload = config, chunk, preload
+        self.config, self.chunk, self.preload, self.trim = config, chunk, preload, trim
         self.passes = tuple(passes) * len(config.modes) if len(passes) == 1 else tuple(passes)
         lanes = data.ArrayLayout(signed(config.act_bits), config.activation_lanes)
         super().__init__(
@@ -104,7 +156,7 @@ class BlockSchedule(Component):
                 "jobs": In(stream.Signature(job_layout(config.n_in_max, config.n_out_max, len(config.modes)))),
                 "activations": In(stream.Signature(lanes)),
                 "fault": Out(1),
-                "steps": Out(stream.Signature(step_layout(config, self.passes))),
+                "steps": Out(stream.Signature(step_layout(config, self.passes, trim))),
             }
         )
 
@@ -133,6 +185,8 @@ class BlockSchedule(Component):
         address, end = Signal(range(depth)), Signal(range(depth))
         mode = Signal((len(config.modes) - 1).bit_length())
 
+        closing = Signal()  # the next beat is a vector's last
+
         legal = (
             (offered.n_in != 0) & (offered.n_in < config.n_in_max + 1) & (offered.n_out != 0)
             & (offered.n_out < config.n_out_max + 1) & (offered.tokens != 0)
@@ -144,8 +198,10 @@ class BlockSchedule(Component):
         beat = self.activations.valid & self.activations.ready
         m.d.comb += [
             self.activations.ready.eq(active & ~held.bit_select(bank, 1)),
-            ends.eq(beat & n_in.last(left)),
+            ends.eq(beat & closing),
         ]
+        if self.trim is None:
+            m.d.comb += closing.eq(n_in.last(left))
         with m.If(accept):
             m.d.sync += [
                 self.fault.eq(~legal),
@@ -168,7 +224,35 @@ class BlockSchedule(Component):
                     m.d.sync += active.eq(0)
             with m.Else():
                 m.d.sync += left.eq(n_in.next(left))
-        return {"write": Cat(address, bank), "beat": beat, "end": end, "blocks": blocks, "mode": mode}
+        stored: Any = self.activations.payload
+        # With a stride of a power of two a length is its last address; it stays while a vector waits.
+        last = end if n_in.counts_down else length[: len(end)]
+        job = {"write": Cat(address, bank), "beat": beat, "end": last, "blocks": blocks, "mode": mode}
+        if self.trim is not None:
+            rest, rows = (
+                Signal.like(strides.rest(length)) for strides, length in ((n_in, offered.n_in), (n_out, offered.n_out))
+            )
+            with m.If(accept):
+                m.d.sync += [rest.eq(n_in.rest(offered.n_in)), rows.eq(n_out.rest(offered.n_out))]
+            # In a register: the path from here goes through all lanes.
+            with m.If(accept | ends):
+                m.d.sync += closing.eq(n_in.last(Mux(accept, n_in.start(offered.n_in), length)))
+            with m.Elif(beat):
+                m.d.sync += closing.eq(n_in.last(n_in.next(left)))
+            final = n_in.end(left, rest)
+            keep = [
+                Const(1, 1) if lane == 0 else ~closing | (final >= lane) if self.trim.edges else Const(1, 1)
+                for lane in range(config.activation_lanes)
+            ]
+            stored, note = self.trim.change(m, stored, keep, beat, ends)
+            notes = [Signal(self.trim.note_bits, name=f"note{number}") for number in range(2)]
+            ended = Signal()
+            m.d.sync += ended.eq(ends)
+            for number, kept in enumerate(notes):
+                with m.If(ended & (bank != number)):
+                    m.d.sync += kept.eq(note)
+            job |= {"rows": rows, "notes": notes}
+        return job | {"stored": stored}
 
     def _walk(
         self,
@@ -196,7 +280,7 @@ class BlockSchedule(Component):
         place = len(address) if depth > 1 else 0
         m.d.comb += [
             memory.write_address.eq(job["write"] if place else job["write"][-1]),
-            memory.write_data.eq(self.activations.payload),
+            memory.write_data.eq(job["stored"]),
             memory.write.eq(job["beat"]),
             memory.read_address.eq(Cat(address, bank) if place else bank),
             step.activations.eq(activations),
@@ -254,6 +338,16 @@ class BlockSchedule(Component):
             ]
         with m.Elif(self.steps.ready):
             m.d.sync += self.steps.valid.eq(0)
+
+        if self.trim is not None:
+            rows = Signal.like(job["rows"])
+            with m.If(fetch):
+                m.d.sync += [
+                    step.rows.eq(n_out.end(left, rows)),
+                    step.note.eq(Mux(bank, *reversed(job["notes"]))),
+                ]
+            with m.If(waiting & (~running | finish)):
+                m.d.sync += rows.eq(job["rows"])
 
         m.d.comb += finish.eq(block_ends & n_out.last(left))
         with m.If(block_ends):

@@ -6,8 +6,8 @@ weight matrix W of shape [n_out, n_in] with `tokens` activation vectors.
     jobs         {n_in, n_out, tokens}, one transfer a job; with `mode` above them if the engine has several modes
     activations  `activation_lanes` values a transfer, each vector in order, its last transfer padded with any values;
                  ceil(n_in / activation_lanes) transfers a token
-    weights      in the engine's own order and coding, made by its packer in `sw.formats`; padding is zero weights;
-                 the whole matrix again for every token
+    weights      in the engine's own order and coding, made by its packer in `sw.formats`; padding is zero weights,
+                 or any where no weight is zero; the whole matrix again for every token
     results      `rows` values a transfer, in order of outputs, with `last` on the last transfer of a token; rows
                  beyond n_out are zero
 
@@ -47,6 +47,22 @@ class Mode:
 
     macs_per_cycle: int
     """Products formed in a cycle at full use."""
+
+    weight_step: int = 1
+    """Distance from a weight to the next; 2 if the weights are -1 and 1, and none is zero."""
+
+    activation_step: int = 1
+    """Distance from an activation to the next."""
+
+    @property
+    def weight_values(self) -> range:
+        """Every weight."""
+        return range(self.weights[0], self.weights[1] + 1, self.weight_step)
+
+    @property
+    def activation_values(self) -> range:
+        """Every activation."""
+        return range(self.activations[0], self.activations[1] + 1, self.activation_step)
 
 
 class EngineConfig(Protocol):

@@ -24,7 +24,7 @@ from amaranth.hdl import Const, Module, ShapeLike, Signal, Value, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Member, Out
 
-from hw.engines.block_schedule import BlockSchedule, step_layout
+from hw.engines.block_schedule import BlockSchedule, Trim, step_layout
 from hw.engines.contract import EngineConfig, engine_members
 from hw.memory.queue import Queue
 from hw.memory.trit_decoder import GroupCode, TritDecoder
@@ -63,12 +63,12 @@ class DotConfig(EngineConfig, Protocol):
         """Technology whose arithmetic forms are used."""
 
 
-def array_members(config: DotConfig, passes: Sequence[int] = (1,)) -> dict[str, Member]:
-    """Return the ports of an array whose blocks walk the vector `passes` times, by mode."""
+def array_members(config: DotConfig, passes: Sequence[int] = (1,), trim: Trim | None = None) -> dict[str, Member]:
+    """Return the ports of an array; `passes` and `trim` are those of its engine."""
     return {
         "enable": In(1),
         "issue": In(1),
-        "step": In(step_layout(config, passes)),
+        "step": In(step_layout(config, passes, trim)),
         "weights": In(config.step_weights),
         "ready": Out(1),
         "values": Out(data.ArrayLayout(signed(config.total_width), config.rows)),
@@ -126,18 +126,28 @@ class DotEngine(Component):
         With the ports of `array_members`.
     preload : bool
     passes : sequence of int
+    trim : Trim or None
         As in `hw.engines.block_schedule.BlockSchedule`.
     """
 
-    def __init__(self, config: DotConfig, array: Any, preload: bool = False, passes: Sequence[int] = (1,)) -> None:
-        self.config, self.array, self.preload, self.passes = config, array, preload, passes
+    def __init__(
+        self,
+        config: DotConfig,
+        array: Any,
+        preload: bool = False,
+        passes: Sequence[int] = (1,),
+        trim: Trim | None = None,
+    ) -> None:
+        self.config, self.array, self.preload, self.passes, self.trim = config, array, preload, passes, trim
         weight = config.step_weights if config.trit_code is None else data.ArrayLayout(8, config.units)
         super().__init__(engine_members(config, weight))
 
     def elaborate(self, platform: object) -> Module:
         """Wire the schedule, the weights, the array and the results together."""
         m = Module()
-        m.submodules.schedule = schedule = BlockSchedule(self.config, self.config.chunk, self.preload, self.passes)
+        m.submodules.schedule = schedule = BlockSchedule(
+            self.config, self.config.chunk, self.preload, self.passes, self.trim
+        )
         m.submodules.array = array = self.array
         weights, undecodable = self._weights(m)
         take, room = Signal(), self._results(m, take_last := Signal())

@@ -21,12 +21,13 @@ from sw.flow.tops import BUSES
 from sw.formats.checkpoint import Checkpoint, open_checkpoint
 from sw.model import checkpoints
 from sw.model.activations import record
+from sw.model.operators import OPERATORS, attention_operands
 
 __all__ = ["check_layer", "command"]
 
 
 def choose_activations(
-    path: Path, checkpoint: Checkpoint, layer: str, file: Path | None, tokens: int, seed: int, act_bits: int
+    path: Path, checkpoint: Checkpoint, layer: str, file: Path | None, tokens: int, seed: int, config: Any
 ) -> tuple[Tensor, str]:
     """Return (activations, where they come from): a file, the model's own on the sample text, or random ones."""
     if file is not None:
@@ -34,9 +35,21 @@ def choose_activations(
     if "characters" in checkpoint.config:
         return record(path, layer, checkpoints.sample_text(), tokens).long(), "the model on the sample text"
     n_in = checkpoint.layer(layer).n_in
-    low = -(1 << (act_bits - 1))
+    values = config.modes[0].activation_values
     random = torch.Generator().manual_seed(seed)
-    return torch.randint(low, -low, (tokens, n_in), generator=random), f"random, seed {seed}"
+    drawn = values.start + values.step * torch.randint(len(values), (tokens, n_in), generator=random)
+    return drawn, f"random, seed {seed}"
+
+
+def find_mode(engine: str, config: Any, name: str) -> int:
+    """Return the number of an engine's mode by its name; `InputError` if it has none."""
+    names = [mode.name for mode in config.modes]
+    if name not in names:
+        raise InputError(
+            f"engine {engine} so configured has no mode {name!r}, only {', '.join(names)}; attention runs on bwta with "
+            "--set products=all"
+        )
+    return names.index(name)
 
 
 def check_layer(
@@ -55,11 +68,17 @@ def check_layer(
     """Simulate an engine on one layer of a checkpoint; return the figures that `nomul check --json` prints."""
     checkpoint = open_checkpoint(path)
     name = layer or checkpoint.layers[0]
-    weight = checkpoint.layer(name).weight
-    vectors, source = choose_activations(path, checkpoint, name, activations, tokens, seed, config.act_bits)
+    mode = 0
+    if name.rpartition(".")[2] in OPERATORS:
+        mode = find_mode(engine, config, OPERATORS[name.rpartition(".")[2]])
+        weight, vectors = attention_operands(path, name, checkpoints.sample_text(), tokens)
+        source = "the model on the sample text"
+    else:
+        weight = checkpoint.layer(name).weight
+        vectors, source = choose_activations(path, checkpoint, name, activations, tokens, seed, config)
     stderr.print(f"simulating {engine} on {name} with {simulator}; activations: {source}", highlight=False)
     figures = check_product(
-        engine, config, Product(weight, vectors), simulator=simulator, bus=bus, stall=stall, seed=seed
+        engine, config, Product(weight, vectors, mode), simulator=simulator, bus=bus, stall=stall, seed=seed
     )
     return {"engine": engine, "layer": name, **figures}
 
@@ -93,7 +112,7 @@ def show(result: dict[str, Any]) -> None:
 @click.command()
 @click.argument("engine")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights; the committed tiny model by default.")
-@click.option("--layer", help="Layer of the checkpoint; its first by default.")
+@click.option("--layer", help="Layer of the checkpoint, its first by default; or LAYER.self_attn.scores or .values.")
 @click.option("--activations", type=click.Path(path_type=Path), help=".npy file, integers [tokens, n_in].")
 @click.option("--tokens", default=4, show_default=True, type=click.IntRange(1), help="Vectors to multiply.")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be repeated.")

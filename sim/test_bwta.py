@@ -1,0 +1,77 @@
+"""Benches of BWTA: the RTL of many configurations against plain torch, in Verilator or Icarus."""
+
+import functools
+import itertools
+from typing import Any
+
+import pytest
+import torch
+
+from hw.engines.bwta import BwtaConfig
+from sim.check import Product, Run
+from sim.scenarios import Scenarios
+
+SMALL: dict[str, Any] = {"n_in_max": 96, "n_out_max": 24}
+CONFIGS = {
+    "portable": BwtaConfig(lanes_in=8, rows=4, products="all", **SMALL),
+    "linear": BwtaConfig(lanes_in=16, rows=4, products="linear", **SMALL),
+    "ragged": BwtaConfig(lanes_in=7, rows=3, products="linear", **SMALL),
+    "ragged_planes": BwtaConfig(lanes_in=5, rows=3, products="linear", form="planes", **SMALL),
+    "one": BwtaConfig(lanes_in=1, rows=1, products="linear", n_in_max=24, n_out_max=8),
+    "xcup": BwtaConfig(lanes_in=32, rows=2, products="linear", target="xcup", **SMALL),
+    "xcup_all": BwtaConfig(lanes_in=13, rows=2, products="all", target="xcup", **SMALL),
+    "xc7": BwtaConfig(lanes_in=16, rows=2, target="xc7", **SMALL),
+    "xc7_planes": BwtaConfig(lanes_in=8, rows=3, products="linear", form="planes", target="xc7", **SMALL),
+    "ecp5": BwtaConfig(lanes_in=8, rows=2, target="ecp5", **SMALL),
+    "cells": BwtaConfig(lanes_in=16, rows=4, products="linear", target="cells", cut=2, **SMALL),
+    "cells_ragged": BwtaConfig(lanes_in=6, rows=3, products="linear", target="cells", cut=3, **SMALL),
+    "cells_padded": BwtaConfig(lanes_in=8, rows=3, target="cells", padding="zero", gap=0, **SMALL),
+    "cells_planes": BwtaConfig(lanes_in=8, rows=2, products="linear", form="planes", target="cells", **SMALL),
+    "cells_all": BwtaConfig(lanes_in=12, rows=2, products="all", target="cells", cut=1, **SMALL),
+}
+
+
+@functools.cache
+def scenarios(name: str, simulator: str) -> Scenarios:
+    return Scenarios("bwta", CONFIGS[name], simulator)
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("name", CONFIGS)
+class TestBwta:
+    def test_extreme_operands(self, name: str, simulator_name: str) -> None:
+        scenarios(name, simulator_name).extreme_operands()
+
+    def test_cycles_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
+        config = CONFIGS[name]
+        shapes = [(config.lanes_in + 1, config.rows + 1, 4), (config.lanes_in, config.rows, 9)]
+        scenarios(name, simulator_name).cycles_equal_the_cost_model(shapes)
+
+    def test_ragged_sizes_with_stalls(self, name: str, simulator_name: str) -> None:
+        scenarios(name, simulator_name).ragged_sizes_with_stalls()
+
+    def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
+        scenarios(name, simulator_name).reset_in_mid_flight()
+
+    def test_illegal_jobs_do_nothing(self, name: str, simulator_name: str) -> None:
+        scenarios(name, simulator_name).illegal_jobs_do_nothing()
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("name", ["portable", "linear", "xcup", "xcup_all", "ecp5", "cells", "cells_all"])
+def test_every_weight_times_every_activation(name: str, simulator_name: str) -> None:
+    """All products of every mode, in every lane of every row, the other lanes at each of their values."""
+    config, runs = CONFIGS[name], []
+    for number, mode in enumerate(config.modes):
+        weights, activations = [*mode.weight_values], [*mode.activation_values]
+        for lane in range(config.lanes_in):
+            cases = [*itertools.product(activations, repeat=2)]
+            vectors = torch.tensor([[other] * config.lanes_in for _, other in cases])
+            vectors[:, lane] = torch.tensor([one for one, _ in cases])
+            pattern = [weights[place % len(weights)] for place in range(config.lanes_in)]
+            weight = torch.tensor([pattern] * (len(weights) * config.rows), dtype=torch.int8)
+            weight[:, lane] = torch.tensor(
+                [weights[(row + row // config.rows) % len(weights)] for row in range(len(weight))]
+            )
+            runs.append(Run([Product(weight, vectors, number)]))
+    scenarios(name, simulator_name).run(*runs)

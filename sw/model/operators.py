@@ -1,0 +1,62 @@
+"""The two products of attention as BWTA's engine takes them, from a model that reads a text.
+
+Scores are Q K^T with ternary operands; the output is A V with boolean A (BWTA, arXiv 2604.03957: ternary levels for
+what is distributed around zero, boolean ones for the softmax's output). The scales are those at which the elastic
+quantisers of BWTA's ancestors start (BiT: 2 mean|x| around zero, 4 mean|x| from zero up); exactly half a scale is 0.
+The matrix of each product is what a cache holds, keys or values; the vectors are queries and rows of A.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sw.errors import InputError
+from sw.formats.checkpoint import suggest
+from sw.formats.plane_words import quantise_ternary
+from sw.model.store import load_model
+from sw.model.text import encode
+from sw.model.transformer import rotate
+
+__all__ = ["OPERATORS", "attention_operands"]
+
+OPERATORS = {"scores": "ternary", "values": "boolean"}
+"""The operators of a self-attention by the last part of their names, and the engine's mode for each."""
+
+
+@torch.no_grad()
+def attention_operands(checkpoint: Path, name: str, text: str, tokens: int) -> tuple[Tensor, Tensor]:
+    """Return (weight int8 [n_out, n_in], activations int8 [tokens, n_in]) of an operator such as
+    `model.layers.0.self_attn.scores`, in the first head, over a context of `text`; the vectors are the last `tokens`.
+
+    Raises `InputError` for an unknown operator, or more tokens than the model's context or the text has.
+    """
+    model, _ = load_model(checkpoint)
+    config = model.config
+    prefix, _, operator = name.rpartition(".")
+    names = [f"model.layers.{index}.self_attn.{each}" for index in range(config.layers) for each in OPERATORS]
+    if name not in names:
+        raise InputError(f"{checkpoint} has no operator {name!r}; {suggest(name, names)}")
+    length = min(config.context, len(text))
+    if not 1 <= tokens <= length:
+        raise InputError(f"tokens is {tokens}; the context allows 1 to {length}")
+    attention = model.get_submodule(prefix)
+    heard: dict[str, Tensor] = {}
+
+    def hear(part: str) -> None:
+        attention.get_submodule(part).register_forward_hook(lambda module, args, out: heard.update({part: out[0]}))
+
+    for part in ("q_proj", "k_proj", "v_proj"):
+        hear(part)
+    model(encode(text[:length], config.characters)[None])
+    q, k, v = (heard[part][:, : config.head_dim].float() for part in ("q_proj", "k_proj", "v_proj"))
+    q, k = (rotate(part, model.cos[:length], model.sin[:length]) for part in (q, k))
+    if operator == "scores":
+        return _ternary(k), _ternary(q)[-tokens:]
+    scores = (q @ k.T / config.head_dim**0.5).masked_fill(torch.ones(length, length).triu(1).bool(), -torch.inf)
+    share = scores.softmax(-1)[-tokens:]
+    return _ternary(v).T.contiguous(), (share / (4 * share.mean()) > 0.5).to(torch.int8)
+
+
+def _ternary(values: Tensor) -> Tensor:
+    return quantise_ternary(values, 2 * values.abs().mean().item())
