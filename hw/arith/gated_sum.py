@@ -49,7 +49,7 @@ class GatedSum(Component):
     words : In(signed).array(terms)
     signs, gates : In(1).array(terms)
         A term whose gate is not set does not count; its sign must not be set either.
-    addend, total
+    addend, update, total
         As there.
     """
 
@@ -65,5 +65,5 @@ class GatedSum(Component):
             word, sign = Signal(signed(len(self.words[term])), name=f"word{term}"), Signal(name=f"sign{term}")
             m.d.sync += [word.eq(Mux(self.gates[term], self.words[term], 0)), sign.eq(self.signs[term])]
             m.d.comb += [sum_.words[term].eq(word), sum_.signs[term].eq(sign)]
-        m.d.comb += [sum_.addend.eq(self.addend), self.total.eq(sum_.total)]
+        m.d.comb += [sum_.addend.eq(self.addend), sum_.update.eq(self.update), self.total.eq(sum_.total)]
         return m

@@ -47,7 +47,8 @@ class PairSum(Component):
             level_number += 1
         ((word, sign, plus_one, _),) = nodes
         total = self._add(m, "last", self.addend, zero, word, sign, plus_one, self.total_width)
-        m.d.sync += self.total.eq(total)
+        with m.If(self.update):
+            m.d.sync += self.total.eq(total)
         return m
 
     @staticmethod

@@ -74,6 +74,8 @@ class RelativeSignSum(Component):
     signs : In(1).array(terms)
         One negates the term.
     addend : In(signed(total_width))
+    update : In(1)
+        The total is made in this cycle, as it is if this port is left alone; otherwise it stays.
     total : Out(signed(total_width))
         A register.
     """
@@ -103,7 +105,8 @@ class RelativeSignSum(Component):
                 level.append((node, self._delay(m, s), most))
             nodes = level
         ((word, sign, _),) = nodes
-        m.d.sync += self.total.eq(self._add(self.addend, word, sign) if self.negatable else self.addend + word)
+        with m.If(self.update):
+            m.d.sync += self.total.eq(self._add(self.addend, word, sign) if self.negatable else self.addend + word)
         return m
 
     @staticmethod

@@ -36,5 +36,6 @@ def sum_members(
         "words": In(signed(sum_width(magnitude, negatable))).array(terms),
         "signs": In(1).array(terms),
         "addend": In(signed(total_width)),
+        "update": In(1, init=1),
         "total": Out(signed(total_width)),
     }

@@ -103,7 +103,8 @@ class TernarySum(Component):
                 name = f"s{stage}_{number}"
                 if ADDEND in operation:
                     bits, _, _ = self._add(m, name, operands, self.total_width, offset=False)
-                    m.d.sync += self.total.eq(Cat(*bits))
+                    with m.If(self.update):
+                        m.d.sync += self.total.eq(Cat(*bits))
                 else:
                     sums[name] = (stage, *self._node(m, name, operands, stage))
         return m

@@ -69,15 +69,13 @@ class TintSums(Component):
             activations.eq(self.step.activations), weights.eq(self.weights), valid.eq(self.issue),
             first.eq(self.issue & self.step.first), last.eq(self.issue & self.step.last), final.eq(self.step.final),
         ]  # fmt: skip
-        with m.If(~self.issue):
-            m.d.sync += weights.eq(0)
         m.d.comb += [
             self.ready.eq(1),
             self.done.eq(delay(last, timing.latency)),
             self.final.eq(delay(final, timing.latency)),
         ]
 
-        clear = delay(first, timing.latency - 1)
+        clear, update = delay(first, timing.latency - 1), delay(valid, timing.latency - 1)
         for row in range(rows):
             m.submodules[f"row{row}"] = sum_ = gated_sum(lanes, 1 << (config.act_bits - 1), config.total_width, target)
             for lane in range(lanes):
@@ -90,7 +88,7 @@ class TintSums(Component):
             addend = Signal(signed(config.total_width), name=f"addend{row}")
             with m.If(~clear):
                 m.d.comb += addend.eq(sum_.total)
-            m.d.comb += [sum_.addend.eq(addend), self.values[row].eq(sum_.total)]
+            m.d.comb += [sum_.addend.eq(addend), sum_.update.eq(update), self.values[row].eq(sum_.total)]
         return m
 
 
