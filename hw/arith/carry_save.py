@@ -32,9 +32,7 @@ _SUM, _CARRY = 2.0, 1.5
 """Delay of a full adder, in exclusive ors: both outputs of nangate45's, from the slowest input."""
 
 
-def compress(
-    m: Module, name: str, columns: Columns, height: int = 2, depth: float | None = None
-) -> list[list[Value]]:
+def compress(m: Module, name: str, columns: Columns, height: int = 2, depth: float | None = None) -> list[list[Value]]:
     """Reduce columns until none has more than `height` bits, 1 or 2; the sum stays the same.
 
     With a `depth`, in exclusive ors, a column of at most twice as many bits is left as it is when the next adder would
@@ -206,7 +204,9 @@ def accumulate(
         kept = total[index]
         fed: Value = (kept | control.clear) if begin >> index & 1 else (kept & ~control.clear)
         ones = [Const(1, 1)] if constant >> index & 1 else []
-        sums.append([*held[index], *(shared[index] if index < len(shared) else ()), kept if start is not None else fed, *ones])
+        sums.append(
+            [*held[index], *(shared[index] if index < len(shared) else ()), kept if start is not None else fed, *ones]
+        )
     low = compress(m, f"{name}_low", sums[:segment], height=1)
     with m.If(control.hold & control.add):
         m.d.sync += total[:segment].eq(Cat(*(column[0] for column in low[:segment])))
@@ -234,8 +234,10 @@ def accumulate(
     bits = [column[0] for column in high[segment : min(plain, width)]]
     if plain < width:
         (carry,) = high[plain]
-        bits += [sums[index][0] ^ (carry & Cat(*(sums[below][0] for below in range(plain, index))).all())
-                 for index in range(plain, width)]
+        bits += [
+            sums[index][0] ^ (carry & Cat(*(sums[below][0] for below in range(plain, index))).all())
+            for index in range(plain, width)
+        ]
     with m.If(control.hold & (control.add | control.settle)):
         m.d.sync += total[segment:].eq(Cat(*bits))
     if start is not None:

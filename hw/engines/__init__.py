@@ -14,12 +14,18 @@ ENGINES: dict[str, EngineSpec] = {
     "tint": EngineSpec("tint", 2, "ternary dot-product array without multipliers, after VitaLLM", TintConfig, Tint),
     "baseline": EngineSpec("baseline", 3, "plain INT8 array, the reference of area ratios", BaselineConfig, Baseline),
     "boothflex": EngineSpec(
-        "boothflex", 4, "INT8 or four ternary products a lane in one radix-4 datapath, after VitaLLM",
-        BoothFlexConfig, BoothFlex,
+        "boothflex",
+        4,
+        "INT8 or four ternary products a lane in one radix-4 datapath, after VitaLLM",
+        BoothFlexConfig,
+        BoothFlex,
     ),
     "boothflex_bs": EngineSpec(
-        "boothflex_bs", 5, "weights of 2 to 8 bits, one radix-4 digit a cycle, after VitaLLM",
-        BoothFlexBsConfig, BoothFlexBs,
+        "boothflex_bs",
+        5,
+        "weights of 2 to 8 bits, one radix-4 digit a cycle, after VitaLLM",
+        BoothFlexBsConfig,
+        BoothFlexBs,
     ),
 }
 """Every engine by name."""

@@ -94,9 +94,7 @@ class BaselineTrees(Component):
         config = self.config
         lanes = config.activation_lanes
         split = config.segment < config.total_width
-        control = pace(
-            m, self.enable, self.issue, Const(0), self.step.last, split=split, preload=self.step.correct
-        )
+        control = pace(m, self.enable, self.issue, Const(0), self.step.last, split=split, preload=self.step.correct)
         entered, added, final = (Signal(name=name) for name in ("entered", "added", "final"))
         with m.If(self.issue):
             m.d.sync += entered.eq(self.step.final)

@@ -57,7 +57,9 @@ class BoothFlexConfig:
     n_out_max: int = parameter(4096, "longest output vector", low=1, high=1 << 20)
     total_bits: int | None = parameter(None, "width of accumulators and results", low=2, high=64)
     segment: int = parameter(11, "columns of the accumulator's first segment (target cells only)", low=1, high=64)
-    depth: int = parameter(4, "longest path of the adders after the shifts, in exclusive ors (target cells only)", low=2, high=99)
+    depth: int = parameter(
+        4, "longest path of the adders after the shifts, in exclusive ors (target cells only)", low=2, high=99
+    )
     queue: int | None = parameter(
         None, "results that wait while the consumer stalls, in transfers; none for target cells", low=16, high=4096
     )
@@ -164,9 +166,7 @@ class BoothFlexConfig:
         else:
             sums = sum_timing(self.lanes_in, Target(self.target), negatable=False)
             latency, gap = sums.latency + SUMS_STAGES + 1, 0
-        return dot_cycles(
-            self, n_in, n_out, tokens, latency=latency, gap=gap, passes=PASSES[mode], preload=self.trees
-        )
+        return dot_cycles(self, n_in, n_out, tokens, latency=latency, gap=gap, passes=PASSES[mode], preload=self.trees)
 
 
 class BoothFlex(DotEngine):

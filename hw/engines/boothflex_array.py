@@ -22,7 +22,7 @@ from hw.arith.signed_sum import signed_sum, sum_timing
 from hw.arith.target import Target
 from hw.engines.dot import DotConfig, array_members
 
-__all__ = ["INT8", "PASSES", "SUMS_STAGES", "TERNARY", "FlexSums", "FlexTrees"]
+__all__ = ["INT8", "PASSES", "SUMS_STAGES", "TERNARY", "FlexRow", "FlexSums", "FlexTrees"]
 
 INT8, TERNARY = 0, 1
 """Numbers of the modes."""
@@ -71,7 +71,9 @@ class FlexSums(Component):
         latency = sum_timing(lanes, target, negatable=False).latency
         delay = Delays(m)
         *own, chosen = _operands(config, self.step.activations, self.step.turn)
-        activations = [[Signal(signed(8), name=f"a{j}_{lane}", reset_less=True) for lane in range(lanes)] for j in range(DIGITS)]
+        activations = [
+            [Signal(signed(8), name=f"a{j}_{lane}", reset_less=True) for lane in range(lanes)] for j in range(DIGITS)
+        ]
         weights = Signal.like(self.weights, reset_less=True)
         first, last, final, ternary = (Signal(name=name) for name in ("first", "last", "final", "ternary"))
         m.d.sync += [
@@ -80,9 +82,7 @@ class FlexSums(Component):
         ]  # fmt: skip
         for lane in range(lanes):
             for digit, quarter in enumerate(own):
-                m.d.sync += activations[digit][lane].eq(
-                    Mux(self.step.mode == TERNARY, quarter[lane], chosen[lane])
-                )
+                m.d.sync += activations[digit][lane].eq(Mux(self.step.mode == TERNARY, quarter[lane], chosen[lane]))
             m.d.sync += activations[-1][lane].eq(chosen[lane])
         with m.If(~self.issue):
             m.d.sync += weights.eq(0)
@@ -171,21 +171,19 @@ class FlexTrees(Component):
                 m.d.sync += activations[(DIGITS - 1) * lanes + lane].eq(chosen[lane])
         shared = self._correction(m, chosen, take, control.rows, ternary)
         for row in range(config.rows):
-            m.submodules[f"row{row}"] = built = _Row(config, len(shared))
+            m.submodules[f"row{row}"] = built = FlexRow(config, len(shared))
             m.d.comb += [
                 built.take.eq(self.issue),
                 *(built.weights[lane].eq(self.weights[row * lanes + lane]) for lane in range(lanes)),
                 built.activations.eq(activations),
                 built.ternary.eq(ternary),
                 built.shared.eq(Cat(shared)),
-                *(getattr(built, name).eq(getattr(control.rows, name)) for name in _Row.PACE),
+                *(getattr(built, name).eq(getattr(control.rows, name)) for name in FlexRow.PACE),
                 self.values[row].eq(built.total),
             ]
         return m
 
-    def _correction(
-        self, m: Module, words: list[Value], take: Value, control: Pace, ternary: Signal
-    ) -> list[Signal]:
+    def _correction(self, m: Module, words: list[Value], take: Value, control: Pace, ternary: Signal) -> list[Signal]:
         """Build OFFSET * (sum of a step's activations + 128 for each), zero in ternary mode; return its registers."""
         lanes = self.config.lanes_in
         columns = [[word[index] if index < 7 else ~word[index] for word in words] for index in range(8)]
@@ -208,7 +206,7 @@ class FlexTrees(Component):
         return registers
 
 
-class _Row(Component):
+class FlexRow(Component):
     """One output: weight registers, products, trees, shifts and accumulator."""
 
     PACE = ("hold", "enter", "add", "clear", "settle", "load")
@@ -245,7 +243,7 @@ class _Row(Component):
                 word = self.activations[index * lanes + lane]
                 for place, bit in enumerate(digit_product(m, f"product{lane}_{index}", digit, word)):
                     columns[place].append(bit)
-            self._shift(sums, compress(m, f"digit{index}", columns), 2 * index)
+            self.shift(sums, compress(m, f"digit{index}", columns), 2 * index)
         total = accumulate(
             m, "sum", sums, config.total_width, 0, config.segment,
             Pace(*(getattr(self, name) for name in self.PACE)),
@@ -254,7 +252,7 @@ class _Row(Component):
         m.d.comb += self.total.eq(total)
         return m
 
-    def _shift(self, sums: list[list[Value]], tree: Columns, shift: int) -> None:
+    def shift(self, sums: list[list[Value]], tree: Columns, shift: int) -> None:
         """Add a digit's sum to the columns: in its own place in ternary mode, higher by `shift` in int8 mode."""
         for column in range(len(tree) + shift):
             here = list(tree[column]) if column < len(tree) else []

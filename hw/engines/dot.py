@@ -137,9 +137,7 @@ class DotEngine(Component):
     def elaborate(self, platform: object) -> Module:
         """Wire the schedule, the weights, the array and the results together."""
         m = Module()
-        m.submodules.schedule = schedule = BlockSchedule(
-            self.config, self.config.chunk, self.preload, self.passes
-        )
+        m.submodules.schedule = schedule = BlockSchedule(self.config, self.config.chunk, self.preload, self.passes)
         m.submodules.array = array = self.array
         weights, undecodable = self._weights(m)
         take, room = Signal(), self._results(m, take_last := Signal())

@@ -10,9 +10,7 @@ from torch import Tensor
 __all__ = ["matmul"]
 
 
-def matmul(
-    codes: Tensor, activations: Tensor, n_out: int, *, ternary: bool, starts: Tensor | None = None
-) -> Tensor:
+def matmul(codes: Tensor, activations: Tensor, n_out: int, *, ternary: bool, starts: Tensor | None = None) -> Tensor:
     """Return y of every token.
 
     Parameters
@@ -36,9 +34,10 @@ def matmul(
     lanes = codes.shape[-1]
     padded = torch.nn.functional.pad(activations.long(), (0, -activations.shape[1] % (4 * lanes)))
     words = padded.unflatten(1, (-1, 4, lanes))  # tokens, words, quarter, lane
-    low, high = codes.long()[..., None] >> torch.tensor([0, 2, 4, 6]) & 1, codes.long()[..., None] >> torch.tensor(
-        [1, 3, 5, 7]
-    ) & 1
+    low, high = (
+        codes.long()[..., None] >> torch.tensor([0, 2, 4, 6]) & 1,
+        codes.long()[..., None] >> torch.tensor([1, 3, 5, 7]) & 1,
+    )
     if ternary:
         operands, places = words.transpose(2, 3), torch.ones(4, dtype=torch.long)
     else:
