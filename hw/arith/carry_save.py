@@ -133,8 +133,8 @@ def pace(
     firsts, lasts = Signal(2), Signal(2)
     with m.If(enable):
         m.d.sync += [
-            enter.eq(issue), add.eq(enter), firsts.eq(Cat(issue & first, firsts[0])), lasts.eq(Cat(issue & last, lasts[0])),
-            done.eq(lasts[1]),
+            enter.eq(issue), add.eq(enter), done.eq(lasts[1]),
+            firsts.eq(Cat(issue & first, firsts[0])), lasts.eq(Cat(issue & last, lasts[0])),
         ]  # fmt: skip
     settle: Value = Const(0)
     if split:

@@ -6,9 +6,9 @@ A code of two bits, low bit l and high bit h, is the digit l - 2h. Four such dig
 
     sum_j 4^j d_j = number - OFFSET,    OFFSET = 2 * (1 + 4 + 16) = 42
 
-when h is the complement of the number's bit in the three lower digits and the bit itself in the highest. Against Booth's
-overlapping digits (-2 to 2) a digit takes one and-or-invert a bit, without an exclusive or and without an encoder, and
-a constant times the other factor has to be added.
+when h is the complement of the number's bit in the three lower digits and the bit itself in the highest. Against
+Booth's overlapping digits (-2 to 2) a digit takes one and-or-invert a bit, without an exclusive or and without an
+encoder, and a constant times the other factor has to be added.
 
 A product d * x is nine bits for x of eight: x, its complement, the complement of 2x, or ones. So it is one too small
 unless d is 1. The highest bit is inverted, which adds 2^8: bits that are added up then need no sign extension. Bit 0
