@@ -98,7 +98,8 @@ def test_check_says_what_it_compared(bus: str) -> None:
     done = nomul("check", "tlmm", *TINY, "--layer", layer, "--tokens", "3", "--bus", bus, "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    expected = {"engine", "layer", "n_in", "n_out", "tokens", "outputs", "mismatches", "first_mismatch", "cycles"}
+    expected = {"engine", "mode", "layer", "weights", "n_in", "n_out", "tokens", "outputs", "mismatches"}
+    expected |= {"first_mismatch", "cycles"}
     expected |= {"model_cycles", "macs", "macs_per_cycle_peak", "utilization", "seed", "seconds"}
     assert result.keys() == expected
     assert (result["layer"], result["mismatches"], result["first_mismatch"]) == (layer, 0, None)
@@ -141,3 +142,30 @@ def test_a_layer_longer_than_the_engine_is_refused() -> None:
 def test_a_missing_simulator_is_named(tmp_path: Path) -> None:
     refuses(r"Icarus Verilog \(iverilog\) is not installed; .*", "check", "tlmm", *TINY, "--sim", "icarus",
             path=str(tmp_path))  # fmt: skip
+
+
+def test_a_mode_that_does_not_exist_is_refused() -> None:
+    refuses(r"engine boothflex has no mode 'int5'; its modes are int8, ternary", "check", "boothflex", "--mode", "int5")
+    refuses(r"model.layers.0.input_layernorm.weight has shape \[160\]; a layer's weights are a matrix",
+            "check", "baseline", "--layer", "model.layers.0.input_layernorm")  # fmt: skip
+    refuses(r".*has no layer 'model.embed_tokens'.*", "check", "tlmm", "--layer", "model.embed_tokens")
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize(
+    ("engine", "mode", "weights"),
+    [
+        ("baseline", "int8", "quantised to -128 to 127 with one scale"),
+        ("boothflex", "int8", "quantised to -128 to 127 with one scale"),
+        ("boothflex", "ternary", "ternary, as they are"),
+        ("boothflex_bs", "int4", "quantised to -8 to 7 with one scale"),
+    ],
+)
+def test_check_draws_weights_that_suit_the_mode(engine: str, mode: str, weights: str) -> None:
+    small = ["--set", "lanes_in=8", "--set", "rows=2", "--tokens", "2"]
+    done = nomul("check", engine, "--mode", mode, *small, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["mode"], result["weights"], result["mismatches"]) == (mode, weights, 0)
+    assert result["layer"] == ("model.embed_tokens" if "quantised" in weights else "model.layers.0.self_attn.q_proj")
+    assert result["cycles"] == result["model_cycles"]

@@ -42,7 +42,19 @@ def word32(text):
 
 
 def test_every_block_has_a_test():
-    assert sorted(BLOCKS) == "absmean awq bitnet bwta dense file gptq planes scale tint tlmm".split()
+    assert sorted(BLOCKS) == [
+        "absmean",
+        "awq",
+        "bitnet",
+        "bwta",
+        "dense",
+        "file",
+        "gptq",
+        "planes",
+        "scale",
+        "tint",
+        "tlmm",
+    ]
 
 
 @pytest.mark.parametrize(("weights", "packed"), pairs("dense"))

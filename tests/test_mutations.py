@@ -1,13 +1,30 @@
 """The benches can fail: gateware that is broken on purpose must be noticed."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from amaranth.hdl import Cat, Const, Module, Value
 from amaranth.lib.wiring import Component
 
 from hw.arith import bit_count
-from hw.engines import block_schedule, bwta_array, bwta_trees, tlmm, tlmm_schedule, tlmm_table
+from hw.arith.carry_save import Control
+from hw.arith.digits import Digit
+from hw.engines import (
+    baseline_array,
+    block_schedule,
+    boothflex_array,
+    boothflex_bs_array,
+    bwta_array,
+    bwta_trees,
+    tlmm,
+    tlmm_schedule,
+    tlmm_table,
+)
+from hw.engines.baseline import BaselineConfig
+from hw.engines.boothflex import BoothFlexConfig
+from hw.engines.boothflex_bs import BoothFlexBsConfig
 from hw.engines.bwta import BwtaConfig
 from hw.engines.tlmm import TlmmConfig
 from sim.check import Run, bench_engine, build_engine, random_product
@@ -117,3 +134,75 @@ def test_a_mutation_of_bwta_is_noticed(
         runs.append(Run([product]))
     said = bench_engine(build_engine("bwta", config), "bwta", config, runs)
     assert any(result["mismatches"] for result in said)
+
+
+def one_short_correction(patch: pytest.MonkeyPatch) -> None:
+    """The sum of a step's activations is multiplied by 40 instead of 42."""
+    patch.setattr(boothflex_array, "OFFSET", 40)
+
+
+def one_shift_too_few(patch: pytest.MonkeyPatch) -> None:
+    """The fourth digit is shifted by four bits instead of six."""
+    honest = boothflex_array.FlexRow.shift
+    patch.setattr(
+        boothflex_array.FlexRow, "shift", lambda row, sums, tree, shift: honest(row, sums, tree, min(shift, 4))
+    )
+
+
+def one_early_start(patch: pytest.MonkeyPatch) -> None:
+    """A block's start values reach the accumulators while the last block's total still settles."""
+    honest = boothflex_array.pace
+
+    def early(m: Module, *args: Value, **settings: Any) -> Control:
+        control = honest(m, *args, **settings)
+        return dataclasses.replace(control, ready=args[0])
+
+    patch.setattr(boothflex_array, "pace", early)
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("mutation", [one_short_correction, one_shift_too_few, one_early_start])
+def test_a_mutation_of_boothflex_is_noticed(
+    mutation: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = BoothFlexConfig(lanes_in=4, rows=1, n_in_max=32, n_out_max=8, target="cells")
+    products = [random_product(32, 5, 3, config, seed=mode, mode=mode) for mode in (0, 1)]
+    mutation(monkeypatch)
+    broken = build_engine("boothflex", config)
+    (said,) = bench_engine(broken, "boothflex", config, [Run(products)])
+    assert said["mismatches"]
+
+
+def one_digit_not_shifted(patch: pytest.MonkeyPatch) -> None:
+    """The lowest digit of a bit-serial weight counts as the highest, which is below zero where it is 2 or 3."""
+    honest = boothflex_bs_array.digit_term
+    patch.setattr(boothflex_bs_array, "digit_term", lambda code, number, negative: honest(code, number, Const(1, 1)))
+
+
+def one_product_bit(patch: pytest.MonkeyPatch) -> None:
+    """Bit 7 of a product of the baseline takes -2 for -1 and -1 for -2."""
+    honest = baseline_array.digit_product
+
+    def product(m: Module, name: str, digit: Digit, number: Value) -> list[Value]:
+        bits = honest(m, name, digit, number)
+        wrong = dataclasses.replace(digit, minus=digit.twice, twice=digit.minus)
+        return [*bits[:7], honest(m, f"{name}_wrong", wrong, number)[7], bits[8]]
+
+    patch.setattr(baseline_array, "digit_product", product)
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize(
+    ("engine", "config", "mutation"),
+    [
+        ("boothflex_bs", BoothFlexBsConfig(lanes_in=3, rows=1, n_in_max=32, n_out_max=8), one_digit_not_shifted),
+        ("baseline", BaselineConfig(lanes_in=4, rows=1, n_in_max=32, n_out_max=8, target="cells"), one_product_bit),
+    ],
+)
+def test_a_mutation_of_an_integer_engine_is_noticed(
+    engine: str, config: Any, mutation: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    products = [random_product(32, 5, 2, config, seed=3, mode=len(config.modes) - 1)]
+    mutation(monkeypatch)
+    (said,) = bench_engine(build_engine(engine, config), engine, config, [Run(products)])
+    assert said["mismatches"]

@@ -10,7 +10,13 @@ tables or, where it may, of the target's multipliers.
 
 Standard-cell arrays (`BaselineTrees`) take the activations apart into radix-4 digits -2, -1, 0, 1
 (`hw.arith.digits`), once for all rows, and choose with them among multiples of each row's weights. Full adders add the
-products of all lanes and digits in one tree. Two corrections follow:
+products of all lanes and digits in one tree.
+
+Measured in nangate45, 16 lanes x 8 rows, everything but the vector memory: 313 um2 a MAC at 1.19 ns. The other form,
+digits of the weights that choose among multiples of the shared activations, takes a decoder in each row and 42 times
+the sum of the activations: 333 um2 at 1.22 ns with the same finish. Logic synthesis makes 675 um2 of plain operators.
+
+Two corrections follow:
 
 * sum of 4^j over the digits that are not 1: it depends on the activations alone, is added up once for all rows, and
   joins each row's accumulator.

@@ -16,13 +16,16 @@ Standard-cell arrays (`FlexTrees`) take digits -2, -1, 0, 1 (`hw.arith.digits`),
 times the sum of a step's activations is due; it is made once for all rows. What depends on the weights alone comes
 from the packer as a transfer before each block's steps, from which the accumulators start.
 
+In nangate45, 16 lanes x 8 rows, BoothFlex takes 369 um2 a lane at 1.19 ns, memories apart: 1.18 of the INT8 baseline,
+and 1.11 of an INT8 array of the same style (digits of the weights).
+
 Activations: a transfer has 4 * lanes_in of them, in both modes. Ternary mode takes a whole word in a step. Int8 mode
 walks the vector four times for each block, and takes the first quarter of each word in the first pass, and so on.
 
 Weights: a transfer holds a byte for each row and each lane, row 0 lane 0 lowest. Ternary mode: bits 2q and 2q + 1 are
-the two's complement code of the weight of lane l's activation in quarter q. Int8 mode: the weight, two's complement; for
-standard cells with its bits 1, 3 and 5 inverted. With p counting passes and s words, row r and lane l of a step are
-W[b * rows + r, (4s + p) * lanes_in + l], or in ternary mode W[b * rows + r, (4s + q) * lanes_in + l].
+the two's complement code of the weight of lane l's activation in quarter q. Int8 mode: the weight, two's complement;
+for standard cells with its bits 1, 3 and 5 inverted. With p counting passes and s words, row r and lane l of a step
+are W[b * rows + r, (4s + p) * lanes_in + l], or in ternary mode W[b * rows + r, (4s + q) * lanes_in + l].
 """
 
 import dataclasses
@@ -149,9 +152,9 @@ class BoothFlexConfig:
         number = "two's complement, bits 1, 3 and 5 inverted" if self.trees else "two's complement"
         return (
             f"{self.rows} rows of {self.lanes_in} bytes a transfer, row 0 lane 0 lowest; int8: {number}; ternary: four "
-            f"codes of two bits, two's complement, for the lane's activation in each quarter of a word; block by block, "
-            f"in a block step by step, in int8 mode the steps of the words' first quarters before those of the second"
-            f"{start}; see docs/formats.md"
+            f"codes of two bits, two's complement, for the lane's activation in each quarter of a word; block by "
+            f"block, in a block step by step, in int8 mode the steps of the words' first quarters before those of the "
+            f"second{start}; see docs/formats.md"
         )
 
     def weight_transfers(self, n_in: int, n_out: int, mode: int = 0) -> int:

@@ -22,7 +22,7 @@ from hw.arith.signed_sum import signed_sum, sum_timing
 from hw.arith.target import Target
 from hw.engines.dot import DotConfig, array_members
 
-__all__ = ["INT8", "PASSES", "SUMS_STAGES", "TERNARY", "FlexSums", "FlexTrees"]
+__all__ = ["INT8", "PASSES", "SUMS_STAGES", "TERNARY", "FlexRow", "FlexSums", "FlexTrees"]
 
 INT8, TERNARY = 0, 1
 """Numbers of the modes."""
@@ -171,14 +171,14 @@ class FlexTrees(Component):
                 m.d.sync += activations[(DIGITS - 1) * lanes + lane].eq(chosen[lane])
         shared = self._correction(m, chosen, take, control.rows, ternary)
         for row in range(config.rows):
-            m.submodules[f"row{row}"] = built = _Row(config, len(shared))
+            m.submodules[f"row{row}"] = built = FlexRow(config, len(shared))
             m.d.comb += [
                 built.take.eq(self.issue),
                 *(built.weights[lane].eq(self.weights[row * lanes + lane]) for lane in range(lanes)),
                 built.activations.eq(activations),
                 built.ternary.eq(ternary),
                 built.shared.eq(Cat(shared)),
-                *(getattr(built, name).eq(getattr(control.rows, name)) for name in _Row.PACE),
+                *(getattr(built, name).eq(getattr(control.rows, name)) for name in FlexRow.PACE),
                 self.values[row].eq(built.total),
             ]
         return m
@@ -206,7 +206,7 @@ class FlexTrees(Component):
         return registers
 
 
-class _Row(Component):
+class FlexRow(Component):
     """One output: weight registers, products, trees, shifts and accumulator."""
 
     PACE = ("hold", "enter", "add", "clear", "settle", "load")
@@ -243,7 +243,7 @@ class _Row(Component):
                 word = self.activations[index * lanes + lane]
                 for place, bit in enumerate(digit_product(m, f"product{lane}_{index}", digit, word)):
                     columns[place].append(bit)
-            self._shift(sums, compress(m, f"digit{index}", columns), 2 * index)
+            self.shift(sums, compress(m, f"digit{index}", columns), 2 * index)
         total = accumulate(
             m, "sum", sums, config.total_width, 0, config.segment,
             Pace(*(getattr(self, name) for name in self.PACE)),
@@ -252,7 +252,7 @@ class _Row(Component):
         m.d.comb += self.total.eq(total)
         return m
 
-    def _shift(self, sums: list[list[Value]], tree: Columns, shift: int) -> None:
+    def shift(self, sums: list[list[Value]], tree: Columns, shift: int) -> None:
         """Add a digit's sum to the columns: in its own place in ternary mode, higher by `shift` in int8 mode."""
         for column in range(len(tree) + shift):
             here = list(tree[column]) if column < len(tree) else []

@@ -2,10 +2,11 @@
 
     y[k] = sum_j W[k, j] * a[j]
 
-After the bit-serial form of VitaLLM's BoothFlex core (arXiv 2604.27396), of which only the cycles are published: one for
-ternary and INT2 weights, two for INT4, three for INT6, four for INT8. The structure is ours. A lane holds one digit, and
-a block walks the vector memory once for each digit of its weights, the highest first; between two digits the
-accumulators are multiplied by four (`hw.engines.boothflex_bs_array`). Nothing is left to correct. The mode is the job's.
+After the bit-serial form of VitaLLM's BoothFlex core (arXiv 2604.27396), of which only the cycles are published: one
+for ternary and INT2 weights, two for INT4, three for INT6, four for INT8. The structure is ours. A lane holds one
+digit, and a block walks the vector memory once for each digit of its weights, the highest first; between two digits
+the accumulators are multiplied by four (`hw.engines.boothflex_bs_array`). Nothing is left to correct. The mode is the
+job's.
 
 All targets have adder trees; standard cells take the portable form.
 
@@ -119,9 +120,9 @@ class BoothFlexBsConfig:
     def packing(self) -> str:
         """The weight stream in words."""
         return (
-            f"{self.rows} rows of {self.lanes_in} codes of two bits a transfer, row 0 lane 0 lowest; block by block, in "
-            f"a block digit by digit from the highest, in a digit step by step; row r, lane l of step s of block b is "
-            f"two bits of W[b * {self.rows} + r, s * {self.lanes_in} + l], two's complement; see docs/formats.md"
+            f"{self.rows} rows of {self.lanes_in} codes of two bits a transfer, row 0 lane 0 lowest; block by block, "
+            f"in a block digit by digit from the highest, in a digit step by step; row r, lane l of step s of block b "
+            f"is two bits of W[b * {self.rows} + r, s * {self.lanes_in} + l], two's complement; see docs/formats.md"
         )
 
     def weight_transfers(self, n_in: int, n_out: int, mode: int = 0) -> int:

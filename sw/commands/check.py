@@ -5,51 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
 from rich.table import Table
-from torch import Tensor
 
 from hw.arith.target import TARGETS
 from hw.units import UNITS
 from sim.check import Product, check_product
 from sim.runner import SIMULATORS
-from sw.commands.check_unit import check_random, finish_unit, load_activations
+from sw.commands.check_unit import check_random, finish_unit
+from sw.commands.operands import choose_operands
 from sw.console import json_option, print_json, stderr, stdout
 from sw.engines import configure
 from sw.errors import InputError
 from sw.flow.tops import BUSES
-from sw.formats.checkpoint import Checkpoint, open_checkpoint
 from sw.model import checkpoints
-from sw.model.activations import record
-from sw.model.operators import OPERATORS, attention_operands
 
 __all__ = ["check_layer", "command"]
-
-
-def choose_activations(
-    path: Path, checkpoint: Checkpoint, layer: str, file: Path | None, tokens: int, seed: int, config: Any
-) -> tuple[Tensor, str]:
-    """Return (activations, where they come from): a file, the model's own on the sample text, or random ones."""
-    if file is not None:
-        return load_activations(file)[:tokens], str(file)
-    if "characters" in checkpoint.config:
-        return record(path, layer, checkpoints.sample_text(), tokens).long(), "the model on the sample text"
-    n_in = checkpoint.layer(layer).n_in
-    values = config.modes[0].activation_values
-    random = torch.Generator().manual_seed(seed)
-    drawn = values.start + values.step * torch.randint(len(values), (tokens, n_in), generator=random)
-    return drawn, f"random, seed {seed}"
-
-
-def find_mode(engine: str, config: Any, name: str) -> int:
-    """Return the number of an engine's mode by its name; `InputError` if it has none."""
-    names = [mode.name for mode in config.modes]
-    if name not in names:
-        raise InputError(
-            f"engine {engine} so configured has no mode {name!r}, only {', '.join(names)}; attention runs on bwta with "
-            "--set products=all"
-        )
-    return names.index(name)
 
 
 def check_layer(
@@ -58,6 +28,7 @@ def check_layer(
     *,
     path: Path,
     layer: str | None,
+    mode: str | None = None,
     activations: Path | None = None,
     tokens: int = 4,
     simulator: str = "verilator",
@@ -66,29 +37,27 @@ def check_layer(
     seed: int = 0,
 ) -> dict[str, Any]:
     """Simulate an engine on one layer of a checkpoint; return the figures that `nomul check --json` prints."""
-    checkpoint = open_checkpoint(path)
-    name = layer or checkpoint.layers[0]
-    mode = 0
-    if name.rpartition(".")[2] in OPERATORS:
-        mode = find_mode(engine, config, OPERATORS[name.rpartition(".")[2]])
-        weight, vectors = attention_operands(path, name, checkpoints.sample_text(), tokens)
-        source = "the model on the sample text"
-    else:
-        weight = checkpoint.layer(name).weight
-        vectors, source = choose_activations(path, checkpoint, name, activations, tokens, seed, config)
-    stderr.print(f"simulating {engine} on {name} with {simulator}; activations: {source}", highlight=False)
-    figures = check_product(
-        engine, config, Product(weight, vectors, mode), simulator=simulator, bus=bus, stall=stall, seed=seed
+    found = choose_operands(engine, config, path, layer, mode, activations, tokens, seed)
+    name = config.modes[found.mode].name
+    stderr.print(
+        f"simulating {engine} in mode {name} on {found.layer} with {simulator}; weights: {found.weight_source}; "
+        f"activations: {found.activation_source}",
+        highlight=False,
     )
-    return {"engine": engine, "layer": name, **figures}
+    product = Product(found.weight, found.activations, found.mode)
+    figures = check_product(engine, config, product, simulator=simulator, bus=bus, stall=stall, seed=seed)
+    return {"engine": engine, "mode": name, "layer": found.layer, "weights": found.weight_source, **figures}
 
 
 def show(result: dict[str, Any]) -> None:
     """Print the figures of a check as a table."""
-    table = Table(show_header=False, title=f"{result['engine']} on {result['layer']}", title_justify="left")
+    table = Table(
+        show_header=False, title=f"{result['engine']}, {result['mode']}, on {result['layer']}", title_justify="left"
+    )
     table.add_column(style="bold")
     table.add_column(justify="right")
     rows = {
+        "weights": result["weights"],
         "matrix": f"{result['n_out']} x {result['n_in']}, {result['tokens']} tokens",
         "outputs compared": f"{result['outputs']:,}",
         "mismatches": f"{result['mismatches']:,}",
@@ -112,7 +81,11 @@ def show(result: dict[str, Any]) -> None:
 @click.command()
 @click.argument("engine")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights; the committed tiny model by default.")
-@click.option("--layer", help="Layer of the checkpoint, its first by default; or LAYER.self_attn.scores or .values.")
+@click.option(
+    "--layer",
+    help="Layer, by default the first, or for INT modes the head; or LAYER.self_attn.scores or .values.",
+)
+@click.option("--mode", help="What to multiply, of an engine that has several modes; its first by default.")
 @click.option("--activations", type=click.Path(path_type=Path), help=".npy file, integers [tokens, n_in].")
 @click.option("--tokens", default=4, show_default=True, type=click.IntRange(1), help="Vectors to multiply.")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be repeated.")
@@ -123,7 +96,7 @@ def show(result: dict[str, Any]) -> None:
 @click.option("--seed", default=0, show_default=True, help="Of stalls and random activations.")
 @json_option
 def command(
-    engine: str, checkpoint: Path | None, layer: str | None, activations: Path | None, tokens: int,
+    engine: str, checkpoint: Path | None, layer: str | None, mode: str | None, activations: Path | None, tokens: int,
     settings: tuple[str, ...], target: str | None, simulator: str, bus: str, stall: float, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Simulate the RTL of ENGINE on a layer and compare every output with PyTorch; exit code 1 if one differs.
@@ -143,6 +116,7 @@ def command(
         config,
         path=checkpoint or checkpoints.path(),
         layer=layer,
+        mode=mode,
         activations=activations,
         tokens=tokens,
         simulator=simulator,

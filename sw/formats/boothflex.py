@@ -5,9 +5,9 @@ mode a block has four passes, and step s of pass p holds W[b * rows + r, (4s + p
 holds in bits 2q and 2q + 1 the weight W[b * rows + r, (4s + q) * lanes + l], two's complement. Where there is no weight
 there is zero.
 
-Engines that are corrected (target cells) take numbers of int8 mode with bits 1, 3 and 5 inverted: then the pairs of bits
-of a byte are, in both modes, the codes of digits d_j = low - 2 high, and in int8 mode w = 42 + sum 4^j d_j. With s_j
-= 4^j in int8 mode and 1 in ternary mode, and activations a, a step makes
+Engines that are corrected (target cells) take numbers of int8 mode with bits 1, 3 and 5 inverted: then the pairs of
+bits of a byte are, in both modes, the codes of digits d_j = low - 2 high, and in int8 mode w = 42 + sum 4^j d_j. With
+s_j = 4^j in int8 mode and 1 in ternary mode, and activations a, a step makes
 
     int8:     sum_l (w * a) + 42 * 128 * lanes + sum_l sum_j s_j (2^8 - (d_j is not 1))
     ternary:  sum_l sum_j (d_j * a_j) + sum_l sum_j s_j (2^8 - (d_j is not 1))
