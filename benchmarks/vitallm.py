@@ -10,7 +10,7 @@ SMALL, LARGE = ("lanes_in=16", "rows=8"), ("lanes_in=32", "rows=8")
 
 
 def sustained_luts() -> float:
-    """LUTs of TINT on UltraScale+ for each product that it forms in a cycle, on average over 16 tokens of 1536 x 1536."""
+    """LUTs of TINT on UltraScale+ for each product that it forms in a cycle over 16 tokens of 1536 x 1536."""
     config = configure("tint", TINT_XCUP, "xcup")
     used = 1536 * 1536 * 16 / (config.cycles(1536, 1536, 16) * config.macs_per_cycle)
     return luts("tint", "xcup", *TINT_XCUP) / used
@@ -19,13 +19,15 @@ def sustained_luts() -> float:
 def pair_utilisation() -> float:
     """Products needed over products possible of TINT (16 x 8) and BoothFlex (8 x 4) on 3200 x 3200, one token.
 
-    Together they form 256 ternary products a cycle. Each takes half of the outputs; both are done when the later is.
+    Together they form 256 ternary products a cycle. The outputs are shared so that both are done at about the same time.
     """
     tint, flex = configure("tint", SMALL, "cells"), configure("boothflex", ("lanes_in=8", "rows=4"), "cells")
     mode = [each.name for each in flex.modes].index("ternary")
     peak = tint.macs_per_cycle + flex.modes[mode].macs_per_cycle
     assert peak == 256
-    cycles = max(tint.cycles(3200, 1600, 1), flex.cycles(3200, 1600, 1, mode))
+    cycles = min(
+        max(tint.cycles(3200, share, 1), flex.cycles(3200, 3200 - share, 1, mode)) for share in range(1536, 1664, 8)
+    )
     return 3200 * 3200 / (cycles * peak)
 
 
