@@ -252,6 +252,13 @@ class BlockSchedule(Component):
                 with m.If(ended & (bank != number)):
                     m.d.sync += kept.eq(note)
             job |= {"rows": rows, "notes": notes}
+            if self.config.target != "cells":
+                # A word is read two cycles after its beat at the earliest, so it may be written a cycle late.
+                kept = {name: Signal.like(Value.cast(job[name]), name=f"late_{name}") for name in ("write", "beat")}
+                m.d.sync += [signal.eq(job[name]) for name, signal in kept.items()]
+                later = Signal(len(Value.cast(stored)), name="later", reset_less=True)
+                m.d.sync += later.eq(stored)
+                job, stored = job | kept, later
         return job | {"stored": stored}
 
     def _walk(
@@ -268,7 +275,7 @@ class BlockSchedule(Component):
         """Build the memory, and the side that offers its words block by block."""
         address, end, left = Signal(range(depth)), Signal(range(depth)), Signal(n_out.shape)
         mode, first = Signal.like(job["mode"]), Signal()
-        fetch, block_ends, finish = Signal(), Signal(), Signal()
+        fetch, advance, block_ends, finish = Signal(), Signal(), Signal(), Signal()
         step = self.steps.payload
 
         rows = 2 << (depth - 1).bit_length() if depth > 1 else 2
@@ -280,14 +287,15 @@ class BlockSchedule(Component):
         place = len(address) if depth > 1 else 0
         m.d.comb += [
             memory.write_address.eq(job["write"] if place else job["write"][-1]),
-            memory.write_data.eq(job["stored"]),
+            Value.cast(memory.write_data).eq(job["stored"]),
             memory.write.eq(job["beat"]),
             memory.read_address.eq(Cat(address, bank) if place else bank),
             step.activations.eq(activations),
             fetch.eq(running & (~self.steps.valid | self.steps.ready)),
         ]
 
-        at_end = address == end
+        # Kept beside the address, to keep the comparison off the path from the streams.
+        at_end, final = Signal(), Signal()
         last: Value = at_end
         turn, again = Signal.like(step.turn), Signal()
         turns = Array(count - 1 for count in self.passes)
@@ -303,33 +311,35 @@ class BlockSchedule(Component):
                 m.d.sync += again.eq(0)
         if self.preload:
             m.d.comb += block_ends.eq(fetch & last)
+            m.d.comb += advance.eq(fetch & ~correcting)
             with m.If(fetch):
                 m.d.sync += [step.correct.eq(correcting), correcting.eq(last)]
-                with m.If(~correcting):
-                    m.d.sync += address.eq(Mux(at_end, 0, address + 1))
         elif self.chunk is None:
-            m.d.comb += block_ends.eq(fetch & last)
-            with m.If(fetch):
-                m.d.sync += address.eq(Mux(at_end, 0, address + 1))
+            m.d.comb += [block_ends.eq(fetch & last), advance.eq(fetch)]
         else:
             correcting, over, count = Signal(), Signal(), Signal(range(self.chunk))
             last = correcting & over
-            m.d.comb += block_ends.eq(fetch & last)
+            m.d.comb += [block_ends.eq(fetch & last), advance.eq(fetch & ~correcting)]
             with m.If(fetch):
                 m.d.sync += [step.correct.eq(correcting), correcting.eq(0)]
                 with m.If(correcting):
                     m.d.sync += count.eq(0)
                 with m.Else():
-                    m.d.sync += [address.eq(Mux(at_end, 0, address + 1)), over.eq(at_end), count.eq(count + 1)]
+                    m.d.sync += [over.eq(at_end), count.eq(count + 1)]
                     with m.If(at_end | (count == self.chunk - 1)):
                         m.d.sync += correcting.eq(1)
 
+        with m.If(advance):
+            m.d.sync += [
+                address.eq(Mux(at_end, 0, address + 1)),
+                at_end.eq(Mux(at_end, end == 0, address + 1 == end)),
+            ]
         with m.If(fetch):
             m.d.sync += [
                 activations.eq(memory.read_data),
                 step.first.eq(first),
                 step.last.eq(last),
-                step.final.eq(n_out.last(left)),
+                step.final.eq(final),
                 step.again.eq(again),
                 step.turn.eq(turn),
                 step.mode.eq(mode),
@@ -349,9 +359,9 @@ class BlockSchedule(Component):
             with m.If(waiting & (~running | finish)):
                 m.d.sync += rows.eq(job["rows"])
 
-        m.d.comb += finish.eq(block_ends & n_out.last(left))
+        m.d.comb += finish.eq(block_ends & final)
         with m.If(block_ends):
-            m.d.sync += [first.eq(1), left.eq(n_out.next(left))]
+            m.d.sync += [first.eq(1), left.eq(n_out.next(left)), final.eq(n_out.last(n_out.next(left)))]
         with m.If(finish):
             m.d.sync += [held.bit_select(bank, 1).eq(0), bank.eq(~bank), running.eq(0)]
         with m.If(waiting & (~running | finish)):
@@ -359,7 +369,9 @@ class BlockSchedule(Component):
                 running.eq(1),
                 first.eq(1),
                 end.eq(job["end"]),
+                at_end.eq(job["end"] == 0),
                 left.eq(job["blocks"]),
+                final.eq(n_out.last(job["blocks"])),
                 mode.eq(job["mode"]),
                 turn.eq(turns[job["mode"]]),
             ]
