@@ -19,7 +19,7 @@ def sustained_luts() -> float:
 def pair_utilisation() -> float:
     """Products needed over products possible of TINT (16 x 8) and BoothFlex (8 x 4) on 3200 x 3200, one token.
 
-    Together they form 256 ternary products a cycle. The outputs are shared so that both are done at about the same time.
+    Together they form 256 ternary products a cycle. The outputs are shared so that both are done at about one time.
     """
     tint, flex = configure("tint", SMALL, "cells"), configure("boothflex", ("lanes_in=8", "rows=4"), "cells")
     mode = [each.name for each in flex.modes].index("ternary")

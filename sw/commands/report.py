@@ -96,11 +96,20 @@ def parse_layer(text: str) -> tuple[int, int]:
     metavar="FILE",
     help="Library of standard cells, plain or gzipped; may be repeated.",
 )
+@click.option(
+    "--simulate",
+    "tokens",
+    default=0,
+    type=click.IntRange(0),
+    metavar="TOKENS",
+    help="Simulate the netlist of standard cells on so many vectors of the committed model: compares it with "
+    "PyTorch, and bases the power on its activity.",
+)
 @click.option("--clock-ns", type=float, help="Clock period that standard cells are made for; without it, least area.")
 @json_option
 def command(
     engine: str, target: str, portable: bool, settings: tuple[str, ...], layer: str, pnr: bool,
-    liberties: tuple[Path, ...], clock_ns: float | None, as_json: bool,
+    liberties: tuple[Path, ...], tokens: int, clock_ns: float | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Synthesise ENGINE for a target and report its resources; with --pnr also its clock frequency."""
     if (target == CELLS) != bool(liberties):
@@ -109,6 +118,8 @@ def command(
             if target == CELLS
             else f"--liberty goes with target 'cells' only; the target is '{target}'"
         )
+    if tokens and target != CELLS:
+        raise InputError(f"--simulate goes with target 'cells' only; the target is '{target}'")
     if clock_ns is not None and (target != CELLS or not 0 < clock_ns < float("inf")):
         raise InputError(
             f"--clock-ns is {clock_ns:g}; allowed: above 0"
@@ -131,7 +142,7 @@ def command(
         text = convert(SPECS[engine].component(config), engine)
         if target == CELLS:
             core = Core(text, engine, dataclasses.asdict(config), work)
-            found = report_cells(core, config, liberties, clock_ns, status)
+            found = report_cells(core, config, liberties, clock_ns, tokens, status)
         else:
             result = report(
                 text,

@@ -7,11 +7,16 @@ from typing import Any
 from rich.table import Table
 
 from hw.engines import ENGINES
+from sim.activity import simulate_netlist
+from sim.check import Product
+from sw.commands.operands import choose_operands
 from sw.errors import InputError
 from sw.flow.cell_report import CellReport, Core, cell_report
-from sw.flow.liberty import read_liberty
+from sw.flow.implementation import Implementation
+from sw.flow.liberty import Library, read_liberty
 from sw.flow.report import Work
 from sw.flow.rtlil import convert
+from sw.model import checkpoints
 
 __all__ = ["cell_table", "report_cells"]
 
@@ -75,21 +80,42 @@ def baseline_core(config: Any, target: str, utilization: float) -> Core | None:
 
 
 def report_cells(
-    core: Core, config: Any, files: tuple[Path, ...], clock_ns: float | None, status: Any
+    core: Core, config: Any, files: tuple[Path, ...], clock_ns: float | None, tokens: int, status: Any
 ) -> list[CellReport]:
     """Report a core of an engine's configuration in each of several libraries.
+
+    With `tokens` the netlists are simulated on so many vectors of the committed model, and power stands on that.
 
     Raises
     ------
     InputError
-        If a file is no library.
+        If a file is no library, or an engine that is to be simulated is a unit.
     """
+    if tokens and core.engine not in ENGINES:
+        raise InputError(f"--simulate takes engines; {core.engine} is a unit")
     for file in files:
         if not file.is_file():
             raise InputError(f"liberty file {file} does not exist")
     baseline = baseline_core(config, config.target, core.work.utilization)
     libraries = [read_liberty(file) for file in files]
-    return [
-        cell_report(core, library, clock_ns, baseline=baseline, progress=lambda step: status.update(step))
-        for library in libraries
-    ]
+    reports = []
+    for library in libraries:
+
+        def simulate(core: Core, found: Implementation, library: Library = library) -> dict[str, float]:
+            status.update(f"simulating the netlist of {core.engine} in {library.name}")
+            made = ENGINES[core.engine].config(**core.config)
+            chosen = choose_operands(core.engine, made, checkpoints.path(), tokens=tokens)
+            product = Product(chosen.weight, chosen.activations, chosen.mode)
+            return simulate_netlist(core.engine, made, found, library, product)
+
+        reports.append(
+            cell_report(
+                core,
+                library,
+                clock_ns,
+                baseline=baseline,
+                simulate=simulate if tokens else None,
+                progress=lambda step: status.update(step),
+            )
+        )
+    return reports
