@@ -7,8 +7,6 @@ checks the digits and the packer's start values.
 import torch
 from torch import Tensor
 
-from sw.formats.baseline import starts
-
 __all__ = ["digits", "matmul"]
 
 
@@ -23,7 +21,7 @@ def digits(numbers: Tensor) -> Tensor:
     return torch.stack(found, dim=-1)
 
 
-def matmul(steps: Tensor, activations: Tensor, n_out: int, corrected: bool) -> Tensor:
+def matmul(steps: Tensor, activations: Tensor, n_out: int, starts: Tensor | None = None) -> Tensor:
     """Return y of every token.
 
     Parameters
@@ -34,8 +32,8 @@ def matmul(steps: Tensor, activations: Tensor, n_out: int, corrected: bool) -> T
         INT8 values [tokens, n_in].
     n_out : int
         Outputs.
-    corrected : bool
-        Whether the array works with digits and start values.
+    starts : Tensor or None
+        What the accumulators of each block start from, int64 [blocks, rows], if the array works with digits.
 
     Returns
     -------
@@ -44,7 +42,7 @@ def matmul(steps: Tensor, activations: Tensor, n_out: int, corrected: bool) -> T
     """
     _, count, _, lanes = steps.shape
     words = torch.nn.functional.pad(activations.long(), (0, -activations.shape[1] % lanes)).unflatten(1, (-1, lanes))
-    if not corrected:
+    if starts is None:
         return torch.einsum("bsrl,tsl->tbr", steps.long(), words).flatten(1)[:, :n_out]
     place = torch.tensor([1, 4, 16, 64])
     found = digits(words)
@@ -52,4 +50,4 @@ def matmul(steps: Tensor, activations: Tensor, n_out: int, corrected: bool) -> T
     products = torch.einsum("bsrl,tslj,j->tbr", steps.long(), found, place) + 256 * 85 * lanes * count
     products -= ((found != 1) * place).sum((1, 2, 3))[:, None, None]
     shared = ((found != 1) * place).sum((1, 2, 3))
-    return (products + shared[:, None, None] + starts(steps)).flatten(1)[:, :n_out]
+    return (products + shared[:, None, None] + starts).flatten(1)[:, :n_out]
