@@ -17,7 +17,7 @@ optimized partial product reduction"), with an exclusive or as the unit of delay
 
 import dataclasses
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 
@@ -32,8 +32,10 @@ _SUM, _CARRY = 2.0, 1.5
 """Delay of a full adder, in exclusive ors: both outputs of nangate45's, from the slowest input."""
 
 
-def compress(m: Module, name: str, columns: Columns, height: int = 2) -> list[list[Value]]:
-    """Reduce columns until none has more than `height` bits, 1 or 2; the sum stays the same.
+def compress(
+    m: Module, name: str, columns: Columns, height: int | Callable[[int], int] = 2
+) -> list[list[Value]]:
+    """Reduce columns until none has more than `height` bits, 1 or 2, or those of its number; the sum stays the same.
 
     Beyond the last column the carries open new ones.
     """
@@ -49,7 +51,8 @@ def compress(m: Module, name: str, columns: Columns, height: int = 2) -> list[li
         index = len(reduced)
         column = waiting[index]
         heapq.heapify(column)
-        while len(column) > height:
+        most = height if isinstance(height, int) else height(index)
+        while len(column) > most:
             inputs = [heapq.heappop(column) for _ in range(min(3, len(column)))]
             bits = [bit for _, _, bit in inputs]
             cell = f"{name}_{index}_{count}"
