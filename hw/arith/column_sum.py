@@ -6,15 +6,16 @@ from itertools import zip_longest
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 
 from hw.arith.carry_save import Columns, compress
+from hw.arith.cells import full_adder, half_adder
 
 __all__ = ["add_columns", "running_sum", "two_rows"]
 
 
 def two_rows(m: Module, name: str, columns: Columns, width: int, *, cells: bool) -> tuple[Value, Value]:
     """Return two numbers of `width` bits whose sum is that of all columns, modulo 2^width."""
-    reduced = [list(column) for column in (compress(m, name, columns) if cells else columns)][:width]
-    rows = [Cat(*row) for row in zip_longest(*reduced, fillvalue=Const(0, 1))] or [Const(0, 1)]
-    while len(rows) > 2:
+    reduced = _levels(m, name, columns, width) if cells else columns[:width]
+    rows = [Cat(*row) for row in zip_longest(*reduced, fillvalue=Const(0, 1))] or [Const(0, width)]
+    if len(rows) > 2:
         rows = [sum(rows[1:], rows[0])[:width]]
     return rows[0], rows[1] if len(rows) == 2 else Const(0, 1)
 
@@ -25,14 +26,39 @@ def add_columns(m: Module, name: str, columns: Columns, width: int, *, cells: bo
     return (first + second)[:width]
 
 
+def _levels(m: Module, name: str, columns: Columns, width: int) -> list[list[Value]]:
+    """Reduce columns to two bits level by level (Dadda, 1965, "Some schemes for parallel multipliers").
+
+    The fewest levels, and no carry runs along the columns; `compress` takes fewer cells and has long carries.
+    """
+    waiting = [list(column) for column in columns[:width]]
+    heights = [2]
+    while heights[-1] < max(map(len, waiting)):
+        heights.append(heights[-1] * 3 // 2)
+    for level, most in enumerate(reversed(heights[:-1])):
+        carries: list[Value] = []
+        for index, column in enumerate(waiting):
+            column, coming, carries = [*column], carries, []
+            sums: list[Value] = []
+            while len(column) + len(sums) + len(coming) > most:
+                few = len(column) + len(sums) + len(coming) == most + 1
+                bits, column = column[: 2 if few else 3], column[2 if few else 3 :]
+                cell = f"{name}_{level}_{index}_{len(sums)}"
+                total, carry = half_adder(m, cell, *bits) if few else full_adder(m, cell, *bits)
+                sums.append(total)
+                carries.append(carry)
+            waiting[index] = [*column, *sums, *coming]
+    return waiting
+
+
 def running_sum(
-    m: Module, name: str, columns: Columns, width: int, *, start: int, segment: int, early: int, first: Value
-) -> tuple[list[Value], list[int]]:
+    m: Module, name: str, columns: Columns, width: int, *, start: int, low: int, first: tuple[Value, Value]
+) -> list[Value]:
     """Add up steps in explicit full adders; every register moves with the domain's clock.
 
-    The bits of a step go through a compressor tree into registers, a step later into an accumulator whose carry chain
-    is cut into segments. The carries between segments are registered too, and added with the next step; so they are a
-    part of the state.
+    The bits of a step go through a compressor tree. Its `low` lowest columns, which are ready first, meet their part of
+    the sum at once; the others, two bits a column, and the carries of the low ones, go through registers and meet
+    theirs a step later. So the low columns save registers, and shorten the carry chain of the others.
 
     Parameters
     ----------
@@ -42,45 +68,28 @@ def running_sum(
         The sum is taken modulo 2^width.
     start : int
         What a sum starts at.
-    segment : int
-        Columns of a segment.
-    early : int
-        Lowest columns that the tree reduces to one bit each.
-    first : Value
-        The bits that meet the accumulator in this cycle are a sum's first.
+    first : (Value, Value)
+        The bits that meet the low part, and those that meet the rest, are a sum's first.
 
     Returns
     -------
-    (bits, columns)
-        The state, registers, and the column of each of its bits. The sum is that of bit * 2^column.
+    list of Value
+        The sum, registers; the low columns are one step ahead.
     """
-    tree = compress(m, f"{name}_tree", columns, height=lambda column: 1 if column < early else 2)[:width]
-    held: list[list[Value]] = []
-    for index, column in enumerate(tree):
-        held.append([Signal(name=f"{name}_held{index}_{number}", reset_less=True) for number in range(len(column))])
-        m.d.sync += [register.eq(bit) for register, bit in zip(held[-1], column, strict=True)]
-    held += [[] for _ in range(width - len(tree))]
-
-    start &= (1 << width) - 1
     total = Signal(width, name=f"{name}_total", reset_less=True)
-    state, places = list(total), list(range(width))
-    carried: list[Value] = []
-    for low in range(0, width, segment):
-        high = min(low + segment, width)
-        sums: list[Sequence[Value]] = [[] for _ in range(low)]
-        for index in range(low, high):
-            kept = total[index]
-            sums.append([*held[index], (kept | first) if start >> index & 1 else (kept & ~first)])
-        for place, carry in carried:
-            sums[place] = [*sums[place], carry & ~first]
-        reduced = compress(m, f"{name}_at{low}", sums, height=1)
-        m.d.sync += total[low:high].eq(Cat(*(column[0] for column in reduced[low:high])))
-        carried = []
-        for place in range(high, min(len(reduced), width)):
-            for number, bit in enumerate(reduced[place]):
-                carry = Signal(name=f"{name}_carry{place}_{number}", reset_less=True)
-                m.d.sync += carry.eq(bit)
-                carried.append((place, carry))
-                state.append(carry)
-                places.append(place)
-    return state, places
+    sums = [[*column] for column in columns[:width]] + [[] for _ in range(width - len(columns))]
+    for index in range(width):
+        begin = first[index >= low]
+        if index == low:
+            tree = compress(m, f"{name}_low", sums, height=lambda column: 1 if column < low else 2)[:width]
+            m.d.sync += total[:low].eq(Cat(*(column[0] for column in tree[:low])))
+            sums = [[] for _ in range(low)]
+            for place, column in enumerate(tree[low:], low):
+                held = [Signal(name=f"{name}_held{place}_{number}", reset_less=True) for number in range(len(column))]
+                m.d.sync += [register.eq(bit) for register, bit in zip(held, column, strict=True)]
+                sums.append([*held])
+            sums += [[] for _ in range(width - len(sums))]
+        sums[index].append((total[index] | begin) if start >> index & 1 else (total[index] & ~begin))
+    rest = compress(m, f"{name}_high", sums, height=1)
+    m.d.sync += total[low:].eq(Cat(*(column[0] for column in rest[low:width])))
+    return list(total)

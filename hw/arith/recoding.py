@@ -8,8 +8,8 @@ it costs one sum of the other factors, which a zero point needs anyway.
 =========  ================  ======  ======================================================================
 name       digits            offset  for codes of four bits
 =========  ================  ======  ======================================================================
-`digits`   -2, -1, 0, 1      10      two bits of the code less 2; an AOI222 selects a bit of a product
-`ent`      -1, 0, 1, 2       5       two bits of the code less 1: the digits of EN-T, without its carries
+`digits`   -2, -1, 0, 1      10      two bits of the code less 2
+`ent`      -1, 0, 1, 2       5       two bits of the code less 1: the digits of EN-T without its carries
 `booth4`   -2, -1, 0, 1, 2   8       radix-4 Booth (MacSorley, 1961); neighbouring digits share a bit
 `binary`   0, 1              0       one partial product for each bit
 =========  ================  ======  ======================================================================
@@ -19,9 +19,9 @@ import dataclasses
 
 from amaranth.hdl import Cat, Const, Module, Value
 
-from hw.arith.cells import and_or_invert22, and_or_invert222
+from hw.arith.cells import and_or_invert22, or_and_invert
 
-__all__ = ["RECODINGS", "Digit", "Recoding", "digit_lines", "digit_product", "not_positive", "recoding"]
+__all__ = ["RECODINGS", "Digit", "Recoding", "digit_lines", "digit_product", "negative", "recoding"]
 
 RECODINGS = ("digits", "ent", "booth4", "binary")
 """Names of the recodings."""
@@ -86,74 +86,62 @@ def recoding(name: str, bits: int) -> Recoding:
 
 
 def digit_lines(digit: Digit, code: Value) -> dict[int, Value]:
-    """Return, for each value of a digit that is not 0, the line that is set when a code has it."""
-    lines: dict[int, Value] = {}
+    """Return, for each value of a digit that is not 0, the line that is low when a code has it."""
     bits = code[digit.low : digit.low + digit.bits]
+    lines: dict[int, Value] = {}
     for value in sorted({value for value in digit.values if value}):
-        line: Value = Const(0, 1)
-        for number, other in enumerate(digit.values):
-            if other == value:
-                match = bits == number
-                line = match if isinstance(line, Const) else line | match
-        lines[value] = line
+        matches = [bits == number for number, other in enumerate(digit.values) if other == value]
+        lines[value] = ~Cat(*matches).any() if len(matches) > 1 else ~matches[0]
     return lines
 
 
 def digit_product(m: Module, name: str, lines: dict[int, Value], word: Value, extra: int, *, cells: bool) -> list[Value]:
-    """Return the bits of a product of a signed word and a digit, top bit inverted, one below where the digit is 0 or less.
+    """Return the bits of a product of a signed word and a digit: its top bit inverted, and one less if it is negated.
 
     With v the digit, a the word and n the number of bits returned, that is those of the word and `extra`,
 
-        sum_i 2^i * bit_i = v * a - (v <= 0) + 2^(n - 1)
+        sum_i 2^i * bit_i = v * a - (v < 0) + 2^(n - 1)
 
-    A negative product is a complement, a zero is all ones: so a bit is one inverted sum of selected bits.
+    Each bit is an or of selected bits of the word or of its complement.
 
     Parameters
     ----------
     lines : dict of int to Value
-        From `digit_lines`: -2, -1, 1 and 2 at most.
+        From `digit_lines`.
     cells : bool
-        Whether to instantiate AOI22 and AOI222 cells.
+        Whether to instantiate or-and-invert cells.
     """
-
-    def inverted(index: int, pairs: list[tuple[Value, Value]]) -> Value:
-        if cells and len(pairs) in (2, 3):
-            inputs = [value for pair in pairs for value in pair]
-            select = and_or_invert22 if len(pairs) == 2 else and_or_invert222
-            return select(m, f"{name}_{index}", *inputs)
-        total: Value = pairs[0][0] & pairs[0][1]
-        for line, bit in pairs[1:]:
-            total = total | line & bit
-        return ~total
-
-    width = len(word) + extra
+    top, width = word[-1], len(word) + extra
     bits: list[Value] = []
     for index in range(width - 1):
-        pairs = []
+        pairs: list[tuple[Value, Value]] = []
         for value, line in lines.items():
-            if abs(value) == 2 and index == 0:
-                if value > 0:
-                    pairs.append((line, line))
-                continue
-            bit = word[min(index - (abs(value) == 2), len(word) - 1)]
-            pairs.append((line, bit if value < 0 else ~bit))
-        bits.append(inverted(index, pairs))
-    signs = {1: Const(0, 1), -1: Const(0, 1)}
-    for value, line in lines.items():
-        sign = 1 if value > 0 else -1
-        signs[sign] = line if isinstance(signs[sign], Const) else signs[sign] | line
-    top = word[-1]
-    no_plus = Const(1, 1) if isinstance(signs[1], Const) else ~signs[1]
-    no_minus = Const(1, 1) if isinstance(signs[-1], Const) else ~signs[-1]
-    if isinstance(no_minus, Const):
-        bits.append(~(top | no_plus))
-    elif isinstance(no_plus, Const):
-        bits.append(~(~top | no_minus))
+            place = index - (abs(value) == 2)
+            if place >= 0:
+                bit = word[min(place, len(word) - 1)]
+                pairs.append((line, bit if value < 0 else ~bit))
+            elif value < 0:
+                pairs.append((line, Const(0, 1)))
+        if cells:
+            bits.append(or_and_invert(m, f"{name}_{index}", pairs))
+        else:
+            bits.append(Cat(*(~line & ~bit for line, bit in pairs)).any())
+    plus = not_all([line for value, line in lines.items() if value > 0])
+    minus = not_all([line for value, line in lines.items() if value < 0])
+    if isinstance(minus, Const):
+        bits.append(~(plus & top))
+    elif cells:
+        bits.append(and_or_invert22(m, f"{name}_{width - 1}", plus, top, minus, ~top))
     else:
-        bits.append(inverted(width - 1, [(no_minus, top), (no_plus, ~top)]))
+        bits.append(~(plus & top | minus & ~top))
     return bits
 
 
-def not_positive(lines: dict[int, Value]) -> Value:
-    """Return what `digit_product` leaves out: one where the digit is 0 or less."""
-    return ~Cat(*(line for value, line in lines.items() if value > 0)).any()
+def negative(lines: dict[int, Value]) -> Value:
+    """Return what `digit_product` leaves out: one where the digit is below 0."""
+    return not_all([line for value, line in lines.items() if value < 0])
+
+
+def not_all(lines: list[Value]) -> Value:
+    """Return whether a line of several is low."""
+    return ~Cat(*lines).all() if lines else Const(0, 1)

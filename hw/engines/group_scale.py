@@ -13,7 +13,6 @@ An entry, from its lowest bit: `zero`, as unsigned as the codes; `scale` + 2 * (
 its pairs of bits a digit -2, -1, 0, 1 as it is; and `correction`, unsigned, if the array wants one.
 """
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
@@ -21,7 +20,7 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.arith.column_sum import add_columns, two_rows
-from hw.arith.recoding import Digit, Recoding, digit_lines, digit_product, not_positive, recoding
+from hw.arith.recoding import Digit, Recoding, digit_lines, digit_product, negative, recoding
 
 __all__ = ["GroupScale", "ScaleConfig", "entry_layout", "product_offset", "scale_digits", "zero_constant"]
 
@@ -61,6 +60,10 @@ class ScaleConfig(Protocol):
     def trees(self) -> bool:
         """Whether adders are explicit cells."""
 
+    @property
+    def low_columns(self) -> int:
+        """Lowest bits of a row's sum that are one step ahead of the others."""
+
 
 def scale_digits(bits: int) -> Recoding:
     """Return the digits of scale + offset for scales of `bits` bits; the last digit is 0 or 1."""
@@ -88,35 +91,35 @@ def zero_constant(config: ScaleConfig) -> int:
 class GroupScale(Component):
     """The unit of `turn` rows; every register moves with the domain's clock.
 
-    Cycle schedule: in the cycle in which `take` and `pick[0]` are high, `sums` are those of a group, and `entry` is that
-    of row 0; `pick[1]` is high in the next cycle, with the entry of row 1, and so on. The total of row `turn` - 1 is
-    whole two cycles after its pick.
+    Cycle schedule: in the cycle in which `take` and `pick[0]` are high, `sums` are those of a group, but for the
+    `low_columns`, which are so one cycle before, with `take_low`; and `entry` is that of row 0. `pick[1]` is high in
+    the next cycle, with the entry of row 1, and so on. The total of row `turn` - 1 is whole two cycles after its pick.
 
     Parameters
     ----------
     config : ScaleConfig
-    places : sequence of int
-        Column of each bit of a row's sum.
 
     Members
     -------
-    sums : In(len(places)).array(turn)
-        Group sums: the sum of bit * 2^place, modulo 2^group_width.
-    take : In(1)
+    sums : In(group_width).array(turn)
+        Group sums, modulo 2^group_width.
+    take_low, take : In(1)
     pick : In(turn)
         One bit at most.
     begin : In(1)
         The group is its block's first. One cycle after a row's pick.
     sum : In(signed(sum_width))
+        The sum of the group's activations.
     entry : In(entry_layout)
     totals : Out(signed(total_width)).array(turn)
     """
 
-    def __init__(self, config: ScaleConfig, places: Sequence[int]) -> None:
-        self.config, self.places = config, places
+    def __init__(self, config: ScaleConfig) -> None:
+        self.config = config
         super().__init__(
             {
-                "sums": In(len(places)).array(config.turn),
+                "sums": In(config.group_width).array(config.turn),
+                "take_low": In(1),
                 "take": In(1),
                 "pick": In(config.turn),
                 "begin": In(1),
@@ -163,16 +166,19 @@ class GroupScale(Component):
 
     def _group(self, m: Module) -> Value:
         """Return the picked row's group sum, less its zero points."""
-        config = self.config
-        waiting = [Signal.like(self.sums[0], name=f"waiting{row}", reset_less=True) for row in range(1, config.turn)]
-        with m.If(self.take):
-            m.d.sync += [register.eq(self.sums[row]) for row, register in enumerate(waiting, 1)]
-        picked: Value = Const(0, len(self.places))
-        for row, word in enumerate([self.sums[0], *waiting]):
-            picked = picked | word & self.pick[row].replicate(len(word))
-        columns: list[list[Value]] = [[] for _ in range(config.group_width)]
-        for bit, place in zip(picked, self.places, strict=True):
-            columns[place].append(bit)
+        config, cut = self.config, self.config.low_columns
+        picked: Value = Const(0, config.group_width)
+        for row, live in enumerate(self.sums):
+            low = Signal(cut, name=f"low{row}", reset_less=True)
+            with m.If(self.take_low):
+                m.d.sync += low.eq(live[:cut])
+            high: Value = live[cut:]
+            if row:
+                high = Signal(len(high), name=f"waiting{row}", reset_less=True)
+                with m.If(self.take):
+                    m.d.sync += high.eq(live[cut:])
+            picked = picked | Cat(low, high) & self.pick[row].replicate(config.group_width)
+        columns: list[list[Value]] = [[bit] for bit in picked]
         exact = not config.correction_bits
         for digit in config.weight_recoding.digits:
             self._multiply(m, f"zero{digit.shift}", columns, digit.negated(), self.entry.zero, self.sum, exact=exact)
@@ -185,14 +191,14 @@ class GroupScale(Component):
     def _multiply(
         self, m: Module, name: str, columns: list[list[Value]], digit: Digit, code: Value, word: Value, *, exact: bool
     ) -> None:
-        """Add a digit times a word and `product_offset` to columns; without `exact`, less one if the digit is 0 or less."""
+        """Add a digit times a word and `product_offset` to columns; without `exact`, less one if the digit is negative."""
         lines = digit_lines(digit, code)
         bits = digit_product(m, name, lines, word, digit.extra, cells=self.config.trees)
         for index, bit in enumerate(bits, digit.shift):
             if index < len(columns):
                 columns[index].append(bit)
         if exact and digit.shift < len(columns):
-            columns[digit.shift].append(not_positive(lines))
+            columns[digit.shift].append(negative(lines))
 
 
 def _add_constant(columns: list[list[Value]], constant: int) -> None:

@@ -10,8 +10,8 @@ The inner products see unsigned codes less a constant (`hw.arith.recoding`), so 
 zero points ask for, corrects both at once. It is made while the vector is stored, once for all outputs. Rows add up
 groups in narrow accumulators; the scale units (`hw.engines.group_scale`) take their sums in turn.
 
-Standard-cell arrays make every bit of a product with one AOI222 and leave out what depends on the weights alone: one
-for each digit that is 0 or less. The packer (`sw.formats.mixpe`) puts it into the entry of the group.
+Standard-cell arrays make every bit of a product with one OAI222 and leave out what depends on the weights alone: one
+for each negative digit. The packer (`sw.formats.mixpe`) puts it into the entry of the group.
 
 Weights: a transfer holds a code for each row and each lane, row 0 lane 0 lowest, and above them one entry for each scale
 unit. Transfers go block by block, in a block step by step; a vector is padded to whole groups. The entry of the group
@@ -51,7 +51,7 @@ class MixpeConfig:
     rows: int = parameter(8, "outputs computed in parallel", low=1, high=256)
     group: int | None = parameter(128, "inputs that share a scale; none is the whole row", low=1, high=1 << 20)
     codes: str = parameter("signed", "codes and zero points: -8 to 7, or 0 to 15", choices=("signed", "unsigned"))
-    recoding: str = parameter("digits", "how a weight becomes shifts and additions", choices=RECODINGS)
+    recoding: str = parameter("ent", "how a weight becomes shifts and additions", choices=RECODINGS)
     scale_bits: int = parameter(8, "width of a group's scale", low=1, high=16)
     act_bits: int = parameter(8, "width of an activation, two's complement", low=2, high=16)
     load_lanes: int | None = parameter(
@@ -60,8 +60,7 @@ class MixpeConfig:
     n_in_max: int = parameter(4096, "longest reduction", low=1, high=1 << 20)
     n_out_max: int = parameter(4096, "longest output vector", low=1, high=1 << 20)
     total_bits: int | None = parameter(None, "width of totals and results", low=2, high=64)
-    segment: int = parameter(10, "columns of an accumulator's segment (target cells only)", low=3, high=64)
-    early: int = parameter(6, "lowest columns resolved before the accumulator (target cells only)", low=0, high=64)
+    low: int = parameter(4, "lowest columns added up one step ahead (target cells only)", low=0, high=16)
     target: str = parameter("portable", "technology whose arithmetic forms are used", choices=TARGETS)
 
     def __post_init__(self) -> None:
@@ -104,6 +103,11 @@ class MixpeConfig:
     def activation_lanes(self) -> int:
         """Activations in a transfer."""
         return self.load_lanes or (self.lanes_in if self.lanes_in % 4 else self.lanes_in // 4)
+
+    @property
+    def low_columns(self) -> int:
+        """Lowest columns of a row's sum that are one step ahead of the others."""
+        return min(self.low, self.group_width - 1) if self.trees else 0
 
     @property
     def group_steps(self) -> int | None:
@@ -154,7 +158,7 @@ class MixpeConfig:
 
     @property
     def correction_bits(self) -> int:
-        """Width of an entry's correction: 0, or enough for every digit of a group to leave out one."""
+        """Width of an entry's correction: 0, or enough for every digit of a group to be negative."""
         if not self.trees:
             return 0
         if self.group is None:

@@ -38,14 +38,6 @@ class MixpeArrayConfig(GroupConfig, ScaleConfig, Protocol):
     def target(self) -> str:
         """Technology whose arithmetic forms are used."""
 
-    @property
-    def segment(self) -> int:
-        """Columns of a segment of an accumulator, in standard cells."""
-
-    @property
-    def early(self) -> int:
-        """Lowest columns that are added up to one bit before the accumulator, in standard cells."""
-
 
 def sum_latency(lanes: int, target: Target) -> int:
     """Return the steps from a group's last to the one with which the rows' sums are taken."""
@@ -106,15 +98,13 @@ class MixpeArray(Component):
         entries = Signal.like(self.entries, reset_less=True)
         m.d.sync += [activations.eq(self.step.activations), entries.eq(self.entries)]
         sums: list[Value] = []
-        places: list[int] = []
-        first = delay(self.step.first, latency - 1)
+        first = Cat(delay(self.step.first, latency - 2), delay(self.step.first, latency - 1))
         for row in range(config.rows):
             m.submodules[f"row{row}"] = built = (_TreeRow if config.trees else _SumRow)(config)
             m.d.comb += [built.activations.eq(activations), built.first.eq(first)]
             for lane in range(config.lanes_in):
                 m.d.comb += built.weights[lane].eq(self.weights[row * config.lanes_in + lane])
-            sums.append(built.state)
-            places = built.places
+            sums.append(built.total)
 
         # The sum of the activations is registered just before the first row needs it.
         ending, end, final = (
@@ -139,8 +129,9 @@ class MixpeArray(Component):
         m.d.comb += [self.whole.eq(done & closing), self.final.eq(last)]
 
         for number in range(config.units):
-            m.submodules[f"unit{number}"] = unit = GroupScale(config, places)
+            m.submodules[f"unit{number}"] = unit = GroupScale(config)
             m.d.comb += [
+                unit.take_low.eq(ending),
                 unit.take.eq(take),
                 unit.pick.eq(pick),
                 unit.begin.eq(begin),
@@ -153,12 +144,12 @@ class MixpeArray(Component):
         return m
 
 
-def _row_members(config: MixpeArrayConfig, state: int) -> dict[str, Member]:
+def _row_members(config: MixpeArrayConfig) -> dict[str, Member]:
     return {
         "activations": In(data.ArrayLayout(signed(config.act_bits), config.lanes_in)),
         "weights": In(data.ArrayLayout(CODE_BITS, config.lanes_in)),
-        "first": In(1),
-        "state": Out(state),
+        "first": In(2),
+        "total": Out(config.group_width),
     }
 
 
@@ -166,8 +157,8 @@ class _SumRow(Component):
     """A row outside standard cells: products by shift and add, and the target's sum."""
 
     def __init__(self, config: MixpeArrayConfig) -> None:
-        self.config, self.places = config, list(range(config.group_width))
-        super().__init__(_row_members(config, config.group_width))
+        self.config = config
+        super().__init__(_row_members(config))
 
     def elaborate(self, platform: object) -> Module:
         """Build the products and their sum."""
@@ -185,18 +176,17 @@ class _SumRow(Component):
             terms = []
             for digit in config.weight_recoding.digits:
                 term = Signal(signed(config.act_bits + 2), name=f"term{lane}_{digit.shift}")
-                lines = digit_lines(digit, weights[lane])
-                for value, line in lines.items():
-                    with m.If(line):
+                for value, line in digit_lines(digit, weights[lane]).items():
+                    with m.If(~line):
                         m.d.comb += term.eq(_times(self.activations[lane], value))
                 terms.append(term << digit.shift)
             product = Signal.like(sum_.words[lane], name=f"product{lane}", reset_less=True)
             m.d.sync += product.eq(sum(terms[1:], terms[0]))
             m.d.comb += sum_.words[lane].eq(delay(product, delays[lane]))
         addend = Signal(signed(config.group_width))
-        with m.If(~self.first):
+        with m.If(~self.first[1]):
             m.d.comb += addend.eq(sum_.total)
-        m.d.comb += [sum_.addend.eq(addend), self.state.eq(sum_.total)]
+        m.d.comb += [sum_.addend.eq(addend), self.total.eq(sum_.total)]
         return m
 
 
@@ -216,11 +206,7 @@ class _TreeRow(Component):
 
     def __init__(self, config: MixpeArrayConfig) -> None:
         self.config = config
-        self.places = list(range(config.group_width))
-        width, cut = config.group_width, config.segment
-        for low in range(cut, width, cut):
-            self.places += [low] * 2
-        super().__init__(_row_members(config, len(self.places)))
+        super().__init__(_row_members(config))
 
     def elaborate(self, platform: object) -> Module:
         """Build the products and add them up."""
@@ -243,10 +229,8 @@ class _TreeRow(Component):
         offset = sum(product_offset(digit, config.act_bits) for digit in digits)
         steps = config.group_steps or 0
         start = zero_constant(config) - steps * config.lanes_in * offset
-        state, places = running_sum(
-            m, "sum", columns, config.group_width,
-            start=start, segment=config.segment, early=config.early, first=self.first,
-        )  # fmt: skip
-        self.places[:] = places
-        m.d.comb += self.state.eq(Cat(*state))
+        total = running_sum(
+            m, "sum", columns, config.group_width, start=start, low=config.low_columns, first=tuple(self.first)
+        )
+        m.d.comb += self.total.eq(Cat(*total))
         return m
