@@ -49,7 +49,7 @@ class MixpeConfig:
 
     lanes_in: int = parameter(16, "activations in a step", low=1, high=512)
     rows: int = parameter(8, "outputs computed in parallel", low=1, high=256)
-    group: int | None = parameter(128, "inputs that share a scale; none is the whole row", low=1, high=1 << 20)
+    group: int = parameter(128, "inputs that share a scale; 0 is the whole row", low=0, high=1 << 20)
     codes: str = parameter("signed", "codes and zero points: -8 to 7, or 0 to 15", choices=("signed", "unsigned"))
     recoding: str = parameter("ent", "how a weight becomes shifts and additions", choices=RECODINGS)
     scale_bits: int = parameter(8, "width of a group's scale", low=1, high=16)
@@ -70,8 +70,8 @@ class MixpeConfig:
             refuse(self, "lanes_in", f"at most n_in_max = {self.n_in_max}")
         if self.lanes_in % self.activation_lanes:
             refuse(self, "load_lanes", f"a divisor of lanes_in = {self.lanes_in}")
-        if self.group is not None and (self.group % self.lanes_in or self.group > self.n_in_max):
-            refuse(self, "group", f"a multiple of lanes_in = {self.lanes_in} up to n_in_max = {self.n_in_max}, or none")
+        if self.group % self.lanes_in or self.group > self.n_in_max:
+            refuse(self, "group", f"a multiple of lanes_in = {self.lanes_in} up to n_in_max = {self.n_in_max}, or 0")
         if self.total_bits is not None and self.total_bits < self._least_total_bits:
             refuse(
                 self,
@@ -112,12 +112,12 @@ class MixpeConfig:
     @property
     def group_steps(self) -> int | None:
         """Steps of a group."""
-        return None if self.group is None else self.group // self.lanes_in
+        return self.group // self.lanes_in or None
 
     @property
     def group_count(self) -> int:
         """Groups of the longest vector."""
-        return 1 if self.group is None else -(-self.n_in_max // self.group)
+        return -(-self.n_in_max // self.group) if self.group else 1
 
     @property
     def turn(self) -> int:
@@ -161,7 +161,7 @@ class MixpeConfig:
         """Width of an entry's correction: 0, or enough for every digit of a group to be negative."""
         if not self.trees:
             return 0
-        if self.group is None:
+        if not self.group:
             return self.group_width
         weight = sum(1 << digit.shift for digit in self.weight_recoding.digits)
         return (weight * (self.group + 1)).bit_length()
