@@ -12,26 +12,32 @@ from torch import Tensor
 
 from hw.engines.contract import TOKENS_MAX
 from sim.bench import Case
+from sim.grouped import random_groups
 from sim.runner import Simulator, build
 from sw.engines import pack_activations, pack_weights
 from sw.errors import InputError
 from sw.flow.rtlil import verilog
 from sw.flow.tops import make_top
+from sw.formats.mixpe import Operands
 
 __all__ = ["Product", "Run", "bench_engine", "build_engine", "check_product", "oracle", "random_product"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Product:
-    """One job: weights int8 [n_out, n_in] and activations, integers [tokens, n_in], in one of the engine's modes."""
+    """One job: weights and activations, integers [tokens, n_in], in one of the engine's modes.
 
-    weight: Tensor
+    The weights are int8 [n_out, n_in], or what stands for such a matrix: something with a `shape` that can `dequantise`
+    itself to integers, as `sw.formats.mixpe.Operands`.
+    """
+
+    weight: Tensor | Operands
     activations: Tensor
     mode: int = 0
 
     def __post_init__(self) -> None:
         """Check that the shapes go together."""
-        if self.weight.ndim != 2 or self.activations.ndim != 2 or self.weight.shape[1] != self.activations.shape[1]:
+        if len(self.weight.shape) != 2 or self.activations.ndim != 2 or self.weight.shape[1] != self.activations.shape[1]:
             raise InputError(
                 f"activations have shape {list(self.activations.shape)}; "
                 f"weights of shape {list(self.weight.shape)} want [tokens, {self.weight.shape[-1]}]"
@@ -44,9 +50,10 @@ class Product:
         return {"n_in": n_in, "n_out": n_out, "tokens": len(self.activations), "mode": self.mode}
 
 
-def oracle(weight: Tensor, activations: Tensor) -> Tensor:
+def oracle(weight: Tensor | Operands, activations: Tensor) -> Tensor:
     """Return y = W a for every token: plain torch on unpacked tensors, int64 [tokens, n_out]."""
-    return activations.long() @ weight.long().T
+    whole = weight if isinstance(weight, Tensor) else weight.dequantise()
+    return activations.long() @ whole.long().T
 
 
 def _fits(config: Any, product: Product) -> None:
@@ -174,8 +181,6 @@ def random_product(n_in: int, n_out: int, tokens: int, config: Any, seed: int, m
     """Return random weights and activations over the full ranges of an engine's mode, the same for the same seed."""
     random = torch.Generator().manual_seed(seed)
     (w_low, w_high), (a_low, a_high) = config.modes[mode].weights, config.modes[mode].activations
-    return Product(
-        torch.randint(w_low, w_high + 1, (n_out, n_in), generator=random).to(torch.int8),
-        torch.randint(a_low, a_high + 1, (tokens, n_in), generator=random),
-        mode,
-    )
+    weight = torch.randint(w_low, w_high + 1, (n_out, n_in), generator=random).to(torch.int8)
+    activations = torch.randint(a_low, a_high + 1, (tokens, n_in), generator=random)
+    return Product(random_groups(config, weight, random, mode), activations, mode)

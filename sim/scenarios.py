@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from sim.check import Product, Run, bench_engine, build_engine, random_product
+from sim.grouped import extreme_groups
 
 __all__ = ["Scenarios", "extremes"]
 
@@ -23,7 +24,7 @@ def extremes(config: Any, mode: int = 0) -> Product:
     weight = torch.zeros(config.n_out_max, n_in, dtype=torch.int8)
     weight[: len(rows)] = rows[: config.n_out_max]
     weight[-1, 0], weight[-2] = config.modes[mode].weights[0], rows[-1]
-    return Product(weight, patterns(*config.modes[mode].activations), mode)
+    return Product(extreme_groups(config, weight, mode), patterns(*config.modes[mode].activations), mode)
 
 
 class Scenarios:

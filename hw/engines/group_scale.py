@@ -136,9 +136,10 @@ class GroupScale(Component):
         group = Signal(signed(config.group_width), reset_less=True)
         busy = Signal()
         scale = Signal.like(self.entry.scale, reset_less=True)
+        value = self._group(m)
         m.d.sync += busy.eq(self.pick.any())
         with m.If(self.pick.any()):
-            m.d.sync += [group.eq(self._group(m)), scale.eq(self.entry.scale)]
+            m.d.sync += [group.eq(value), scale.eq(self.entry.scale)]
 
         width = config.total_width
         columns: list[list[Value]] = [[] for _ in range(width)]
@@ -167,7 +168,7 @@ class GroupScale(Component):
     def _group(self, m: Module) -> Value:
         """Return the picked row's group sum, less its zero points."""
         config, cut = self.config, self.config.low_columns
-        picked: Value = Const(0, config.group_width)
+        choice: Value = Const(0, config.group_width)
         for row, live in enumerate(self.sums):
             low = Signal(cut, name=f"low{row}", reset_less=True)
             with m.If(self.take_low):
@@ -177,7 +178,9 @@ class GroupScale(Component):
                 high = Signal(len(high), name=f"waiting{row}", reset_less=True)
                 with m.If(self.take):
                     m.d.sync += high.eq(live[cut:])
-            picked = picked | Cat(low, high) & self.pick[row].replicate(config.group_width)
+            choice = choice | Cat(low, high) & self.pick[row].replicate(config.group_width)
+        picked = Signal(config.group_width)
+        m.d.comb += picked.eq(choice)
         columns: list[list[Value]] = [[bit] for bit in picked]
         exact = not config.correction_bits
         for digit in config.weight_recoding.digits:

@@ -98,7 +98,13 @@ class MixpeArray(Component):
         entries = Signal.like(self.entries, reset_less=True)
         m.d.sync += [activations.eq(self.step.activations), entries.eq(self.entries)]
         sums: list[Value] = []
-        first = Cat(delay(self.step.first, latency - 2), delay(self.step.first, latency - 1))
+        start, ends, block_ends, finals = (
+            Signal(name=name) for name in ("group_starts", "group_ends", "block_ends", "final_block")
+        )
+        m.d.comb += [
+            start.eq(self.step.first), ends.eq(self.step.last), block_ends.eq(self.step.end), finals.eq(self.step.final)
+        ]  # fmt: skip
+        first = Cat(delay(start, latency - 2), delay(start, latency - 1))
         for row in range(config.rows):
             m.submodules[f"row{row}"] = built = (_TreeRow if config.trees else _SumRow)(config)
             m.d.comb += [built.activations.eq(activations), built.first.eq(first)]
@@ -107,14 +113,12 @@ class MixpeArray(Component):
             sums.append(built.total)
 
         # The sum of the activations is registered just before the first row needs it.
-        ending, end, final = (
-            delay(flag, latency - 1) for flag in (self.step.last, self.step.end, self.step.final)
-        )
+        ending, end = delay(ends, latency - 1), delay(block_ends, latency - 1)
         total = Signal.like(self.sum, reset_less=True)
         with m.If(ending):
             m.d.sync += [total.eq(self.sum), self.group.eq(Mux(end, 0, self.group + 1))]
 
-        take = delay(self.step.last, latency)
+        take, closes, final = (delay(flag, latency) for flag in (ends, block_ends, finals))
         pick = Signal(config.turn)
         m.d.comb += pick[0].eq(take)
         for place in range(1, config.turn):
@@ -122,8 +126,7 @@ class MixpeArray(Component):
         begin, closing, last = Signal(init=1), Signal(), Signal()
         following = Signal(init=1)
         with m.If(take):
-            m.d.sync += [begin.eq(following), following.eq(delay(end, 1)), closing.eq(delay(end, 1))]
-            m.d.sync += last.eq(delay(final, 1))
+            m.d.sync += [begin.eq(following), following.eq(closes), closing.eq(closes), last.eq(final)]
         done = Signal()
         m.d.sync += done.eq(pick[-1])
         m.d.comb += [self.whole.eq(done & closing), self.final.eq(last)]
