@@ -13,6 +13,7 @@ from hw.arith.target import TARGETS
 from hw.units import UNITS
 from sim.check import Product, check_product
 from sim.runner import SIMULATORS
+from sw.commands.check_grouped import check_grouped
 from sw.commands.check_unit import check_random, finish_unit, load_activations
 from sw.console import json_option, print_json, stderr, stdout
 from sw.engines import configure
@@ -23,6 +24,9 @@ from sw.model import checkpoints
 from sw.model.activations import record
 
 __all__ = ["check_layer", "command"]
+
+GROUPED = ("mixpe",)
+"""Engines whose weights come in groups."""
 
 
 def choose_activations(
@@ -92,7 +96,7 @@ def show(result: dict[str, Any]) -> None:
 
 @click.command()
 @click.argument("engine")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights; the committed tiny model by default.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights; a committed tiny model by default.")
 @click.option("--layer", help="Layer of the checkpoint; its first by default.")
 @click.option("--activations", type=click.Path(path_type=Path), help=".npy file, integers [tokens, n_in].")
 @click.option("--tokens", default=4, show_default=True, type=click.IntRange(1), help="Vectors to multiply.")
@@ -119,18 +123,14 @@ def command(
                 raise InputError(f"{name} is {str(value)!r}, but {engine} is a unit and has no weights; leave it out")
         finish_unit(check_random(engine, config, activations, tokens, simulator, bus, stall, seed), as_json)
         return
-    result = check_layer(
-        engine,
-        config,
-        path=checkpoint or checkpoints.path(),
-        layer=layer,
-        activations=activations,
-        tokens=tokens,
-        simulator=simulator,
-        bus=bus,
-        stall=stall,
-        seed=seed,
-    )
+    options: dict[str, Any] = {
+        "layer": layer, "activations": activations, "tokens": tokens, "simulator": simulator, "bus": bus,
+        "stall": stall, "seed": seed,
+    }  # fmt: skip
+    if engine in GROUPED:
+        result = check_grouped(engine, settings, target, path=checkpoint, **options)
+    else:
+        result = check_layer(engine, config, path=checkpoint or checkpoints.path(), **options)
     if as_json:
         print_json(result)
     else:
