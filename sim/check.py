@@ -12,12 +12,14 @@ from torch import Tensor
 
 from hw.engines.contract import TOKENS_MAX
 from sim.bench import REPLAYED, Case
+from sim.grouped import random_groups
 from sim.replay import add_replay
 from sim.runner import Simulator, build
 from sw.engines import pack_activations, pack_weights
 from sw.errors import InputError
 from sw.flow.rtlil import verilog
 from sw.flow.tops import make_top
+from sw.formats.mixpe import Operands
 
 __all__ = [
     "Product",
@@ -33,15 +35,23 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Product:
-    """One job: weights int8 [n_out, n_in] and activations, integers [tokens, n_in], in one of the engine's modes."""
+    """One job: weights and activations, integers [tokens, n_in], in one of the engine's modes.
 
-    weight: Tensor
+    The weights are int8 [n_out, n_in], or what stands for such a matrix: something with a `shape` that can `dequantise`
+    itself to integers, as `sw.formats.mixpe.Operands`.
+    """
+
+    weight: Tensor | Operands
     activations: Tensor
     mode: int = 0
 
     def __post_init__(self) -> None:
         """Check that the shapes go together."""
-        if self.weight.ndim != 2 or self.activations.ndim != 2 or self.weight.shape[1] != self.activations.shape[1]:
+        if (
+            len(self.weight.shape) != 2
+            or self.activations.ndim != 2
+            or self.weight.shape[1] != self.activations.shape[1]
+        ):
             raise InputError(
                 f"activations have shape {list(self.activations.shape)}; "
                 f"weights of shape {list(self.weight.shape)} want [tokens, {self.weight.shape[-1]}]"
@@ -54,9 +64,10 @@ class Product:
         return {"n_in": n_in, "n_out": n_out, "tokens": len(self.activations), "mode": self.mode}
 
 
-def oracle(weight: Tensor, activations: Tensor) -> Tensor:
+def oracle(weight: Tensor | Operands, activations: Tensor) -> Tensor:
     """Return y = W a for every token: plain torch on unpacked tensors, int64 [tokens, n_out]."""
-    return activations.long() @ weight.long().T
+    whole = weight if isinstance(weight, Tensor) else weight.dequantise()
+    return activations.long() @ whole.long().T
 
 
 def _fits(config: Any, product: Product) -> None:
@@ -73,7 +84,7 @@ def _fits(config: Any, product: Product) -> None:
         ("weight", product.weight, kinds.weight_values),
         ("activation", product.activations, kinds.activation_values),
     ):
-        if values.step == 1:
+        if values.step == 1 or not isinstance(operand, Tensor):
             continue  # their packers say so
         wrong = (operand < values.start) | (operand >= values.stop) | ((operand - values.start) % values.step != 0)
         if wrong.any():
@@ -230,4 +241,5 @@ def random_product(n_in: int, n_out: int, tokens: int, config: Any, seed: int, m
         return values.start + values.step * torch.randint(len(values), shape, generator=random)
 
     weight = draw(kinds.weight_values, n_out, n_in).to(torch.int8)
-    return Product(weight, draw(kinds.activation_values, tokens, n_in), mode)
+    activations = draw(kinds.activation_values, tokens, n_in)
+    return Product(random_groups(config, weight, random, mode), activations, mode)

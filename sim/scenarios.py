@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from sim.check import Product, Run, bench_engine, build_engine, random_product
+from sim.grouped import extreme_groups
 
 __all__ = ["Scenarios", "extremes"]
 
@@ -24,7 +25,7 @@ def extremes(config: Any, mode: int = 0) -> Product:
     weight = torch.full((config.n_out_max, n_in), 0 if 0 in kinds.weight_values else kinds.weights[1], dtype=torch.int8)
     weight[: len(rows)] = rows[: config.n_out_max]
     weight[-1, 0], weight[-2] = kinds.weights[0], rows[-1]
-    return Product(weight, patterns(kinds.activation_values), mode)
+    return Product(extreme_groups(config, weight, mode), patterns(kinds.activation_values), mode)
 
 
 class Scenarios:

@@ -13,7 +13,7 @@ from hw.config import describe
 from hw.engines import ENGINES
 from hw.units import UNITS
 from sw.errors import InputError
-from sw.formats import baseline, boothflex, boothflex_bs, bwta, tint, tlmm
+from sw.formats import baseline, boothflex, boothflex_bs, bwta, mixpe, tint, tlmm
 
 __all__ = ["configure", "pack_activations", "pack_weights"]
 
@@ -53,18 +53,37 @@ def _pack_bwta(config: Any, weight: Tensor, mode: int) -> npt.NDArray[np.uint8]:
     return bwta.pack(steps, binary=binary, lines=config.trees)
 
 
-PACKERS: dict[str, Callable[[Any, Tensor, int], npt.NDArray[np.uint8]]] = {
+def mixpe_layout(config: Any) -> mixpe.Layout:
+    """Return what the packer of MixPE's stream knows of a configuration."""
+    return mixpe.Layout(
+        lanes=config.lanes_in, rows=config.rows, turn=config.turn, group=config.group or None,
+        signed=config.codes == "signed", recoding=config.recoding, scale_bits=config.scale_bits,
+        transfer=config.activation_lanes, delay=config.entry_delay, drain=config.drain, act_bits=config.act_bits,
+        correction_bits=config.correction_bits,
+    )  # fmt: skip
+
+
+def _pack_mixpe(config: Any, weight: Tensor | mixpe.Operands, mode: int) -> npt.NDArray[np.uint8]:
+    operands = mixpe.matrix(weight, config.group or None) if isinstance(weight, Tensor) else weight
+    return mixpe.pack(operands, mixpe_layout(config))
+
+
+PACKERS: dict[str, Callable[[Any, Any, int], npt.NDArray[np.uint8]]] = {
     "tlmm": _pack_tlmm,
     "tint": _pack_tint,
     "baseline": _pack_baseline,
     "boothflex": _pack_boothflex,
     "boothflex_bs": _pack_boothflex_bs,
     "bwta": _pack_bwta,
+    "mixpe": _pack_mixpe,
 }
-"""The packer of each engine's weight stream: (configuration, int8 [n_out, n_in], mode) -> uint8 [transfers, bytes]."""
+"""The packer of each engine's weight stream: (configuration, int8 [n_out, n_in], mode) -> uint8 [transfers, bytes].
+
+MixPE's takes operands in groups (`sw.formats.mixpe.Operands`) as well.
+"""
 
 
-def pack_weights(engine: str, config: Any, weight: Tensor, mode: int = 0) -> npt.NDArray[np.uint8]:
+def pack_weights(engine: str, config: Any, weight: Any, mode: int = 0) -> npt.NDArray[np.uint8]:
     """Return the transfers of one token's weights, uint8 [transfers, bytes], little-endian."""
     return PACKERS[engine](config, weight, mode)
 

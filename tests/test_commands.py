@@ -145,7 +145,13 @@ def test_a_missing_simulator_is_named(tmp_path: Path) -> None:
 
 
 def test_a_mode_that_does_not_exist_is_refused() -> None:
-    refuses(r"engine boothflex so configured has no mode 'int5'; its modes are int8, ternary", "check", "boothflex", "--mode", "int5")
+    refuses(
+        r"engine boothflex so configured has no mode 'int5'; its modes are int8, ternary",
+        "check",
+        "boothflex",
+        "--mode",
+        "int5",
+    )
     refuses(r"model.layers.0.input_layernorm.weight has shape \[160\]; a layer's weights are a matrix",
             "check", "baseline", "--layer", "model.layers.0.input_layernorm")  # fmt: skip
     refuses(r".*has no layer 'model.embed_tokens'.*", "check", "tlmm", "--layer", "model.embed_tokens")

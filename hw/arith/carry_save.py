@@ -17,7 +17,7 @@ optimized partial product reduction"), with an exclusive or as the unit of delay
 
 import dataclasses
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 
@@ -33,9 +33,14 @@ _SUM, _CARRY = 2.0, 1.5
 
 
 def compress(
-    m: Module, name: str, columns: Columns, height: int = 2, depth: float | None = None, until: int | None = None
+    m: Module,
+    name: str,
+    columns: Columns,
+    height: int | Callable[[int], int] = 2,
+    depth: float | None = None,
+    until: int | None = None,
 ) -> list[list[Value]]:
-    """Reduce columns until none has more than `height` bits, 1 or 2; the sum stays the same.
+    """Reduce columns until none has more than `height` bits, 1 or 2, or those of its number; the sum stays the same.
 
     With a `depth`, in exclusive ors, a column of at most twice as many bits is left as it is when the next adder would
     end later. Beyond the last column the carries open new ones. With `until`, columns from that one on are left as they
@@ -53,9 +58,10 @@ def compress(
         index = len(reduced)
         column = waiting[index]
         heapq.heapify(column)
-        while len(column) > height and (until is None or index < until):
+        most = height if isinstance(height, int) else height(index)
+        while len(column) > most and (until is None or index < until):
             inputs = heapq.nsmallest(min(3, len(column)), column)
-            if depth is not None and len(column) <= 2 * height and inputs[-1][0] + _SUM > depth:
+            if depth is not None and len(column) <= 2 * most and inputs[-1][0] + _SUM > depth:
                 break
             for _ in inputs:
                 heapq.heappop(column)

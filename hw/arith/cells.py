@@ -11,6 +11,8 @@ NOMUL_FA       S = A ^ B ^ C, CO = majority(A, B, C)
 NOMUL_HA       S = A ^ B, CO = A & B
 NOMUL_AOI22    Y = ~(A1 & A2 | B1 & B2)
 NOMUL_AOI222   Y = ~(A1 & A2 | B1 & B2 | C1 & C2)
+NOMUL_OAI22    Y = ~((A1 | A2) & (B1 | B2))
+NOMUL_OAI222   Y = ~((A1 | A2) & (B1 | B2) & (C1 | C2))
 NOMUL_BUF      Y = A, kept as a buffer
 =============  ==============================================
 
@@ -19,11 +21,21 @@ A slice of a `Const` is not taken for one. Helpers raise ValueError for a value 
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from amaranth.hdl import Const, Instance, Module, Signal, Value, ValueLike
 
-__all__ = ["GENERIC_CELLS", "and_or_invert22", "and_or_invert222", "buffer", "cell_models", "full_adder", "half_adder"]
+__all__ = [
+    "GENERIC_CELLS",
+    "and_or_invert22",
+    "and_or_invert222",
+    "buffer",
+    "cell_models",
+    "full_adder",
+    "half_adder",
+    "or_and_invert",
+]
 
 MODELS = Path(__file__).with_name("cells.v")
 
@@ -32,6 +44,8 @@ GENERIC_CELLS = {
     "NOMUL_HA": ("A", "B", "S", "CO"),
     "NOMUL_AOI22": ("A1", "A2", "B1", "B2", "Y"),
     "NOMUL_AOI222": ("A1", "A2", "B1", "B2", "C1", "C2", "Y"),
+    "NOMUL_OAI22": ("A1", "A2", "B1", "B2", "Y"),
+    "NOMUL_OAI222": ("A1", "A2", "B1", "B2", "C1", "C2", "Y"),
     "NOMUL_BUF": ("A", "Y"),
 }
 """Ports of each generic cell, inputs first."""
@@ -73,6 +87,25 @@ def and_or_invert222(
 ) -> Value:
     """Return ~(a1 & a2 | b1 & b2 | c1 & c2)."""
     return _and_or_invert(m, name, [(a1, a2), (b1, b2), (c1, c2)])
+
+
+def or_and_invert(m: Module, name: str, pairs: Sequence[tuple[ValueLike, ValueLike]]) -> Value:
+    """Return the inverted and of the pairs' ors: as a cell if no input is constant, else as logic."""
+    terms: list[Value] = []
+    whole = True
+    for pair in pairs:
+        bits, ones = _split(*pair)
+        if not ones:
+            whole &= len(bits) == 2
+            terms.append(bits[0] | bits[-1] if bits else Const(0, 1))
+    kinds = {2: "NOMUL_OAI22", 3: "NOMUL_OAI222"}
+    if whole and len(terms) in kinds:
+        inputs = [bit for pair in pairs if not _split(*pair)[1] for bit in _split(*pair)[0]]
+        return _cell(m, name, kinds[len(terms)], inputs)
+    total: Value = Const(1, 1)
+    for term in terms:
+        total = term if isinstance(total, Const) else total & term
+    return Const(0, 1) if isinstance(total, Const) else ~total
 
 
 def buffer(m: Module, name: str, a: ValueLike) -> Value:

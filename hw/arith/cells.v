@@ -18,6 +18,14 @@ module NOMUL_AOI222 (input A1, input A2, input B1, input B2, input C1, input C2,
   assign Y = ~((A1 & A2) | (B1 & B2) | (C1 & C2));
 endmodule
 
+module NOMUL_OAI22 (input A1, input A2, input B1, input B2, output Y);
+  assign Y = ~((A1 | A2) & (B1 | B2));
+endmodule
+
+module NOMUL_OAI222 (input A1, input A2, input B1, input B2, input C1, input C2, output Y);
+  assign Y = ~((A1 | A2) & (B1 | B2) & (C1 | C2));
+endmodule
+
 module NOMUL_BUF (input A, output Y);
   assign Y = A;
 endmodule

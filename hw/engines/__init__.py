@@ -5,6 +5,7 @@ from hw.engines.boothflex import BoothFlex, BoothFlexConfig
 from hw.engines.boothflex_bs import BoothFlexBs, BoothFlexBsConfig
 from hw.engines.bwta import Bwta, BwtaConfig
 from hw.engines.contract import EngineSpec
+from hw.engines.mixpe import Mixpe, MixpeConfig
 from hw.engines.tint import Tint, TintConfig
 from hw.engines.tlmm import Tlmm, TlmmConfig
 
@@ -29,5 +30,8 @@ ENGINES: dict[str, EngineSpec] = {
         BoothFlexBs,
     ),
     "bwta": EngineSpec("bwta", 6, "binary and ternary weights x ternary activations, after BWTA", BwtaConfig, Bwta),
+    "mixpe": EngineSpec(
+        "mixpe", 7, "INT4 dot products by shift and add, scaled once a group, after MixPE", MixpeConfig, Mixpe
+    ),
 }
 """Every engine by name."""

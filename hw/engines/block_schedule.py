@@ -19,7 +19,7 @@ from amaranth.lib.wiring import Component, In, Out
 from hw.engines.contract import EngineConfig, job_layout
 from hw.memory.wide import WideMemory
 
-__all__ = ["ZERO_BEYOND", "BlockSchedule", "Trim", "step_layout"]
+__all__ = ["ZERO_BEYOND", "BlockSchedule", "Strides", "Trim", "step_layout"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ ZERO_BEYOND = Trim(_zero_beyond)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Strides:
+class Strides:
     """Counts the strides of a length: a power of two costs a decrement, another stride an addition.
 
     The latter counts down from `length - stride - 1`, so that its sign alone tells the last stride.
@@ -67,6 +67,7 @@ class _Strides:
 
     @property
     def shape(self) -> Shape:
+        """The shape of a count."""
         if self._shift is None:
             return signed(max(self.length_max, self.stride).bit_length() + 1)
         return unsigned(max(1, ((self.length_max - 1) >> self._shift).bit_length()))
@@ -164,7 +165,7 @@ class BlockSchedule(Component):
         """Build the two state machines and the memory between them."""
         m = Module()
         config = self.config
-        n_in, n_out = _Strides(config.n_in_max, config.activation_lanes), _Strides(config.n_out_max, config.rows)
+        n_in, n_out = Strides(config.n_in_max, config.activation_lanes), Strides(config.n_out_max, config.rows)
         depth = -(-config.n_in_max // config.activation_lanes)
         held = Signal(2)  # a bank has a whole vector that is still wanted
         bank, running = Signal(), Signal()  # of the walk
@@ -176,7 +177,7 @@ class BlockSchedule(Component):
         return m
 
     def _load(
-        self, m: Module, n_in: _Strides, n_out: _Strides, depth: int, held: Signal, waiting: Value
+        self, m: Module, n_in: Strides, n_out: Strides, depth: int, held: Signal, waiting: Value
     ) -> dict[str, Any]:
         """Build the side that takes jobs and stores vectors; return what the walk needs of it."""
         config, offered = self.config, self.jobs.payload
@@ -264,7 +265,7 @@ class BlockSchedule(Component):
     def _walk(
         self,
         m: Module,
-        n_out: _Strides,
+        n_out: Strides,
         depth: int,
         held: Signal,
         waiting: Value,

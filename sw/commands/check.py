@@ -11,6 +11,7 @@ from hw.arith.target import TARGETS
 from hw.units import UNITS
 from sim.check import Product, check_product
 from sim.runner import SIMULATORS
+from sw.commands.check_grouped import check_grouped
 from sw.commands.check_unit import check_random, finish_unit
 from sw.commands.operands import choose_operands
 from sw.console import json_option, print_json, stderr, stdout
@@ -20,6 +21,9 @@ from sw.flow.tops import BUSES
 from sw.model import checkpoints
 
 __all__ = ["check_layer", "command"]
+
+GROUPED = ("mixpe",)
+"""Engines whose weights come in groups."""
 
 
 def check_layer(
@@ -80,7 +84,7 @@ def show(result: dict[str, Any]) -> None:
 
 @click.command()
 @click.argument("engine")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights; the committed tiny model by default.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights; a committed tiny model by default.")
 @click.option(
     "--layer",
     help="Layer, by default the first, or for INT modes the head; or LAYER.self_attn.scores or .values.",
@@ -111,19 +115,14 @@ def command(
                 raise InputError(f"{name} is {str(value)!r}, but {engine} is a unit and has no weights; leave it out")
         finish_unit(check_random(engine, config, activations, tokens, simulator, bus, stall, seed), as_json)
         return
-    result = check_layer(
-        engine,
-        config,
-        path=checkpoint or checkpoints.path(),
-        layer=layer,
-        mode=mode,
-        activations=activations,
-        tokens=tokens,
-        simulator=simulator,
-        bus=bus,
-        stall=stall,
-        seed=seed,
-    )
+    options: dict[str, Any] = {
+        "layer": layer, "activations": activations, "tokens": tokens, "simulator": simulator, "bus": bus,
+        "stall": stall, "seed": seed,
+    }  # fmt: skip
+    if engine in GROUPED:
+        result = check_grouped(engine, settings, target, path=checkpoint, **options)
+    else:
+        result = check_layer(engine, config, path=checkpoint or checkpoints.path(), mode=mode, **options)
     if as_json:
         print_json(result)
     else:

@@ -43,6 +43,8 @@ FUNCTIONS: dict[str, tuple[int, tuple[Callable[..., int], ...]]] = {
     "NOMUL_HA": (2, (lambda a, b: a ^ b, lambda a, b: a & b)),
     "NOMUL_AOI22": (4, (lambda a, b, c, d: 1 ^ (a & b | c & d),)),
     "NOMUL_AOI222": (6, (lambda a, b, c, d, e, f: 1 ^ (a & b | c & d | e & f),)),
+    "NOMUL_OAI22": (4, (lambda a, b, c, d: 1 ^ ((a | b) & (c | d)),)),
+    "NOMUL_OAI222": (6, (lambda a, b, c, d, e, f: 1 ^ ((a | b) & (c | d) & (e | f)),)),
     "NOMUL_BUF": (1, (lambda a: a,)),
 }
 """Inputs of each generic cell, and its functions in the order of its outputs."""

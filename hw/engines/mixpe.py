@@ -1,0 +1,284 @@
+"""MixPE: INT4 x integer dot products by shift and add, dequantised after each group, after MixPE (arXiv 2411.16158).
+
+    y[o] = sum over groups g of scale[o, g] * sum_{k in g} a[k] * (code[o, k] - zero[o, g])
+
+Codes and zero points have four bits, scales are integers of `scale_bits` bits; what is left of real scales, one factor
+for an output, stays outside. MixPE publishes two ideas: scale and zero point are applied once for a group, outside the
+inner products, and products are shifts and additions. The circuits are ours.
+
+The inner products see unsigned codes less a constant (`hw.arith.recoding`), so the sum of a group's activations, which
+zero points ask for, corrects both at once. It is made while the vector is stored, once for all outputs. Rows add up
+groups in narrow accumulators; the scale units (`hw.engines.group_scale`) take their sums in turn.
+
+Standard-cell arrays make every bit of a product with one OAI222 and leave out what depends on the weights alone: one
+for each negative digit. The packer (`sw.formats.mixpe`) puts it into the entry of the group.
+
+Weights: a transfer holds a code for each row and each lane, row 0 lane 0 lowest, and above them one entry for each
+scale unit. Transfers go block by block, in a block step by step; a vector is padded to whole groups. The entry of the
+group whose last step is transfer i, for row t of a unit, is in transfer i + `sum_latency` + t - 1. After the last block
+of a token come transfers for its last entries."""
+
+import dataclasses
+from functools import cached_property
+
+from amaranth.hdl import EnableInserter, Module, Signal, Value
+from amaranth.lib import data
+from amaranth.lib.wiring import Component
+
+from hw.arith.recoding import RECODINGS, Recoding, recoding
+from hw.arith.target import TARGETS, Target
+from hw.config import parameter, refuse, validate
+from hw.engines.contract import Mode, engine_members
+from hw.engines.group_scale import entry_layout, product_offset
+from hw.engines.group_schedule import GroupSchedule
+from hw.engines.mixpe_array import CODE_BITS, MixpeArray, sum_latency
+
+__all__ = ["Mixpe", "MixpeConfig"]
+
+
+@dataclasses.dataclass(frozen=True)
+class MixpeConfig:
+    """Configuration of `Mixpe`.
+
+    Raises
+    ------
+    ValueError
+        If a field is out of its range, or the fields do not go together.
+    """
+
+    lanes_in: int = parameter(16, "activations in a step", low=1, high=512)
+    rows: int = parameter(8, "outputs computed in parallel", low=1, high=256)
+    group: int = parameter(128, "inputs that share a scale; 0 is the whole row", low=0, high=1 << 20)
+    codes: str = parameter("signed", "codes and zero points: -8 to 7, or 0 to 15", choices=("signed", "unsigned"))
+    recoding: str = parameter("ent", "how a weight becomes shifts and additions", choices=RECODINGS)
+    scale_bits: int = parameter(8, "width of a group's scale", low=1, high=16)
+    act_bits: int = parameter(8, "width of an activation, two's complement", low=2, high=16)
+    load_lanes: int | None = parameter(
+        None, "activations in a transfer; by default a quarter of lanes_in where that is whole", low=1, high=512
+    )
+    n_in_max: int = parameter(4096, "longest reduction", low=1, high=1 << 20)
+    n_out_max: int = parameter(4096, "longest output vector", low=1, high=1 << 20)
+    total_bits: int | None = parameter(None, "width of totals and results", low=2, high=64)
+    low: int = parameter(4, "lowest columns added up one step ahead (target cells only)", low=0, high=16)
+    target: str = parameter("portable", "technology whose arithmetic forms are used", choices=TARGETS)
+
+    def __post_init__(self) -> None:
+        """Check each field, then the fields together."""
+        validate(self)
+        if self.lanes_in > self.n_in_max:
+            refuse(self, "lanes_in", f"at most n_in_max = {self.n_in_max}")
+        if self.lanes_in % self.activation_lanes:
+            refuse(self, "load_lanes", f"a divisor of lanes_in = {self.lanes_in}")
+        if self.group % self.lanes_in or self.group > self.n_in_max:
+            refuse(self, "group", f"a multiple of lanes_in = {self.lanes_in} up to n_in_max = {self.n_in_max}, or 0")
+        if self.total_bits is not None and self.total_bits < self._least_total_bits:
+            refuse(
+                self,
+                "total_bits",
+                f"{self._least_total_bits} or more, for sums of n_in_max = {self.n_in_max} activations of "
+                f"{self.act_bits} bits with scales of {self.scale_bits} bits",
+            )
+
+    @property
+    def _most(self) -> int:
+        """Largest absolute value of an activation times a code less a zero point."""
+        return 15 << (self.act_bits - 1)
+
+    @property
+    def _least_total_bits(self) -> int:
+        return (self.n_in_max * self._most * ((1 << self.scale_bits) - 1)).bit_length() + 1
+
+    @property
+    def trees(self) -> bool:
+        """Whether the array is made of compressor trees in standard cells."""
+        return self.target == Target.CELLS.value
+
+    @cached_property
+    def weight_recoding(self) -> Recoding:
+        """How codes and zero points are read."""
+        return recoding(self.recoding, CODE_BITS)
+
+    @property
+    def activation_lanes(self) -> int:
+        """Activations in a transfer."""
+        return self.load_lanes or (self.lanes_in if self.lanes_in % 4 else self.lanes_in // 4)
+
+    @property
+    def low_columns(self) -> int:
+        """Lowest columns of a row's sum that are one step ahead of the others."""
+        return min(self.low, self.group_width - 1) if self.trees else 0
+
+    @property
+    def group_steps(self) -> int | None:
+        """Steps of a group."""
+        return self.group // self.lanes_in or None
+
+    @property
+    def group_count(self) -> int:
+        """Groups of the longest vector."""
+        return -(-self.n_in_max // self.group) if self.group else 1
+
+    @property
+    def turn(self) -> int:
+        """Rows that one scale unit serves: the most that a group has time for and that divide the rows."""
+        most = min(self.rows, self.group_steps or self.rows)
+        return next(turn for turn in range(most, 0, -1) if self.rows % turn == 0)
+
+    @property
+    def units(self) -> int:
+        """Scale units."""
+        return self.rows // self.turn
+
+    @property
+    def least_steps(self) -> int:
+        """Fewest steps of a group."""
+        return self.turn
+
+    @property
+    def entry_delay(self) -> int:
+        """Transfers from a group's last to the one that brings the entry of a unit's first row."""
+        return sum_latency(self.lanes_in, Target(self.target)) - 1
+
+    @property
+    def drain(self) -> int:
+        """Transfers after a token's last block."""
+        return self.entry_delay + self.turn + 1
+
+    @property
+    def group_width(self) -> int:
+        """Width of a group's sum of weights, less zero point, times activations."""
+        return (self._most * (self.group or self.n_in_max)).bit_length() + 1
+
+    @property
+    def sum_width(self) -> int:
+        """Width of the sum of a group's activations; padding of the last transfer counts."""
+        count = self.group or -(-self.n_in_max // self.activation_lanes) * self.activation_lanes
+        return ((count << (self.act_bits - 1)) - 1).bit_length() + 1
+
+    @property
+    def correction_bits(self) -> int:
+        """Width of an entry's correction: 0, or enough for every digit of a group to be negative."""
+        if not self.trees:
+            return 0
+        if not self.group:
+            return self.group_width
+        weight = sum(1 << digit.shift for digit in self.weight_recoding.digits)
+        return (weight * (self.group + 1)).bit_length()
+
+    @property
+    def total_width(self) -> int:
+        """Width of a result: no sum of `n_in_max` products overflows it."""
+        return self.total_bits or self._least_total_bits
+
+    @property
+    def entry_width(self) -> int:
+        """Bits of an entry."""
+        return entry_layout(self).size
+
+    @property
+    def weight_width(self) -> int:
+        """Bits of a transfer of weights."""
+        return CODE_BITS * self.rows * self.lanes_in + self.entry_width * self.units
+
+    @property
+    def step_offset(self) -> int:
+        """By how much the products of a step are too large in standard cells."""
+        return self.lanes_in * sum(product_offset(digit, self.act_bits) for digit in self.weight_recoding.digits)
+
+    @property
+    def macs_per_cycle(self) -> int:
+        """Products formed in a cycle."""
+        return self.lanes_in * self.rows
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """INT4 weights, activations of `act_bits` bits."""
+        most = 1 << (self.act_bits - 1)
+        weights = (-8, 7) if self.codes == "signed" else (0, 15)
+        return (Mode("int4", weights, (-most, most - 1), self.macs_per_cycle),)
+
+    @property
+    def packing(self) -> str:
+        """The weight stream in words."""
+        row = f"{self.turn} rows each" if self.units > 1 else "all rows"
+        return (
+            f"{self.rows} rows of {self.lanes_in} codes of four bits a transfer, row 0 lane 0 lowest, then "
+            f"{self.units} entries of {self.entry_width} bits (zero 4, scale "
+            f"{self.scale_bits + self.scale_bits % 2 + 1}, correction {self.correction_bits}) for {row}; block by block, in a block step by step, padded to whole groups; the "
+            f"entry of row t of a group is {self.entry_delay} + t transfers behind the group's last; {self.drain} "
+            f"transfers at the end of a token; see docs/formats.md"
+        )
+
+    def block_steps(self, n_in: int) -> int:
+        """Return the steps of a block."""
+        beats = -(-n_in // self.lanes_in)
+        if self.group_steps is None:
+            return max(beats, self.least_steps)
+        return -(-beats // self.group_steps) * self.group_steps
+
+    def weight_transfers(self, n_in: int, n_out: int, mode: int = 0) -> int:
+        """Return the transfers of weights for one token."""
+        return -(-n_out // self.rows) * self.block_steps(n_in) + self.drain
+
+    def cycles(self, n_in: int, n_out: int, tokens: int, mode: int = 0) -> int:
+        """Return the cycles of a job alone, from its transfer to that of its last result, when no stream stalls."""
+        beats, steps = -(-n_in // self.activation_lanes), self.weight_transfers(n_in, n_out)
+        # Cycle 0 takes the job.
+        loaded, issued, freed = 0, 0, [0, 0]
+        for token in range(tokens):
+            loaded = max(loaded, freed[token % 2]) + beats
+            issued = max(loaded + 2, issued + 1) + steps - 1
+            freed[token % 2] = issued
+        return issued + 2
+
+
+class Mixpe(Component):
+    """The engine; `hw.engines.contract` documents its ports.
+
+    Parameters
+    ----------
+    config : MixpeConfig
+    """
+
+    def __init__(self, config: MixpeConfig) -> None:
+        self.config = config
+        layout = data.StructLayout(
+            {
+                "codes": data.ArrayLayout(CODE_BITS, config.rows * config.lanes_in),
+                "entries": data.ArrayLayout(entry_layout(config), config.units),
+            }
+        )
+        super().__init__(engine_members(config, layout))
+
+    def elaborate(self, platform: object) -> Module:
+        """Wire the schedule, the weights, the array and the results together."""
+        m = Module()
+        m.submodules.schedule = schedule = GroupSchedule(self.config)
+        array, move, free, whole = MixpeArray(self.config), Signal(), Signal(), Signal()
+        m.submodules.array = EnableInserter(move)(array)
+        m.d.comb += [
+            schedule.jobs.payload.eq(self.jobs.payload),
+            schedule.jobs.valid.eq(self.jobs.valid),
+            self.jobs.ready.eq(schedule.jobs.ready),
+            schedule.activations.payload.eq(self.activations.payload),
+            schedule.activations.valid.eq(self.activations.valid),
+            self.activations.ready.eq(schedule.activations.ready),
+            self.fault.eq(schedule.fault),
+            # The totals turn on with the next step, so it waits until they are taken.
+            free.eq(~whole | self.results.ready),
+            self.weights.ready.eq(schedule.steps.valid & free),
+            move.eq(self.weights.ready & self.weights.valid),
+            schedule.steps.ready.eq(move),
+            schedule.group.eq(array.group),
+            array.sum.eq(schedule.sum),
+            Value.cast(array.step).eq(Value.cast(schedule.steps.payload)),
+            array.weights.eq(self.weights.payload.codes),
+            array.entries.eq(self.weights.payload.entries),
+            self.results.valid.eq(whole),
+            self.results.payload.values.eq(array.values),
+        ]
+        with m.If(free):
+            m.d.sync += whole.eq(move & array.whole)
+        with m.If(move):
+            m.d.sync += self.results.payload.last.eq(array.final)
+        return m

@@ -1,0 +1,243 @@
+"""The array of MixPE: rows that add up the products of a group, and the units that scale their sums.
+
+Every register moves with the domain's clock, which the engine enables once for each step: so whatever follows a step,
+follows it by a number of steps. Numbering the steps from a group's last, the rows' sums are in their accumulators after
+step `sum_latency`, when the next group's first products reach them; the scale units take row t of theirs with step
+`sum_latency` + t, and with that, the entry that came with step `sum_latency` + t - 1. After `sum_latency` + `turn` + 1
+steps the totals are whole.
+"""
+
+from typing import Protocol
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import data
+from amaranth.lib.wiring import Component, In, Member, Out
+
+from hw.arith.column_sum import running_sum
+from hw.arith.pipeline import Delays
+from hw.arith.recoding import Recoding, digit_lines, digit_product
+from hw.arith.signed_sum import signed_sum, sum_timing
+from hw.arith.target import Target
+from hw.engines.group_scale import GroupScale, ScaleConfig, entry_layout, product_offset, zero_constant
+from hw.engines.group_schedule import GroupConfig, group_step_layout
+
+__all__ = ["MixpeArray", "sum_latency"]
+
+CODE_BITS = 4
+"""Width of a weight's code."""
+
+
+class MixpeArrayConfig(GroupConfig, ScaleConfig, Protocol):
+    """What the array asks of its configuration."""
+
+    @property
+    def units(self) -> int:
+        """Scale units."""
+
+    @property
+    def target(self) -> str:
+        """Technology whose arithmetic forms are used."""
+
+
+def sum_latency(lanes: int, target: Target) -> int:
+    """Return the steps from a group's last to the one with which the rows' sums are taken."""
+    if target is Target.CELLS:
+        return 3
+    # Operand registers, products, the tree.
+    return 2 + sum_timing(lanes, target, negatable=False).latency
+
+
+class MixpeArray(Component):
+    """The rows and their scale units.
+
+    Parameters
+    ----------
+    config : MixpeArrayConfig
+
+    Members
+    -------
+    step : In(group_step_layout)
+    weights : In(4).array(rows * lanes_in)
+        Unsigned codes, row 0 lane 0 first.
+    entries : In(entry_layout).array(units)
+    group : Out
+    sum : In(signed(sum_width))
+        The sum of the activations of that group, in the same cycle.
+    values : Out
+        Totals.
+    whole : Out(1)
+        They are a block's after this step.
+    final : Out(1)
+        That block is its token's last.
+    """
+
+    def __init__(self, config: MixpeArrayConfig) -> None:
+        self.config = config
+        codes = data.ArrayLayout(CODE_BITS, config.rows * config.lanes_in)
+        super().__init__(
+            {
+                "step": In(group_step_layout(config)),
+                "weights": In(codes),
+                "entries": In(data.ArrayLayout(entry_layout(config), config.units)),
+                "group": Out(range(config.group_count)),
+                "sum": In(signed(config.sum_width)),
+                "values": Out(data.ArrayLayout(signed(config.total_width), config.rows)),
+                "whole": Out(1),
+                "final": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the operands' registers, the rows, the units and what tells them where a group ends."""
+        m = Module()
+        config = self.config
+        latency = sum_latency(config.lanes_in, Target(config.target))
+        delay = Delays(m)
+
+        activations = Signal.like(self.step.activations, reset_less=True)
+        entries = Signal.like(self.entries, reset_less=True)
+        m.d.sync += [activations.eq(self.step.activations), entries.eq(self.entries)]
+        sums: list[Value] = []
+        start, ends, block_ends, finals = (
+            Signal(name=name) for name in ("group_starts", "group_ends", "block_ends", "final_block")
+        )
+        m.d.comb += [
+            start.eq(self.step.first), ends.eq(self.step.last), block_ends.eq(self.step.end), finals.eq(self.step.final)
+        ]  # fmt: skip
+        first = Cat(delay(start, latency - 2), delay(start, latency - 1))
+        for row in range(config.rows):
+            m.submodules[f"row{row}"] = built = (_TreeRow if config.trees else _SumRow)(config)
+            m.d.comb += [built.activations.eq(activations), built.first.eq(first)]
+            for lane in range(config.lanes_in):
+                m.d.comb += built.weights[lane].eq(self.weights[row * config.lanes_in + lane])
+            sums.append(built.total)
+
+        # The sum of the activations is registered just before the first row needs it.
+        ending, end = delay(ends, latency - 1), delay(block_ends, latency - 1)
+        total = Signal.like(self.sum, reset_less=True)
+        with m.If(ending):
+            m.d.sync += [total.eq(self.sum), self.group.eq(Mux(end, 0, self.group + 1))]
+
+        take, closes, final = (delay(flag, latency) for flag in (ends, block_ends, finals))
+        pick = Signal(config.turn)
+        m.d.comb += pick[0].eq(take)
+        for place in range(1, config.turn):
+            m.d.sync += pick[place].eq(pick[place - 1])
+        begin, closing, last = Signal(init=1), Signal(), Signal()
+        following = Signal(init=1)
+        with m.If(take):
+            m.d.sync += [begin.eq(following), following.eq(closes), closing.eq(closes), last.eq(final)]
+        done = Signal()
+        m.d.sync += done.eq(pick[-1])
+        m.d.comb += [self.whole.eq(done & closing), self.final.eq(last)]
+
+        for number in range(config.units):
+            m.submodules[f"unit{number}"] = unit = GroupScale(config)
+            m.d.comb += [
+                unit.take_low.eq(ending),
+                unit.take.eq(take),
+                unit.pick.eq(pick),
+                unit.begin.eq(begin),
+                unit.sum.eq(total),
+                unit.entry.eq(entries[number]),
+            ]
+            for place in range(config.turn):
+                row = number * config.turn + place
+                m.d.comb += [unit.sums[place].eq(sums[row]), self.values[row].eq(unit.totals[place])]
+        return m
+
+
+def _row_members(config: MixpeArrayConfig) -> dict[str, Member]:
+    return {
+        "activations": In(data.ArrayLayout(signed(config.act_bits), config.lanes_in)),
+        "weights": In(data.ArrayLayout(CODE_BITS, config.lanes_in)),
+        "first": In(2),
+        "total": Out(config.group_width),
+    }
+
+
+class _SumRow(Component):
+    """A row outside standard cells: products by shift and add, and the target's sum."""
+
+    def __init__(self, config: MixpeArrayConfig) -> None:
+        self.config = config
+        super().__init__(_row_members(config))
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the products and their sum."""
+        m = Module()
+        config = self.config
+        weights = Signal.like(self.weights, reset_less=True)
+        m.d.sync += weights.eq(self.weights)
+        delay = Delays(m)
+        delays = sum_timing(config.lanes_in, Target(config.target), negatable=False).delays
+        most = 1 << (config.act_bits - 1)
+        m.submodules.sum = sum_ = signed_sum(
+            config.lanes_in,
+            most * product_most(config.weight_recoding),
+            config.group_width,
+            Target(config.target),
+            False,
+        )
+        for lane in range(config.lanes_in):
+            terms = []
+            for digit in config.weight_recoding.digits:
+                term = Signal(signed(config.act_bits + 2), name=f"term{lane}_{digit.shift}")
+                for value, line in digit_lines(digit, weights[lane]).items():
+                    with m.If(~line):
+                        m.d.comb += term.eq(_times(self.activations[lane], value))
+                terms.append(term << digit.shift)
+            product = Signal.like(sum_.words[lane], name=f"product{lane}", reset_less=True)
+            m.d.sync += product.eq(sum(terms[1:], terms[0]))
+            m.d.comb += sum_.words[lane].eq(delay(product, delays[lane]))
+        addend = Signal(signed(config.group_width))
+        with m.If(~self.first[1]):
+            m.d.comb += addend.eq(sum_.total)
+        m.d.comb += [sum_.addend.eq(addend), self.total.eq(sum_.total)]
+        return m
+
+
+def _times(word: Value, value: int) -> Value:
+    """Return a word times -2, -1, 1 or 2."""
+    shifted = word << 1 if abs(value) == 2 else word
+    return -shifted if value < 0 else shifted
+
+
+def product_most(recoding: Recoding) -> int:
+    """Return the largest absolute value that a code stands for."""
+    return max(recoding.offset, (1 << CODE_BITS) - 1 - recoding.offset)
+
+
+class _TreeRow(Component):
+    """A row in standard cells: selected bits, a compressor tree of full adders, a segmented accumulator."""
+
+    def __init__(self, config: MixpeArrayConfig) -> None:
+        self.config = config
+        super().__init__(_row_members(config))
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the products and add them up."""
+        m = Module()
+        config = self.config
+        weights = Signal.like(self.weights, reset_less=True)
+        m.d.sync += weights.eq(self.weights)
+        digits = config.weight_recoding.digits
+        columns: list[list[Value]] = [
+            [] for _ in range(max(digit.shift + config.act_bits + digit.extra for digit in digits))
+        ]
+        for lane in range(config.lanes_in):
+            for digit in digits:
+                lines = digit_lines(digit, weights[lane])
+                bits = digit_product(
+                    m, f"product{lane}_{digit.shift}", lines, self.activations[lane], digit.extra, cells=True
+                )
+                for index, bit in enumerate(bits, digit.shift):
+                    columns[index].append(bit)
+        offset = sum(product_offset(digit, config.act_bits) for digit in digits)
+        steps = config.group_steps or 0
+        start = zero_constant(config) - steps * config.lanes_in * offset
+        total = running_sum(
+            m, "sum", columns, config.group_width, start=start, low=config.low_columns, first=tuple(self.first)
+        )
+        m.d.comb += self.total.eq(Cat(*total))
+        return m

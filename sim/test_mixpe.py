@@ -1,0 +1,77 @@
+"""Benches of MixPE: the RTL of many configurations against plain torch, in Verilator or Icarus."""
+
+import functools
+from typing import Any
+
+import pytest
+import torch
+
+from hw.arith.recoding import RECODINGS
+from hw.engines.mixpe import MixpeConfig
+from sim.check import Product, Run
+from sim.scenarios import Scenarios
+from sw.formats.mixpe import Operands
+
+SMALL: dict[str, Any] = {"n_in_max": 96, "n_out_max": 24}
+CONFIGS = {
+    "portable": MixpeConfig(lanes_in=8, rows=4, group=32, **SMALL),
+    "binary": MixpeConfig(lanes_in=6, rows=3, group=24, recoding="binary", codes="unsigned", act_bits=6, **SMALL),
+    "row": MixpeConfig(lanes_in=5, rows=4, group=0, recoding="booth4", scale_bits=5, load_lanes=1, **SMALL),
+    "one": MixpeConfig(lanes_in=1, rows=1, group=1, recoding="digits", n_in_max=24, n_out_max=8),
+    "units": MixpeConfig(lanes_in=8, rows=6, group=16, codes="unsigned", scale_bits=3, **SMALL),
+    "xcup": MixpeConfig(lanes_in=8, rows=4, group=32, target="xcup", **SMALL),
+    "xc7": MixpeConfig(lanes_in=7, rows=2, group=14, act_bits=4, codes="unsigned", target="xc7", **SMALL),
+    "ecp5": MixpeConfig(lanes_in=8, rows=2, group=32, target="ecp5", **SMALL),
+    "cells": MixpeConfig(lanes_in=8, rows=4, group=32, codes="unsigned", target="cells", **SMALL),
+    "cells_digits": MixpeConfig(lanes_in=4, rows=4, group=8, recoding="digits", low=3, target="cells", **SMALL),
+    "cells_booth": MixpeConfig(lanes_in=6, rows=2, group=12, recoding="booth4", low=0, target="cells", **SMALL),
+    "cells_binary": MixpeConfig(lanes_in=4, rows=2, group=0, recoding="binary", act_bits=5, target="cells", **SMALL),
+}
+
+
+@functools.cache
+def scenarios(name: str, simulator: str) -> Scenarios:
+    return Scenarios("mixpe", CONFIGS[name], simulator)
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("name", CONFIGS)
+class TestMixpe:
+    def test_extreme_operands(self, name: str, simulator_name: str) -> None:
+        scenarios(name, simulator_name).extreme_operands()
+
+    def test_cycles_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
+        config = CONFIGS[name]
+        shapes = [(config.lanes_in + 1, config.rows + 1, 4), (config.lanes_in, config.rows, 9)]
+        scenarios(name, simulator_name).cycles_equal_the_cost_model(shapes)
+
+    def test_ragged_sizes_with_stalls(self, name: str, simulator_name: str) -> None:
+        scenarios(name, simulator_name).ragged_sizes_with_stalls()
+
+    def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
+        scenarios(name, simulator_name).reset_in_mid_flight()
+
+    def test_illegal_jobs_do_nothing(self, name: str, simulator_name: str) -> None:
+        scenarios(name, simulator_name).illegal_jobs_do_nothing()
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("codes", ["signed", "unsigned"])
+@pytest.mark.parametrize("target", ["portable", "cells"])
+@pytest.mark.parametrize("recoding", RECODINGS)
+def test_every_code_times_every_activation(recoding: str, target: str, codes: str, simulator_name: str) -> None:
+    """All 16 codes x 256 activations, -128 included, in every lane of every row, the other lanes at an extreme."""
+    config = MixpeConfig(
+        lanes_in=4, rows=2, group=4, codes=codes, recoding=recoding, target=target, n_in_max=4, n_out_max=16
+    )
+    low = -8 if codes == "signed" else 0
+    runs = []
+    for lane in range(config.lanes_in):
+        activations = torch.full((256, config.lanes_in), -128 if lane % 2 else 127)
+        activations[:, lane] = torch.arange(-128, 128)
+        weight = (torch.arange(16)[:, None] * 7 + torch.arange(config.lanes_in)) % 16 + low
+        weight[:, lane] = torch.arange(low, low + 16)
+        zeros = (torch.arange(16)[:, None] * 5) % 16 + low
+        scales = (torch.arange(16)[:, None] * 17) % 256
+        runs.append(Run([Product(Operands(weight.to(torch.int8), zeros, scales, 4), activations)]))
+    Scenarios("mixpe", config, simulator_name).run(*runs)

@@ -1,0 +1,225 @@
+"""The weight stream of `hw.engines.mixpe`, and the integer operands that it carries.
+
+A transfer is a step of codes, row 0 lane 0 lowest, and above them an entry for each scale unit. Row r, lane l of step s
+of block b is the unsigned code of W[b * rows + r, s * lanes + l]; signed codes and zero points are 8 more. A vector is
+padded to whole groups. Padding counts for nothing: an input that its transfer of activations still holds, and whose
+activation is therefore in the group's sum, has the group's zero point as its code; one that is beyond has the
+recoding's offset, for which products are zero. Rows beyond the last have scale 0.
+
+Unit u serves rows u * turn to u * turn + turn - 1. The entry of its row t for a group whose last step is transfer i is
+in transfer i + delay + t. An entry is, from its lowest bit: zero point (4 bits), scale + 2 * (1 + 4 + 16 + ...)
+(scale_bits rounded up to even, and one more), and the correction, where there is one. Entries that no group needs are
+0.
+
+The correction undoes what standard-cell arrays leave out: the sum of 2^shift over the negative digits of the group's
+codes, padding included, and over the negative digits of minus the zero point; for whole rows also what is constant in
+each step, modulo 2^bits.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sw.errors import InputError
+
+__all__ = ["DIGITS", "Layout", "Operands", "digits_of", "matrix", "pack", "unpack"]
+
+DIGITS: dict[str, tuple[int, dict[int, tuple[int, ...]]]] = {
+    "digits": (10, {0: (-2, -1, 0, 1) * 4, 2: tuple(value for value in (-2, -1, 0, 1) for _ in range(4))}),
+    "ent": (5, {0: (-1, 0, 1, 2) * 4, 2: tuple(value for value in (-1, 0, 1, 2) for _ in range(4))}),
+    "booth4": (8, {0: (0, 1, -2, -1) * 4, 2: (-2, -2, -1, -1, -1, -1, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2)}),
+    "binary": (0, {shift: tuple(code >> shift & 1 for code in range(16)) for shift in range(4)}),
+}
+"""Offset of each recoding, and for each shift the digit of every unsigned code."""
+
+
+@dataclass(frozen=True, eq=False)
+class Operands:
+    """A matrix of integers in groups: W[o, k] = scale[o, g] * (code[o, k] - zero[o, g]), g = k // group.
+
+    Parameters
+    ----------
+    codes : int8 [n_out, n_in], from -8 to 7 or from 0 to 15.
+    zeros : integers [n_out, groups], within the range of the codes.
+    scales : integers [n_out, groups], 0 or more.
+    group : inputs of a group; the last may have fewer.
+
+    Raises `InputError` for shapes that do not fit, and for values out of range.
+    """
+
+    codes: Tensor
+    zeros: Tensor
+    scales: Tensor
+    group: int
+
+    def __post_init__(self) -> None:
+        if self.codes.ndim != 2 or self.codes.numel() == 0:
+            raise InputError(f"the codes have shape {list(self.codes.shape)}; a matrix [n_out, n_in] is needed")
+        n_out, n_in = self.codes.shape
+        shape = (n_out, -(-n_in // self.group)) if self.group >= 1 else None
+        for name, tensor in (("zeros", self.zeros), ("scales", self.scales)):
+            if tensor.shape != shape:
+                raise InputError(
+                    f"the {name} have shape {list(tensor.shape)}; {n_in} inputs in groups of {self.group} need "
+                    f"{list(shape) if shape else 'a group of 1 or more'}"
+                )
+        low, high = int(self.codes.min()), int(self.codes.max())
+        if low < -8 or high > 15 or (low < 0 and high > 7):
+            raise InputError(f"the codes reach from {low} to {high}; allowed: -8 to 7 or 0 to 15")
+        if int(self.scales.min()) < 0:
+            raise InputError(f"a scale is {int(self.scales.min())}; allowed: 0 or more")
+
+    @property
+    def shape(self) -> torch.Size:
+        """[n_out, n_in]."""
+        return self.codes.shape
+
+    def dequantise(self) -> Tensor:
+        """Return W, int64 [n_out, n_in]."""
+        group = torch.arange(self.codes.shape[1]) // self.group
+        return (self.codes.long() - self.zeros.long()[:, group]) * self.scales.long()[:, group]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the packer knows of an engine: its sizes, how it reads codes, and where it wants its entries."""
+
+    lanes: int
+    rows: int
+    turn: int
+    group: int | None
+    """None: the whole row."""
+    signed: bool
+    recoding: str
+    scale_bits: int
+    transfer: int
+    """Activations in a transfer."""
+    delay: int
+    drain: int
+    act_bits: int
+    correction_bits: int = 0
+
+
+def matrix(weight: Tensor, group: int | None) -> Operands:
+    """Return plain integer weights as operands with zero point 0 and scale 1."""
+    n_out, n_in = weight.shape
+    group = group or n_in
+    parts = (n_out, -(-n_in // group))
+    return Operands(weight, torch.zeros(parts, dtype=torch.int16), torch.ones(parts, dtype=torch.int16), group)
+
+
+def digits_of(codes: Tensor, recoding: str) -> dict[int, Tensor]:
+    """Return for each shift the digits of unsigned codes, int64."""
+    return {shift: torch.tensor(values)[codes.long()] for shift, values in DIGITS[recoding][1].items()}
+
+
+def _check(operands: Operands, layout: Layout) -> None:
+    n_in = operands.shape[1]
+    group, wanted = operands.group, layout.group or n_in
+    if group != wanted and not (group >= n_in and wanted >= n_in):
+        wants = "the whole row" if layout.group is None else str(layout.group)
+        raise InputError(f"the weights have groups of {group}; this engine's group is {wants}; set group to {group}")
+    low, high = (-8, 7) if layout.signed else (0, 15)
+    for name, tensor in (("code", operands.codes), ("zero point", operands.zeros)):
+        if int(tensor.min()) < low or int(tensor.max()) > high:
+            value = int(tensor.min()) if int(tensor.min()) < low else int(tensor.max())
+            other = "unsigned" if layout.signed else "signed"
+            raise InputError(f"a {name} is {value}; this engine takes {low} to {high}; set codes to {other}")
+    if int(operands.scales.max()) >= 1 << layout.scale_bits:
+        raise InputError(
+            f"a scale is {int(operands.scales.max())}; this engine takes 0 to {(1 << layout.scale_bits) - 1} "
+            f"(scale_bits = {layout.scale_bits})"
+        )
+
+
+def _codes(operands: Operands, layout: Layout, steps: int) -> tuple[Tensor, Tensor]:
+    """Return unsigned (codes of all steps [blocks, rows, steps * lanes], zero points [blocks, rows, groups])."""
+    n_out, n_in = operands.shape
+    bias = 8 if layout.signed else 0
+    blocks, width = -(-n_out // layout.rows), steps * layout.lanes
+    below = blocks * layout.rows - n_out
+    zeros = torch.nn.functional.pad(operands.zeros.long() + bias, (0, 0, 0, below), value=bias)
+    codes = torch.full((blocks * layout.rows, width), DIGITS[layout.recoding][0])
+    summed = -(-n_in // layout.transfer) * layout.transfer
+    group = torch.arange(summed) // operands.group
+    codes[:, :summed] = zeros[:, group.clamp(max=zeros.shape[1] - 1)]
+    codes[:n_out, :n_in] = operands.codes.long() + bias
+    return codes.view(blocks, layout.rows, width), zeros.view(blocks, layout.rows, -1)
+
+
+def pack(operands: Operands, layout: Layout) -> npt.NDArray[np.uint8]:
+    """Return the transfers of one token, uint8 [transfers, bytes], little-endian.
+
+    Raises
+    ------
+    InputError
+        If the operands are not of the engine's group or ranges.
+    """
+    _check(operands, layout)
+    n_out, n_in = operands.shape
+    beats = -(-n_in // layout.lanes)
+    per_group = max(beats, layout.turn) if layout.group is None else layout.group // layout.lanes
+    groups = operands.scales.shape[1]
+    steps = groups * per_group
+    codes, zeros = _codes(operands, layout, steps)
+    blocks = len(codes)
+    scales = torch.zeros(blocks * layout.rows, groups, dtype=torch.long)
+    scales[:n_out] = operands.scales.long()
+    pairs = (layout.scale_bits + 1) // 2
+    scaled = scales.view(blocks, layout.rows, groups) + 2 * ((1 << 2 * pairs) - 1) // 3
+
+    # [blocks, groups, units, turn, fields] in order of time, then one transfer a row.
+    fields = [(zeros, 4), (scaled, 2 * pairs + 1), (_corrections(codes, zeros, layout, groups), layout.correction_bits)]
+    units, count = layout.rows // layout.turn, blocks * steps + layout.drain
+    stream = torch.zeros(count, layout.rows * layout.lanes, dtype=torch.uint8)
+    stream[: blocks * steps] = (
+        codes.view(blocks, layout.rows, steps, layout.lanes).permute(0, 2, 1, 3).reshape(blocks * steps, -1)
+    )
+    bits = [(stream[..., None] >> torch.arange(4)) & 1]
+    bits[0] = bits[0].flatten(1)
+    ends = (torch.arange(blocks * groups) + 1) * per_group - 1
+    for unit in range(units):
+        for values, width in fields:
+            if not width:
+                continue
+            placed = torch.zeros(count, dtype=torch.long)
+            for turn in range(layout.turn):
+                placed[ends + layout.delay + turn] = values[:, unit * layout.turn + turn].reshape(-1)
+            bits.append(((placed[:, None] >> torch.arange(width)) & 1).to(torch.uint8))
+    return np.packbits(torch.cat(bits, 1).numpy(), axis=1, bitorder="little")
+
+
+def _corrections(codes: Tensor, zeros: Tensor, layout: Layout, groups: int) -> Tensor:
+    """Return the corrections, int64 [blocks, rows, groups]."""
+    grouped = codes.view(*codes.shape[:2], groups, -1)
+    missing = torch.zeros_like(zeros)
+    for shift, values in digits_of(grouped, layout.recoding).items():
+        missing += (values < 0).sum(-1) << shift
+    for shift, values in digits_of(zeros, layout.recoding).items():
+        missing += (values > 0).long() << shift
+    if layout.group is None and layout.correction_bits:
+        for shift, choices in DIGITS[layout.recoding][1].items():
+            top = layout.act_bits - 1 + (2 in choices or -2 in choices)
+            missing -= grouped.shape[-1] << (shift + top)
+        missing %= 1 << layout.correction_bits
+    return missing
+
+
+def unpack(transfers: npt.NDArray[np.uint8], layout: Layout) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return (codes [transfers, rows, lanes], entries by field [transfers, units]), int64, of packed transfers."""
+    bits = torch.from_numpy(np.unpackbits(transfers, axis=1, bitorder="little")).long()
+    cells, units = layout.rows * layout.lanes, layout.rows // layout.turn
+    codes = (bits[:, : 4 * cells].view(len(bits), cells, 4) << torch.arange(4)).sum(-1)
+    widths = {"zero": 4, "scale": 2 * ((layout.scale_bits + 1) // 2) + 1, "correction": layout.correction_bits}
+    fields: dict[str, list[Tensor]] = {name: [] for name in widths}
+    place = 4 * cells
+    for _ in range(units):
+        for name, width in widths.items():
+            fields[name].append((bits[:, place : place + width] << torch.arange(width)).sum(-1))
+            place += width
+    return codes.view(len(bits), layout.rows, layout.lanes), {
+        name: torch.stack(parts, 1) for name, parts in fields.items()
+    }
