@@ -13,7 +13,7 @@ from hw.config import describe
 from hw.engines import ENGINES
 from hw.units import UNITS
 from sw.errors import InputError
-from sw.formats import baseline, tint, tlmm
+from sw.formats import baseline, fp16, tint, tlmm
 
 __all__ = ["configure", "pack_activations", "pack_weights"]
 
@@ -35,10 +35,20 @@ def _pack_baseline(config: Any, weight: Tensor, mode: int) -> npt.NDArray[np.uin
     return baseline.pack(baseline.steps(weight, lanes=config.lanes_in, rows=config.rows), config.trees)
 
 
+def _pack_fp16(config: Any, weight: Tensor, mode: int) -> npt.NDArray[np.uint8]:
+    return fp16.pack(weight, lanes=1, rows=config.rows, bits=16)
+
+
+def _pack_mixpe_fp16(config: Any, weight: Tensor, mode: int) -> npt.NDArray[np.uint8]:
+    return fp16.pack(weight, lanes=config.lanes_in, rows=config.rows, bits=4)
+
+
 PACKERS: dict[str, Callable[[Any, Tensor, int], npt.NDArray[np.uint8]]] = {
     "tlmm": _pack_tlmm,
     "tint": _pack_tint,
     "baseline": _pack_baseline,
+    "fp16": _pack_fp16,
+    "mixpe_fp16": _pack_mixpe_fp16,
 }
 """The packer of each engine's weight stream: (configuration, int8 [n_out, n_in], mode) -> uint8 [transfers, bytes]."""
 

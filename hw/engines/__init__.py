@@ -2,6 +2,8 @@
 
 from hw.engines.baseline import Baseline, BaselineConfig
 from hw.engines.contract import EngineSpec
+from hw.engines.fp16_fma import Fp16Fma, Fp16FmaConfig
+from hw.engines.mixpe_fp16 import MixpeFp16, MixpeFp16Config
 from hw.engines.tint import Tint, TintConfig
 from hw.engines.tlmm import Tlmm, TlmmConfig
 
@@ -11,5 +13,9 @@ ENGINES: dict[str, EngineSpec] = {
     "tlmm": EngineSpec("tlmm", 1, "ternary matmul by table look-up, after TeLLMe v2", TlmmConfig, Tlmm),
     "tint": EngineSpec("tint", 2, "ternary dot-product array without multipliers, after VitaLLM", TintConfig, Tint),
     "baseline": EngineSpec("baseline", 3, "plain INT8 array, the reference of area ratios", BaselineConfig, Baseline),
+    "fp16": EngineSpec("fp16", 6, "FP16 multiply-add array, the reference of W4A16", Fp16FmaConfig, Fp16Fma),
+    "mixpe_fp16": EngineSpec(
+        "mixpe_fp16", 7, "INT4 x FP16 dot-product array without multipliers, after MixPE", MixpeFp16Config, MixpeFp16
+    ),
 }
 """Every engine by name."""

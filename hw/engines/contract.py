@@ -48,6 +48,10 @@ class Mode:
     macs_per_cycle: int
     """Products formed in a cycle at full use."""
 
+    weight_format: str = "integer"
+    activation_format: str = "integer"
+    """'integer', or 'fp16': bit patterns of IEEE 754 binary16, as two's complement numbers of 16 bits."""
+
 
 class EngineConfig(Protocol):
     """What every engine's configuration publishes beside its own fields."""
