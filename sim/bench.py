@@ -32,7 +32,7 @@ class Case:
     """What a bench drives into an engine, in the order of jobs.
 
     `arrays` names an .npz file with, for job j, `activations{j}` and `weights{j}`, uint8 [transfers, bytes] payloads,
-    and `expected{j}`, int64 [tokens, n_out].
+    and `expected{j}`, int64 [tokens, n_out]. Rows beyond n_out are zero, or `padding{j}`, int64 [tokens], if it is there.
     """
 
     jobs: list[dict[str, int]]
@@ -141,9 +141,10 @@ class EngineBench:
 
 
 def compare(case: Case, results: list[int]) -> dict[str, Any]:
-    """Compare result payloads with the expectation; also check `last` and that rows beyond n_out are zero."""
+    """Compare result payloads with the expectation; also check `last` and the rows beyond n_out."""
     with np.load(case.arrays) as arrays:
         wanted = [arrays[f"expected{number}"] for number in range(len(case.jobs))]
+        padding = [arrays.get(f"padding{number}", np.zeros(job["tokens"], int)) for number, job in enumerate(case.jobs)]
     width, rows = case.total_width, case.rows
     mask, sign = (1 << width) - 1, 1 << (width - 1)
     outputs = mismatches = position = 0
@@ -158,7 +159,7 @@ def compare(case: Case, results: list[int]) -> dict[str, Any]:
                 for row in range(rows):
                     index = block * rows + row
                     exists = index < job["n_out"]
-                    want = int(expected[token, index]) if exists else 0
+                    want = int(expected[token, index] if exists else padding[number][token])
                     got = None if payload is None else ((payload >> (row * width) & mask) ^ sign) - sign
                     outputs += exists
                     if got == want and got_last == (block == blocks - 1):

@@ -18,6 +18,7 @@ from sw.engines import pack_activations, pack_weights
 from sw.errors import InputError
 from sw.flow.rtlil import verilog
 from sw.flow.tops import make_top
+from sw.golden import fp16_fma, mixpe_fp16
 
 __all__ = [
     "Product",
@@ -26,14 +27,19 @@ __all__ = [
     "build_engine",
     "build_netlist",
     "check_product",
+    "expect",
     "oracle",
     "random_product",
+    "random_words",
 ]
 
 
 @dataclasses.dataclass(frozen=True)
 class Product:
-    """One job: weights int8 [n_out, n_in] and activations, integers [tokens, n_in], in one of the engine's modes."""
+    """One job: weights [n_out, n_in] and activations [tokens, n_in], in one of the engine's modes.
+
+    Both are integers, weights int8; in a format 'fp16' they are bit patterns as numbers of 16 bits, two's complement.
+    """
 
     weight: Tensor
     activations: Tensor
@@ -57,6 +63,16 @@ class Product:
 def oracle(weight: Tensor, activations: Tensor) -> Tensor:
     """Return y = W a for every token: plain torch on unpacked tensors, int64 [tokens, n_out]."""
     return activations.long() @ weight.long().T
+
+
+def expect(engine: str, config: Any, product: Product) -> Tensor:
+    """Return what an engine makes of a product, int64 [tokens, n_out]: `oracle`, or the golden model of an FP16 one."""
+    if engine == "fp16":
+        return fp16_fma.matmul(product.weight, product.activations)
+    if engine == "mixpe_fp16":
+        sizes = {"group": config.group, "significand": config.significand, "n_in_max": config.n_in_max}
+        return mixpe_fp16.matmul(product.weight, product.activations, **sizes)
+    return oracle(product.weight, product.activations)
 
 
 def _fits(config: Any, product: Product) -> None:
@@ -115,7 +131,7 @@ def bench_engine(
 ) -> list[dict[str, Any]]:
     """Drive runs through a built engine, with a reset before each; return what the bench says of each.
 
-    What it expects is the oracle's product. With `activity`, a simulator of `build_netlist` writes toggles there.
+    What it expects is what `expect` says. With `activity`, a simulator of `build_netlist` writes toggles there.
     """
     with tempfile.TemporaryDirectory(prefix="nomul-case-") as folder:
         cases = []
@@ -134,7 +150,9 @@ def _case(engine: str, config: Any, run: Run, file: Path) -> Case:
         _fits(config, product)
         arrays[f"activations{number}"] = pack_activations(config, product.activations)
         arrays[f"weights{number}"] = pack_weights(engine, config, product.weight, product.mode)
-        arrays[f"expected{number}"] = oracle(product.weight, product.activations).numpy()
+        arrays[f"expected{number}"] = expect(engine, config, product).numpy()
+        nothing = dataclasses.replace(product, weight=torch.zeros_like(product.weight[:1]))
+        arrays[f"padding{number}"] = expect(engine, config, nothing)[:, 0].numpy()
     np.savez(file, **arrays)
     model = sum(config.cycles(**product.job) for product in run.products)
     return Case(
@@ -197,9 +215,37 @@ def check_product(
 def random_product(n_in: int, n_out: int, tokens: int, config: Any, seed: int, mode: int = 0) -> Product:
     """Return random weights and activations over the full ranges of an engine's mode, the same for the same seed."""
     random = torch.Generator().manual_seed(seed)
+    formats = config.modes[mode].weight_format, config.modes[mode].activation_format
     (w_low, w_high), (a_low, a_high) = config.modes[mode].weights, config.modes[mode].activations
-    return Product(
-        torch.randint(w_low, w_high + 1, (n_out, n_in), generator=random).to(torch.int8),
-        torch.randint(a_low, a_high + 1, (tokens, n_in), generator=random),
-        mode,
+    weight = (
+        random_words((n_out, n_in), random)
+        if formats[0] == "fp16"
+        else torch.randint(w_low, w_high + 1, (n_out, n_in), generator=random).to(torch.int8)
     )
+    activations = (
+        random_words((tokens, n_in), random)
+        if formats[1] == "fp16"
+        else torch.randint(a_low, a_high + 1, (tokens, n_in), generator=random)
+    )
+    return Product(weight, activations, mode)
+
+
+def random_words(shape: tuple[int, int], random: torch.Generator) -> Tensor:
+    """Return binary16 words, int64: each row has exponents from a range of its own; a few words are of any pattern.
+
+    Without such ranges nearly all sums would hold nothing but their largest term, and most an infinity or NaN.
+    """
+
+    def draw(low: int, high: int, size: tuple[int, int]) -> Tensor:
+        return torch.randint(low, high, size, generator=random)
+
+    rows = (shape[0], 1)
+    low, span = draw(0, 31, rows), draw(1, 13, rows)
+    field = (low + draw(0, 1 << 16, shape) % span).clamp(max=30)
+    words = draw(0, 2, shape) << 15 | field << 10 | draw(0, 1024, shape)
+    anything = draw(0, 6, rows) == 0
+    words = torch.where(anything & (draw(0, 16, shape) == 0), draw(0, 1 << 16, shape), words)
+    special = draw(0, 2, shape) << 15 | 0x7C00 | draw(0, 2, shape) * 0x155
+    words = torch.where(anything & (draw(0, 32, shape) == 0), special, words)
+    words = torch.where(draw(0, 16, shape) == 0, words & 0x8000, words)
+    return (words ^ 0x8000) - 0x8000

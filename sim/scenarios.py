@@ -9,21 +9,29 @@ from sim.check import Product, Run, bench_engine, build_engine, random_product
 
 __all__ = ["Scenarios", "extremes"]
 
+FP16 = (-0x0401, 0x7BFF, 0, -0x8000, 1, 0x03FF, 0x0400, 0x3C00, 0x7C00, -0x0400, 0x7E00)
+"""Words of binary16: largest of either sign, zeros, ends of the subnormal range, one, infinities, NaN."""
+
 
 def extremes(config: Any, mode: int = 0) -> Product:
     """Return all-largest, all-smallest, zero and alternating vectors and rows, in every combination."""
     n_in = config.n_in_max
 
-    def patterns(low: int, high: int) -> torch.Tensor:
+    def patterns(low: int, high: int, form: str) -> torch.Tensor:
+        values = {low, high, 0, max(low, -1), 1}
+        if form == "fp16":
+            (low, high), values = FP16[:2], {*FP16}
         mixed = torch.tensor([low, high]).repeat(n_in)[:n_in]
-        constant = [torch.full((n_in,), value) for value in sorted({low, high, 0, max(low, -1), 1})]
-        return torch.stack([*constant, mixed, mixed.flip(0)])
+        constant = [torch.full((n_in,), value) for value in sorted(values)]
+        return torch.stack([mixed, *constant, mixed.flip(0)])
 
-    rows = patterns(*config.modes[mode].weights).to(torch.int8)
-    weight = torch.zeros(config.n_out_max, n_in, dtype=torch.int8)
+    said = config.modes[mode]
+    kind = torch.int8 if said.weight_format == "integer" else torch.int64
+    rows = patterns(*said.weights, said.weight_format).to(kind)
+    weight = torch.zeros(config.n_out_max, n_in, dtype=kind)
     weight[: len(rows)] = rows[: config.n_out_max]
     weight[-1, 0], weight[-2] = config.modes[mode].weights[0], rows[-1]
-    return Product(weight, patterns(*config.modes[mode].activations), mode)
+    return Product(weight, patterns(*said.activations, said.activation_format), mode)
 
 
 class Scenarios:

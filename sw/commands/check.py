@@ -18,6 +18,7 @@ from sw.console import json_option, print_json, stderr, stdout
 from sw.engines import configure
 from sw.errors import InputError
 from sw.flow.tops import BUSES
+from sw.formats import fp16
 from sw.formats.checkpoint import Checkpoint, open_checkpoint
 from sw.model import checkpoints
 from sw.model.activations import record
@@ -57,6 +58,11 @@ def check_layer(
     name = layer or checkpoint.layers[0]
     weight = checkpoint.layer(name).weight
     vectors, source = choose_activations(path, checkpoint, name, activations, tokens, seed, config.act_bits)
+    said = config.modes[0]
+    if said.weight_format == "fp16":
+        weight = fp16.to_words(weight)
+    if said.activation_format == "fp16":
+        vectors = fp16.to_words(vectors)
     stderr.print(f"simulating {engine} on {name} with {simulator}; activations: {source}", highlight=False)
     figures = check_product(
         engine, config, Product(weight, vectors), simulator=simulator, bus=bus, stall=stall, seed=seed
