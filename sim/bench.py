@@ -32,7 +32,8 @@ class Case:
     """What a bench drives into an engine, in the order of jobs.
 
     `arrays` names an .npz file with, for job j, `activations{j}` and `weights{j}`, uint8 [transfers, bytes] payloads,
-    and `expected{j}`, int64 [tokens, n_out]. Rows beyond n_out are zero, or `padding{j}`, int64 [tokens], if it is there.
+    and `expected{j}`, int64 [tokens, n_out]. Rows beyond n_out are zero, or `padding{j}`, int64 [tokens], where that is
+    there.
     """
 
     jobs: list[dict[str, int]]

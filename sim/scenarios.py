@@ -17,7 +17,8 @@ def extremes(config: Any, mode: int = 0) -> Product:
     """Return all-largest, all-smallest, zero and alternating vectors and rows, in every combination."""
     n_in = config.n_in_max
 
-    def patterns(low: int, high: int, form: str) -> torch.Tensor:
+    def patterns(ends: tuple[int, int], form: str) -> torch.Tensor:
+        low, high = ends
         values = {low, high, 0, max(low, -1), 1}
         if form == "fp16":
             (low, high), values = FP16[:2], {*FP16}
@@ -27,11 +28,11 @@ def extremes(config: Any, mode: int = 0) -> Product:
 
     said = config.modes[mode]
     kind = torch.int8 if said.weight_format == "integer" else torch.int64
-    rows = patterns(*said.weights, said.weight_format).to(kind)
+    rows = patterns(said.weights, said.weight_format).to(kind)
     weight = torch.zeros(config.n_out_max, n_in, dtype=kind)
     weight[: len(rows)] = rows[: config.n_out_max]
     weight[-1, 0], weight[-2] = config.modes[mode].weights[0], rows[-1]
-    return Product(weight, patterns(*said.activations, said.activation_format), mode)
+    return Product(weight, patterns(said.activations, said.activation_format), mode)
 
 
 class Scenarios:

@@ -16,8 +16,10 @@ CONFIGS = {
     "ragged": MixpeFp16Config(lanes_in=3, rows=3, group=15, significand=11, **SMALL),
     "one": MixpeFp16Config(lanes_in=1, rows=1, group=1, significand=20, n_in_max=16, n_out_max=8),
     "cells": MixpeFp16Config(lanes_in=4, rows=2, group=16, target="cells", **SMALL),
-    "cells_wide": MixpeFp16Config(lanes_in=7, rows=1, group=7, significand=24, target="cells", n_in_max=35, n_out_max=4),
-}  # fmt: skip
+    "cells_wide": MixpeFp16Config(
+        lanes_in=7, rows=1, group=7, significand=24, target="cells", n_in_max=35, n_out_max=4
+    ),
+}
 
 
 @functools.cache

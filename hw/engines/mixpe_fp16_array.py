@@ -4,6 +4,7 @@ A row adds up the products of a group exactly, as integers (`_Row`); at the grou
 on the grid that all groups share, and added to the row's result. Both happen while the next group is summed.
 """
 
+from itertools import pairwise
 from typing import Protocol
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
@@ -98,7 +99,7 @@ class MixpeFp16Array(Component):
             m.d.sync += started.eq(first)
         with m.If(self.enable):
             m.d.sync += Value.cast(stages[0]).eq(Cat(side[:SIDE_BITS], first, step.last, step.final))
-            m.d.sync += (later.eq(earlier) for earlier, later in zip(stages, stages[1:], strict=False))
+            m.d.sync += (later.eq(earlier) for earlier, later in pairwise(stages))
         done = Signal(name="block_done")
         with m.If(self.enable):
             m.d.sync += [done.eq(group_done & stages[-1].last), self.final.eq(stages[-1].final)]
@@ -182,7 +183,8 @@ class _Row(Component):
                 digit = Digit.decode(low, high)
                 lines = [Signal(name=f"line{lane}_{index}_{name}") for name in ("plus", "minus", "twice")]
                 m.d.comb += Cat(lines).eq(Cat(digit.plus, digit.minus, digit.twice))
-                digit = Digit(*lines, high)
+                plus, minus, twice = lines
+                digit = Digit(plus, minus, twice, negative=high)
                 for place, bit in enumerate(digit_product(m, f"product{lane}_{index}", digit, number)):
                     columns[2 * index + place].append(bit)
                 columns[2 * index].append(~digit.plus)
