@@ -65,7 +65,7 @@ def utilisation(library: Library) -> float:
 ELEMENT, W4A16 = "FP16 multiply-add element", "W4A16, 16 lanes x 8 rows"
 FIGURES: dict[str, Callable[[Library], Any]] = {
     ELEMENT: element,
-    "FP16 array, 16 elements": engine("fp16"),
+    "FP16 array, 4 elements": engine("fp16", "rows=4"),
     W4A16: engine("mixpe_fp16"),
     "W4A16, 16 lanes x 16 rows": engine("mixpe_fp16", "rows=16"),
     "W4A16, 16 lanes x 8 rows, significands of 12 bits": engine("mixpe_fp16", "significand=12"),

@@ -38,9 +38,11 @@ DIGITS = 6
 """Radix-4 Booth digits of an unsigned number of 11 bits; the highest is never negative."""
 
 MULTIPLICAND = data.StructLayout(
-    {"one": DIGITS, "two": DIGITS, "negative": DIGITS - 1, "exponent": 7, "sign": 1, "infinite": 1, "nan": 1, "zero": 1}
+    {"one": DIGITS, "two": DIGITS, "negative": DIGITS - 1, "exponent": 7}
+    | dict.fromkeys(("sign", "infinite", "nan", "zero", "first"), 1)
 )
-"""An activation: the lines of its digits, its exponent (least 1) with the bias of products, and what is special."""
+"""An activation: the lines of its digits, its exponent with the bias of products, what is special, and whether its
+products are the first of a sum."""
 
 
 class _Operand:
@@ -71,8 +73,8 @@ class _Operand:
         m.d.comb += self.exponent.eq(Mux(normal, field, 1) + BITS - 1 - Cat(*places))
 
 
-def multiplicand(m: Module, word: Value) -> data.View:
-    """Return an activation as the elements take it."""
+def multiplicand(m: Module, word: Value, first: Value) -> data.View:
+    """Return an activation as the elements take it; with `first` its products start sums."""
     operand = _Operand(m, "activation", word)
     bits = [Const(0, 1), *operand.significand, Const(0, 1)]
     made = Signal(MULTIPLICAND, name="multiplicand")
@@ -88,6 +90,7 @@ def multiplicand(m: Module, word: Value) -> data.View:
         made.infinite.eq(operand.infinite),
         made.nan.eq(operand.nan),
         made.zero.eq(operand.zero),
+        made.first.eq(first),
     ]
     return made
 
@@ -110,8 +113,8 @@ class FusedMac(Component):
         The activation that goes with the weight taken in the cycle before, from registers.
     enter : In(1)
         It is there.
-    add, clear : In(1)
-        The product made in the cycle before is added; to zero with `clear`.
+    add : In(1)
+        The product made in the cycle before is added.
     total : Out(32)
         binary32; NaN is 0x7FC00000.
     """
@@ -123,7 +126,7 @@ class FusedMac(Component):
                 "take": In(1),
                 "weight": In(16),
                 "multiplicand": In(MULTIPLICAND),
-                **{name: In(1) for name in ("enter", "add", "clear")},
+                **{name: In(1) for name in ("enter", "add")},
                 "total": Out(32),
             }
         )
@@ -140,6 +143,7 @@ class FusedMac(Component):
         product = Signal(TOTAL, reset_less=True)
         exponent = Signal(8, reset_less=True)
         sign, infinite, nan = (Signal(name=f"product_{name}", reset_less=True) for name in ("sign", "infinite", "nan"))
+        carried = Signal(reset_less=True)  # whether the sum so far counts
         zero, high = weight.zero | activation.zero, whole[-1]
         added = Signal(8)
         m.d.comb += added.eq(_add(weight.exponent, activation.exponent, high))
@@ -148,13 +152,14 @@ class FusedMac(Component):
                 product[TOTAL - PRODUCT :].eq(Mux(high, whole, whole << 1)),
                 exponent.eq(Mux(zero, 0, added)),
                 sign.eq(weight.sign ^ activation.sign),
+                carried.eq(~activation.first),
                 infinite.eq(weight.infinite | activation.infinite),
                 nan.eq(
                     weight.nan | activation.nan | (weight.infinite & activation.zero)
                     | (activation.infinite & weight.zero)
                 ),
             ]  # fmt: skip
-        self._accumulate(m, product, exponent, sign, infinite, nan)
+        self._accumulate(m, product, exponent, sign, infinite, nan, carried)
         return m
 
     def _multiply(self, m: Module, weight: Value) -> Value:
@@ -189,7 +194,7 @@ class FusedMac(Component):
         return product
 
     def _accumulate(
-        self, m: Module, product: Value, product_exponent: Value, sign: Value, infinite: Value, nan: Value
+        self, m: Module, product: Value, product_exponent: Value, sign: Value, infinite: Value, nan: Value, gate: Value
     ) -> None:
         """Build the accumulator: compare, align, add, normalise, round."""
         kept = Signal(TOTAL, reset_less=True)
@@ -197,7 +202,6 @@ class FusedMac(Component):
         kept_sign, kept_infinite, kept_nan = (
             Signal(name=f"kept_{name}", reset_less=True) for name in ("sign", "infinite", "nan")
         )
-        gate = ~self.clear
         old = Signal(TOTAL)
         old_exponent = Signal(8)
         m.d.comb += [old.eq(kept & gate.replicate(TOTAL)), old_exponent.eq(kept_exponent & gate.replicate(8))]

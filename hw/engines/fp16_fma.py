@@ -141,7 +141,10 @@ class Fp16Array(Component):
         entered, added, final = (Signal(name=name) for name in ("entered", "added", "final"))
         activation = Signal(MULTIPLICAND, reset_less=True)
         with m.If(self.issue):
-            m.d.sync += [activation.eq(multiplicand(m, self.step.activations[0])), entered.eq(self.step.final)]
+            m.d.sync += [
+                activation.eq(multiplicand(m, self.step.activations[0], self.step.first)),
+                entered.eq(self.step.final),
+            ]
         with m.If(self.enable):
             m.d.sync += [added.eq(entered), final.eq(added)]
         m.d.comb += [self.ready.eq(control.ready), self.done.eq(control.done), self.final.eq(final)]
@@ -154,7 +157,6 @@ class Fp16Array(Component):
                 element.multiplicand.eq(activation),
                 element.enter.eq(rows.hold & rows.enter),
                 element.add.eq(rows.hold & rows.add),
-                element.clear.eq(rows.clear),
                 self.values[row].eq(element.total),
             ]
         return m
