@@ -202,26 +202,22 @@ class FusedMac(Component):
         kept_sign, kept_infinite, kept_nan = (
             Signal(name=f"kept_{name}", reset_less=True) for name in ("sign", "infinite", "nan")
         )
-        old = Signal(TOTAL)
-        old_exponent = Signal(8)
-        m.d.comb += [old.eq(kept & gate.replicate(TOTAL)), old_exponent.eq(kept_exponent & gate.replicate(8))]
-
         swap, farther = Signal(), Signal()  # the product is larger, or has the larger exponent
         up, down, distance = Signal(9), Signal(8), Signal(8)
         m.d.comb += [
-            up.eq(product_exponent - old_exponent),
-            down.eq(old_exponent - product_exponent),
+            up.eq(product_exponent - kept_exponent),
+            down.eq(kept_exponent - product_exponent),
             farther.eq(~up[-1]),
             distance.eq(Mux(farther, up[:8], down)),
-            swap.eq(farther & (up.any() | (product > old))),
+            swap.eq((farther & (up.any() | (product > kept))) | ~gate),
         ]
         large, small, exponent = Signal(TOTAL), Signal(TOTAL), Signal(8)
         m.d.comb += [
-            large.eq(Mux(swap, product, old)),
-            small.eq(Mux(swap, old, product)),
-            exponent.eq(Mux(swap, product_exponent, old_exponent)),
+            large.eq(Mux(swap, product, kept)),
+            small.eq(Mux(swap, kept, product)),
+            exponent.eq(Mux(swap, product_exponent, kept_exponent)),
         ]
-        aligned = shift_right(m, "aligned", Cat(Const(0, GUARD), small), distance)
+        aligned = shift_right(m, "aligned", Cat(Const(0, GUARD), small), distance) & gate.replicate(TOTAL + GUARD)
         subtract = Signal()
         total = Signal(TOTAL + GUARD + 1)
         m.d.comb += [
