@@ -25,7 +25,7 @@ from sw.flow.implementation import implement
 from sw.flow.liberty import Library, read_liberty
 from sw.flow.rtlil import convert
 
-CLOCK_NS = 3.4
+CLOCK_NS = 3.6
 LAYER = (4096, 4096)
 
 
