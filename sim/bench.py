@@ -32,7 +32,8 @@ class Case:
     """What a bench drives into an engine, in the order of jobs.
 
     `arrays` names an .npz file with, for job j, `activations{j}` and `weights{j}`, uint8 [transfers, bytes] payloads,
-    and `expected{j}`, int64 [tokens, n_out].
+    and `expected{j}`, int64 [tokens, n_out]. Rows beyond n_out are zero, or `padding{j}`, int64 [tokens], where that is
+    there.
     """
 
     jobs: list[dict[str, int]]
@@ -142,9 +143,10 @@ class EngineBench:
 
 
 def compare(case: Case, results: list[int]) -> dict[str, Any]:
-    """Compare result payloads with the expectation; also check `last` and that rows beyond n_out are zero."""
+    """Compare result payloads with the expectation; also check `last` and the rows beyond n_out."""
     with np.load(case.arrays) as arrays:
         wanted = [arrays[f"expected{number}"] for number in range(len(case.jobs))]
+        padding = [arrays.get(f"padding{number}", np.zeros(job["tokens"], int)) for number, job in enumerate(case.jobs)]
     width, rows = case.total_width, case.rows
     mask, sign = (1 << width) - 1, 1 << (width - 1)
     outputs = mismatches = position = 0
@@ -159,7 +161,7 @@ def compare(case: Case, results: list[int]) -> dict[str, Any]:
                 for row in range(rows):
                     index = block * rows + row
                     exists = index < job["n_out"]
-                    want = int(expected[token, index]) if exists else 0
+                    want = int(expected[token, index] if exists else padding[number][token])
                     got = None if payload is None else ((payload >> (row * width) & mask) ^ sign) - sign
                     outputs += exists
                     if not exists and not case.rows_beyond_are_zero:

@@ -20,6 +20,7 @@ from sw.errors import InputError
 from sw.flow.rtlil import verilog
 from sw.flow.tops import make_top
 from sw.formats.mixpe import Operands
+from sw.golden import fp16_fma, mixpe_fp16
 
 __all__ = [
     "Product",
@@ -28,14 +29,19 @@ __all__ = [
     "build_engine",
     "build_netlist",
     "check_product",
+    "expect",
     "oracle",
     "random_product",
+    "random_words",
 ]
 
 
 @dataclasses.dataclass(frozen=True)
 class Product:
-    """One job: weights and activations, integers [tokens, n_in], in one of the engine's modes.
+    """One job: weights [n_out, n_in] and activations [tokens, n_in], in one of the engine's modes.
+
+    Both are integers, weights int8; in a format 'fp16' they are bit patterns as numbers of 16 bits, two's complement.
+    In place of a matrix of weights there may be what stands for one: something with a `shape` that can `dequantise`
 
     The weights are int8 [n_out, n_in], or what stands for such a matrix: something with a `shape` that can `dequantise`
     itself to integers, as `sw.formats.mixpe.Operands`.
@@ -68,6 +74,25 @@ def oracle(weight: Tensor | Operands, activations: Tensor) -> Tensor:
     """Return y = W a for every token: plain torch on unpacked tensors, int64 [tokens, n_out]."""
     whole = weight if isinstance(weight, Tensor) else weight.dequantise()
     return activations.long() @ whole.long().T
+
+
+def expect(engine: str, config: Any, product: Product) -> Tensor:
+    """Return what an engine makes of a product, int64 [tokens, n_out]: `oracle`, or the golden model of an FP16 one."""
+    assert isinstance(product.weight, Tensor) or config.modes[product.mode].activation_format == "integer"
+    if engine == "fp16" and isinstance(product.weight, Tensor):
+        return fp16_fma.matmul(product.weight, product.activations)
+    if engine == "mixpe_fp16" and isinstance(product.weight, Tensor):
+        sizes = {"group": config.group, "significand": config.significand, "n_in_max": config.n_in_max}
+        return mixpe_fp16.matmul(product.weight, product.activations, **sizes)
+    return oracle(product.weight, product.activations)
+
+
+def _beyond(engine: str, config: Any, product: Product) -> Tensor:
+    """Return the results of rows beyond n_out, int64 [tokens]: zero, or in FP16 what zero weights give."""
+    if config.modes[product.mode].activation_format == "integer" or not isinstance(product.weight, Tensor):
+        return torch.zeros(len(product.activations), dtype=torch.int64)
+    nothing = dataclasses.replace(product, weight=torch.zeros_like(product.weight[:1]))
+    return expect(engine, config, nothing)[:, 0]
 
 
 def _fits(config: Any, product: Product) -> None:
@@ -140,7 +165,7 @@ def bench_engine(
 ) -> list[dict[str, Any]]:
     """Drive runs through a built engine, with a reset before each; return what the bench says of each.
 
-    What it expects is the oracle's product. With `activity`, a simulator of `build_netlist` writes toggles there.
+    What it expects is what `expect` says. With `activity`, a simulator of `build_netlist` writes toggles there.
     """
     with tempfile.TemporaryDirectory(prefix="nomul-case-") as folder:
         cases = []
@@ -171,7 +196,8 @@ def _case(engine: str, config: Any, run: Run, file: Path) -> Case:
         _fits(config, product)
         arrays[f"activations{number}"] = pack_activations(config, _padded(config, product))
         arrays[f"weights{number}"] = pack_weights(engine, config, product.weight, product.mode)
-        arrays[f"expected{number}"] = oracle(product.weight, product.activations).numpy()
+        arrays[f"expected{number}"] = expect(engine, config, product).numpy()
+        arrays[f"padding{number}"] = _beyond(engine, config, product).numpy()
     np.savez(file, **arrays)
     model = sum(config.cycles(**product.job) for product in run.products)
     return Case(
@@ -237,9 +263,34 @@ def random_product(n_in: int, n_out: int, tokens: int, config: Any, seed: int, m
     random = torch.Generator().manual_seed(seed)
     kinds = config.modes[mode]
 
-    def draw(values: range, *shape: int) -> Tensor:
+    def draw(values: range, form: str, *shape: int) -> Tensor:
+        if form == "fp16":
+            return random_words(shape, random)
         return values.start + values.step * torch.randint(len(values), shape, generator=random)
 
-    weight = draw(kinds.weight_values, n_out, n_in).to(torch.int8)
-    activations = draw(kinds.activation_values, tokens, n_in)
+    weight = draw(kinds.weight_values, kinds.weight_format, n_out, n_in)
+    if kinds.weight_format == "integer":
+        weight = weight.to(torch.int8)
+    activations = draw(kinds.activation_values, kinds.activation_format, tokens, n_in)
     return Product(random_groups(config, weight, random, mode), activations, mode)
+
+
+def random_words(shape: tuple[int, ...], random: torch.Generator) -> Tensor:
+    """Return binary16 words, int64: each row has exponents from a range of its own; a few words are of any pattern.
+
+    Without such ranges nearly all sums would hold nothing but their largest term, and most an infinity or NaN.
+    """
+
+    def draw(low: int, high: int, size: tuple[int, ...]) -> Tensor:
+        return torch.randint(low, high, size, generator=random)
+
+    rows = (shape[0], 1)
+    low, span = draw(0, 31, rows), draw(1, 13, rows)
+    field = (low + draw(0, 1 << 16, shape) % span).clamp(max=30)
+    words = draw(0, 2, shape) << 15 | field << 10 | draw(0, 1024, shape)
+    anything = draw(0, 6, rows) == 0
+    words = torch.where(anything & (draw(0, 16, shape) == 0), draw(0, 1 << 16, shape), words)
+    special = draw(0, 2, shape) << 15 | 0x7C00 | draw(0, 2, shape) * 0x155
+    words = torch.where(anything & (draw(0, 32, shape) == 0), special, words)
+    words = torch.where(draw(0, 16, shape) == 0, words & 0x8000, words)
+    return (words ^ 0x8000) - 0x8000

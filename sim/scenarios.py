@@ -10,22 +10,29 @@ from sim.grouped import extreme_groups
 
 __all__ = ["Scenarios", "extremes"]
 
+FP16 = (-0x0401, 0x7BFF, 0, -0x8000, 1, 0x03FF, 0x0400, 0x3C00, 0x7C00, -0x0400, 0x7E00)
+"""Words of binary16: largest of either sign, zeros, ends of the subnormal range, one, infinities, NaN."""
+
 
 def extremes(config: Any, mode: int = 0) -> Product:
     """Return all-largest, all-smallest, zero and alternating vectors and rows, in every combination."""
     n_in = config.n_in_max
 
-    def patterns(values: range) -> torch.Tensor:
-        mixed = torch.tensor([values[0], values[-1]]).repeat(n_in)[:n_in]
-        wanted = {values[0], values[-1], *({-1, 0, 1} & {*values})}
+    def patterns(values: range, form: str) -> torch.Tensor:
+        ends, wanted = (values[0], values[-1]), {values[0], values[-1], *({-1, 0, 1} & {*values})}
+        if form == "fp16":
+            ends, wanted = FP16[:2], {*FP16}
+        mixed = torch.tensor(ends).repeat(n_in)[:n_in]
         return torch.stack([*(torch.full((n_in,), value) for value in sorted(wanted)), mixed, mixed.flip(0)])
 
     kinds = config.modes[mode]
-    rows = patterns(kinds.weight_values).to(torch.int8)
-    weight = torch.full((config.n_out_max, n_in), 0 if 0 in kinds.weight_values else kinds.weights[1], dtype=torch.int8)
+    kind = torch.int8 if kinds.weight_format == "integer" else torch.int64
+    rows = patterns(kinds.weight_values, kinds.weight_format).to(kind)
+    weight = torch.full((config.n_out_max, n_in), 0 if 0 in kinds.weight_values else kinds.weights[1], dtype=kind)
     weight[: len(rows)] = rows[: config.n_out_max]
     weight[-1, 0], weight[-2] = kinds.weights[0], rows[-1]
-    return Product(extreme_groups(config, weight, mode), patterns(kinds.activation_values), mode)
+    activations = patterns(kinds.activation_values, kinds.activation_format)
+    return Product(extreme_groups(config, weight, mode), activations, mode)
 
 
 class Scenarios:

@@ -13,7 +13,7 @@ from hw.config import describe
 from hw.engines import ENGINES
 from hw.units import UNITS
 from sw.errors import InputError
-from sw.formats import baseline, boothflex, boothflex_bs, bwta, mixpe, tint, tlmm
+from sw.formats import baseline, boothflex, boothflex_bs, bwta, fp16, mixpe, tint, tlmm
 
 __all__ = ["configure", "pack_activations", "pack_weights"]
 
@@ -68,6 +68,14 @@ def _pack_mixpe(config: Any, weight: Tensor | mixpe.Operands, mode: int) -> npt.
     return mixpe.pack(operands, mixpe_layout(config))
 
 
+def _pack_fp16(config: Any, weight: Tensor, mode: int) -> npt.NDArray[np.uint8]:
+    return fp16.pack(weight, lanes=1, rows=config.rows, bits=16)
+
+
+def _pack_mixpe_fp16(config: Any, weight: Tensor, mode: int) -> npt.NDArray[np.uint8]:
+    return fp16.pack(weight, lanes=config.lanes_in, rows=config.rows, bits=4)
+
+
 PACKERS: dict[str, Callable[[Any, Any, int], npt.NDArray[np.uint8]]] = {
     "tlmm": _pack_tlmm,
     "tint": _pack_tint,
@@ -76,6 +84,8 @@ PACKERS: dict[str, Callable[[Any, Any, int], npt.NDArray[np.uint8]]] = {
     "boothflex_bs": _pack_boothflex_bs,
     "bwta": _pack_bwta,
     "mixpe": _pack_mixpe,
+    "fp16": _pack_fp16,
+    "mixpe_fp16": _pack_mixpe_fp16,
 }
 """The packer of each engine's weight stream: (configuration, int8 [n_out, n_in], mode) -> uint8 [transfers, bytes].
 

@@ -5,7 +5,9 @@ from hw.engines.boothflex import BoothFlex, BoothFlexConfig
 from hw.engines.boothflex_bs import BoothFlexBs, BoothFlexBsConfig
 from hw.engines.bwta import Bwta, BwtaConfig
 from hw.engines.contract import EngineSpec
+from hw.engines.fp16_fma import Fp16Fma, Fp16FmaConfig
 from hw.engines.mixpe import Mixpe, MixpeConfig
+from hw.engines.mixpe_fp16 import MixpeFp16, MixpeFp16Config
 from hw.engines.tint import Tint, TintConfig
 from hw.engines.tlmm import Tlmm, TlmmConfig
 
@@ -32,6 +34,10 @@ ENGINES: dict[str, EngineSpec] = {
     "bwta": EngineSpec("bwta", 6, "binary and ternary weights x ternary activations, after BWTA", BwtaConfig, Bwta),
     "mixpe": EngineSpec(
         "mixpe", 7, "INT4 dot products by shift and add, scaled once a group, after MixPE", MixpeConfig, Mixpe
+    ),
+    "fp16": EngineSpec("fp16", 8, "FP16 multiply-add array, the reference of W4A16", Fp16FmaConfig, Fp16Fma),
+    "mixpe_fp16": EngineSpec(
+        "mixpe_fp16", 9, "INT4 x FP16 dot-product array without multipliers, after MixPE", MixpeFp16Config, MixpeFp16
     ),
 }
 """Every engine by name."""

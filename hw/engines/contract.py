@@ -9,7 +9,7 @@ weight matrix W of shape [n_out, n_in] with `tokens` activation vectors.
     weights      in the engine's own order and coding, made by its packer in `sw.formats`; padding is zero weights,
                  or any where no weight is zero; the whole matrix again for every token
     results      `rows` values a transfer, in order of outputs, with `last` on the last transfer of a token; rows
-                 beyond n_out are zero
+                 beyond n_out are what zero weights give: zero, but for activations that are infinite or NaN
 
 All four are `amaranth.lib.stream` streams and may stall at any time. The next job may be given, and its activations
 taken, while an engine still works on the last. A job whose n_in, n_out or tokens is zero or above the configured
@@ -53,6 +53,10 @@ class Mode:
 
     activation_step: int = 1
     """Distance from an activation to the next."""
+
+    weight_format: str = "integer"
+    activation_format: str = "integer"
+    """'integer', or 'fp16': bit patterns of IEEE 754 binary16, as two's complement numbers of 16 bits."""
 
     @property
     def weight_values(self) -> range:

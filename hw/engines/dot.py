@@ -88,6 +88,7 @@ def dot_cycles(
     pace: int = 1,
     passes: int = 1,
     preload: bool = False,
+    fill: int = 0,
 ) -> int:
     """Return the cycles of a job alone, when no stream stalls.
 
@@ -103,11 +104,13 @@ def dot_cycles(
         How often a block walks the vector.
     preload : bool
         Whether a correction step comes before the steps of each block.
+    fill : int
+        Cycles that activations take on their way to the schedule.
     """
     beats, blocks = -(-n_in // config.activation_lanes), -(-n_out // config.rows)
     steps = beats * passes + preload + (-(-beats // config.chunk) if config.chunk else 0)
     # Cycle 0 takes the job. With dense weights the first step's are decoded from cycle 0 on.
-    loaded, issued, freed = 0, 0, [0, 0]
+    loaded, issued, freed = fill, 0, [0, 0]
     for token in range(tokens):
         loaded = max(loaded, freed[token % 2]) + beats
         start = max(loaded + 3, issued + 1 + (gap if token else 0), issued + pace if token else pace)

@@ -204,7 +204,8 @@ class MixpeConfig:
         return (
             f"{self.rows} rows of {self.lanes_in} codes of four bits a transfer, row 0 lane 0 lowest, then "
             f"{self.units} entries of {self.entry_width} bits (zero 4, scale "
-            f"{self.scale_bits + self.scale_bits % 2 + 1}, correction {self.correction_bits}) for {row}; block by block, in a block step by step, padded to whole groups; the "
+            f"{self.scale_bits + self.scale_bits % 2 + 1}, correction {self.correction_bits}) for {row}; "
+            "block by block, in a block step by step, padded to whole groups; the "
             f"entry of row t of a group is {self.entry_delay} + t transfers behind the group's last; {self.drain} "
             f"transfers at the end of a token; see docs/formats.md"
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 from hw.engines.contract import Mode
 from sw.commands.check_unit import load_activations
 from sw.errors import InputError
+from sw.formats import fp16
 from sw.formats.checkpoint import Checkpoint, open_checkpoint
 from sw.model import checkpoints
 from sw.model.activations import record
@@ -114,6 +115,12 @@ def choose_operands(
         return Operands(layer, number, weight, vectors, "the model's keys or values", "the model on the sample text")
     number = find_mode(engine, config, mode)
     name, weight, done = choose_weights(checkpoint, layer, config.modes[number])
-    values = config.modes[number].activation_values
-    vectors, source = choose_activations(path, checkpoint, name, weight.shape[1], file, tokens, seed, values)
+    chosen = config.modes[number]
+    vectors, source = choose_activations(
+        path, checkpoint, name, weight.shape[1], file, tokens, seed, chosen.activation_values
+    )
+    if chosen.weight_format == "fp16":
+        weight, done = fp16.to_words(weight), f"{done}, in FP16"
+    if chosen.activation_format == "fp16":
+        vectors, source = fp16.to_words(vectors), f"{source}, in FP16"
     return Operands(name, number, weight, vectors, done, source)
