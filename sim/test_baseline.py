@@ -13,7 +13,7 @@ from sim.scenarios import Scenarios
 SMALL: dict[str, Any] = {"n_in_max": 48, "n_out_max": 12}
 CONFIGS = {
     "portable": BaselineConfig(lanes_in=4, rows=2, **SMALL),
-    "ragged": BaselineConfig(lanes_in=3, rows=3, **SMALL),
+    "ragged": BaselineConfig(lanes_in=3, rows=3, product="whole", **SMALL),
     "one": BaselineConfig(lanes_in=1, rows=1, n_in_max=16, n_out_max=8),
     "cells": BaselineConfig(lanes_in=4, rows=2, target="cells", **SMALL),
     "cells_shallow": BaselineConfig(lanes_in=5, rows=1, target="cells", segment=5, depth=4, **SMALL),

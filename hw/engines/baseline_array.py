@@ -7,7 +7,7 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.arith.carry_save import Pace, accumulate, compress, pace
-from hw.arith.digits import DIGITS, PRODUCT_BITS, Digit, digit_product, number_digits
+from hw.arith.digits import DIGITS, PRODUCT_BITS, Digit, digit_product, digit_term, number_digits
 from hw.arith.pipeline import Delays
 from hw.arith.signed_sum import signed_sum, sum_timing
 from hw.arith.target import Target
@@ -33,6 +33,12 @@ class _BaselineConfig(DotConfig, Protocol):
     @property
     def depth(self) -> int: ...
 
+    @property
+    def product(self) -> str: ...
+
+    @property
+    def product_stages(self) -> int: ...
+
 
 class BaselineSums(Component):
     """Portable and FPGA array: products as the synthesiser makes them, and adder trees that accumulate."""
@@ -48,33 +54,56 @@ class BaselineSums(Component):
         lanes, width = config.activation_lanes, config.act_bits
         timing = sum_timing(lanes, Target.PORTABLE, negatable=False)
         delay = Delays(m)
-        activations = Signal.like(self.step.activations, reset_less=True)
-        weights = Signal.like(self.weights, reset_less=True)
+        # The first register of the activations is the memory's output register where the target has one.
+        read, activations = (Signal.like(self.step.activations, reset_less=True) for _ in range(2))
+        taken, weights = (Signal.like(self.weights, reset_less=True) for _ in range(2))
         first, last, final = (Signal(name=name) for name in ("first", "last", "final"))
         m.d.sync += [
-            activations.eq(self.step.activations), weights.eq(self.weights), final.eq(self.step.final),
-            first.eq(self.issue & self.step.first), last.eq(self.issue & self.step.last),
+            read.eq(self.step.activations), activations.eq(read), taken.eq(self.weights), weights.eq(taken),
+            first.eq(self.issue & self.step.first), last.eq(self.issue & self.step.last), final.eq(self.step.final),
         ]  # fmt: skip
         with m.If(~self.issue):
-            m.d.sync += weights.eq(0)
-        m.d.comb += [
-            self.ready.eq(1),
-            self.done.eq(delay(last, timing.latency + 1)),
-            self.final.eq(delay(final, timing.latency + 1)),
-        ]
-        clear = delay(first, timing.latency)
+            m.d.sync += taken.eq(0)
+        stages = timing.latency + config.product_stages + 1
+        m.d.comb += [self.ready.eq(1), self.done.eq(delay(last, stages)), self.final.eq(delay(final, stages))]
+        clear = delay(first, stages - 1)
         for row in range(config.rows):
             sum_ = signed_sum(lanes, 1 << (2 * width - 2), config.total_width, Target.PORTABLE, negatable=False)
             m.submodules[f"row{row}"] = sum_
             for lane in range(lanes):
-                product = Signal(signed(2 * width), name=f"product{row}_{lane}", reset_less=True)
-                m.d.sync += product.eq(activations[lane] * weights[row * lanes + lane])
+                product = self._product(m, f"{row}_{lane}", activations[lane], weights[row * lanes + lane])
                 m.d.comb += sum_.words[lane].eq(product)
             addend = Signal(signed(config.total_width), name=f"addend{row}")
             with m.If(~clear):
                 m.d.comb += addend.eq(sum_.total)
             m.d.comb += [sum_.addend.eq(addend), self.values[row].eq(sum_.total)]
         return m
+
+    def _product(self, m: Module, name: str, activation: Value, weight: Value) -> Signal:
+        """Build a product's registers: of its digits and of their sums, or of the whole alone."""
+        if self.config.product == "whole":
+            product = Signal(signed(16), name=f"product{name}", reset_less=True)
+            m.d.sync += product.eq(activation * weight)
+            return product
+        terms: list[Value] = []
+        for index in range(DIGITS):
+            term = Signal(signed(11), name=f"digit{name}_{index}", reset_less=True)
+            negative = Const(int(index == DIGITS - 1), 1)
+            m.d.sync += term.eq(digit_term(weight[2 * index : 2 * index + 2], activation, negative))
+            terms.append(term)
+        for shift in (2, 4):
+            pairs = []
+            for low, high in zip(terms[::2], terms[1::2], strict=True):
+                pairs.append(
+                    Signal(
+                        signed(11 + shift if shift == 2 else 16),
+                        name=f"sum{name}_{shift}_{len(pairs)}",
+                        reset_less=True,
+                    )
+                )
+                m.d.sync += pairs[-1].eq(low + (high << shift))
+            terms = pairs
+        return terms[0]
 
 
 class BaselineTrees(Component):

@@ -30,8 +30,8 @@ INT8, TERNARY = 0, 1
 PASSES = (DIGITS, 1)
 """Passes over the vector memory by mode: in int8 mode a step takes a quarter of a word."""
 
-SUMS_STAGES = 4
-"""Cycles that `FlexSums` takes beyond its adder trees: operands, products, two additions of digits."""
+SUMS_STAGES = 6
+"""Cycles that `FlexSums` takes beyond its adder trees: memory, quarter, operands, products, two additions of digits."""
 
 
 class _FlexConfig(DotConfig, Protocol):
@@ -70,36 +70,50 @@ class FlexSums(Component):
         lanes = config.lanes_in
         latency = sum_timing(lanes, target, negatable=False).latency
         delay = Delays(m)
-        *own, chosen = _operands(config, self.step.activations, self.step.turn)
+        # The first register of the activations is the memory's output register where the target has one.
+        read, turn = Signal.like(self.step.activations, reset_less=True), Signal.like(self.step.turn)
+        taken, waiting, weights = (Signal.like(self.weights, reset_less=True) for _ in range(3))
+        quarters = [
+            [Signal(signed(8), name=f"quarter{j}_{lane}", reset_less=True) for lane in range(lanes)]
+            for j in range(DIGITS)
+        ]
+        *own, chosen = quarters
         activations = [
             [Signal(signed(8), name=f"a{j}_{lane}", reset_less=True) for lane in range(lanes)] for j in range(DIGITS)
         ]
-        weights = Signal.like(self.weights, reset_less=True)
         first, last, final, ternary = (Signal(name=name) for name in ("first", "last", "final", "ternary"))
         m.d.sync += [
-            weights.eq(self.weights), final.eq(self.step.final), ternary.eq(self.step.mode == TERNARY),
+            read.eq(self.step.activations), turn.eq(self.step.turn), taken.eq(self.weights), waiting.eq(taken),
+            weights.eq(waiting),
+            final.eq(self.step.final), ternary.eq(self.step.mode == TERNARY),
             first.eq(self.issue & self.step.first), last.eq(self.issue & self.step.last),
         ]  # fmt: skip
+        modes = [delay(ternary, stage) for stage in (1, 2, latency + 3, latency + 4)]
+        m.d.sync += [
+            register.eq(word)
+            for registers, words in zip(quarters, _operands(config, read, turn), strict=True)
+            for register, word in zip(registers, words, strict=True)
+        ]
         for lane in range(lanes):
             for digit, quarter in enumerate(own):
-                m.d.sync += activations[digit][lane].eq(Mux(self.step.mode == TERNARY, quarter[lane], chosen[lane]))
+                m.d.sync += activations[digit][lane].eq(Mux(modes[0], quarter[lane], chosen[lane]))
             m.d.sync += activations[-1][lane].eq(chosen[lane])
         with m.If(~self.issue):
-            m.d.sync += weights.eq(0)
+            m.d.sync += taken.eq(0)
         m.d.comb += [
             self.ready.eq(1),
             self.done.eq(delay(last, latency + SUMS_STAGES)),
             self.final.eq(delay(final, latency + SUMS_STAGES)),
         ]
-        modes, clear = (delay(ternary, latency + 1), delay(ternary, latency + 2)), delay(first, latency + 3)
+        clear = delay(first, latency + SUMS_STAGES - 1)
         for row in range(config.rows):
             sums = [
-                self._digit(m, f"{row}_{digit}", digit, activations[digit], weights, row, ternary, delay)
+                self._digit(m, f"{row}_{digit}", digit, activations[digit], weights, row, modes[1], delay)
                 for digit in range(DIGITS)
             ]
-            low = self._shifted(m, f"low{row}", sums[0], sums[1], 2, modes[0])
-            high = self._shifted(m, f"high{row}", sums[2], sums[3], 2, modes[0])
-            step = self._shifted(m, f"step{row}", low, high, 4, modes[1])
+            low = self._shifted(m, f"low{row}", sums[0], sums[1], 2, modes[2])
+            high = self._shifted(m, f"high{row}", sums[2], sums[3], 2, modes[2])
+            step = self._shifted(m, f"step{row}", low, high, 4, modes[3])
             total = Signal(signed(config.total_width), name=f"total{row}", reset_less=True)
             m.d.sync += total.eq(Mux(clear, 0, total) + step)
             m.d.comb += self.values[row].eq(total)

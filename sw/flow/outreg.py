@@ -3,6 +3,9 @@
 A DP16KD answers 5.8 ns after the clock without its output register and 0.9 ns with it (nextpnr's model, speed grade 6).
 Where every used bit of a read port goes to one plain register each and nowhere else, those registers become the output
 register: the same function, with the same latency, and fewer cells.
+
+A DP16KD of 36 bits has one read port, clocked as B, whose word is DOB and DOA together. Its output register is set by
+both REGMODE_A and REGMODE_B and enabled by OCEB, as nextpnr does it for PDPW16KD.
 """
 
 from collections import Counter
@@ -10,7 +13,9 @@ from typing import Any
 
 __all__ = ["absorb_output_registers"]
 
-_PORTS = {"A": "DOA", "B": "DOB"}
+_PORTS = {"A": ("DOA",), "B": ("DOB",)}
+_WIDE = {"B": ("DOA", "DOB")}
+"""The pins of each read port, of a memory of up to 18 bits and of one of 36."""
 
 
 def absorb_output_registers(netlist: dict[str, Any], top: str) -> int:
@@ -37,8 +42,9 @@ def absorb_output_registers(netlist: dict[str, Any], top: str) -> int:
             registers[cell["connections"]["DI"][0]] = name
     absorbed = 0
     for cell in [cell for cell in cells.values() if cell["type"] == "DP16KD"]:
-        for side, prefix in _PORTS.items():
-            absorbed += _absorb(cells, cell, side, prefix, readers, registers)
+        wide = int(cell["parameters"]["DATA_WIDTH_B"], 2) == 36
+        for side, prefixes in (_WIDE if wide else _PORTS).items():
+            absorbed += _absorb(cells, cell, side, prefixes, readers, registers)
     return absorbed
 
 
@@ -56,12 +62,12 @@ def _absorb(
     cells: dict[str, Any],
     memory: dict[str, Any],
     side: str,
-    prefix: str,
+    prefixes: tuple[str, ...],
     readers: "Counter[int | str]",
     registers: dict[int | str, str],
 ) -> int:
     pins, parameters = memory["connections"], memory["parameters"]
-    outputs = {pin: bits[0] for pin, bits in pins.items() if pin.startswith(prefix) and bits}
+    outputs = {pin: bits[0] for pin, bits in pins.items() if pin.startswith(prefixes) and bits}
     used = {pin: bit for pin, bit in outputs.items() if readers[bit]}
     clock = pins[f"CLK{side}"]
     fits = (
@@ -77,5 +83,6 @@ def _absorb(
     for pin, bit in used.items():
         register = cells.pop(registers[bit])
         pins[pin] = register["connections"]["Q"]
-    parameters[f"REGMODE_{side}"] = "OUTREG"
+    for prefix in prefixes:
+        parameters[f"REGMODE_{prefix[-1]}"] = "OUTREG"
     return len(used)
