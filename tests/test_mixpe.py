@@ -28,6 +28,8 @@ from sw.quantize.mixpe import from_int4, integer_scales
         ({"group": 40}, r"field 'group' is 40; allowed: a multiple of lanes_in = 16 up to n_in_max = 4096, or 0"),
         ({"group": 8192}, r"field 'group' is 8192; allowed: a multiple of lanes_in = 16 up to n_in_max = 4096, or 0"),
         ({"lanes_in": 32, "group": 32, "n_in_max": 16}, r"field 'lanes_in' is 32; allowed: at most n_in_max = 16"),
+        ({"fold": 3}, r"field 'fold' is 3; allowed: a divisor of rows = 8"),
+        ({"fold": 2, "group": 48}, r"field 'group' is 48; allowed: a multiple of lanes_in \* fold = 32 up to"),
         ({"load_lanes": 3}, r"field 'load_lanes' is 3; allowed: a divisor of lanes_in = 16"),
         ({"total_bits": 31}, r"field 'total_bits' is 31; allowed: 32 or more, for sums of n_in_max = 4096"),
         ({"recoding": "ternary"}, r"field 'recoding' is 'ternary'; allowed: digits, ent, booth4, binary"),
@@ -88,10 +90,12 @@ def test_the_stream_gives_the_product(data: st.DataObject) -> None:
     lanes = data.draw(st.sampled_from([3, 4, 8, 16]), "lanes")
     group = data.draw(st.sampled_from([0, lanes, 2 * lanes, 5 * lanes]), "group")
     codes = data.draw(st.sampled_from(["signed", "unsigned"]), "codes")
+    fold = data.draw(st.sampled_from([1, 2, 3]), "fold")
+    group *= fold
     config = MixpeConfig(
-        lanes_in=lanes, rows=data.draw(st.sampled_from([1, 2, 3, 8])), group=group, codes=codes,
+        lanes_in=lanes, rows=fold * data.draw(st.sampled_from([1, 2, 3, 8])), fold=fold, group=group, codes=codes,
         recoding=data.draw(st.sampled_from(RECODINGS)), scale_bits=data.draw(st.integers(1, 9)),
-        target=data.draw(st.sampled_from(["portable", "cells"])), n_in_max=200, n_out_max=64,
+        target=data.draw(st.sampled_from(["portable", "cells"])), n_in_max=240, n_out_max=64,
     )  # fmt: skip
     n_in, n_out = data.draw(st.integers(1, 150), "n_in"), data.draw(st.integers(1, 20), "n_out")
     random = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31)))

@@ -7,7 +7,7 @@ from amaranth.hdl import Cat, Const, Module, Signal, Value
 from hw.arith.carry_save import Columns, compress
 from hw.arith.cells import full_adder, half_adder
 
-__all__ = ["add_columns", "running_sum", "two_rows"]
+__all__ = ["add_columns", "add_constant", "running_sum", "two_rows"]
 
 
 def two_rows(m: Module, name: str, columns: Columns, width: int, *, cells: bool) -> tuple[Value, Value]:
@@ -23,6 +23,13 @@ def add_columns(m: Module, name: str, columns: Columns, width: int, *, cells: bo
     """Return the sum of all columns, `width` bits, modulo 2^width."""
     first, second = two_rows(m, name, columns, width, cells=cells)
     return (first + second)[:width]
+
+
+def add_constant(columns: list[list[Value]], constant: int) -> None:
+    """Put the ones of a constant, modulo 2^(number of columns), into columns."""
+    for index, column in enumerate(columns):
+        if constant >> index & 1:
+            column.append(Const(1, 1))
 
 
 def _levels(m: Module, name: str, columns: Columns, width: int) -> list[list[Value]]:

@@ -3,11 +3,11 @@
     total[r] = sum over groups g of scale[r, g] * (S[r, g] - (zero[r, g] - offset) * A[g] + correction[r, g])
 
 S is a row's group sum, A the sum of the group's activations. While the rows work on the next group, one unit takes the
-sums of `turn` rows, one in each step, with the entry of its group that the weight stream brings in that step. So a
-group must have `turn` steps or more, and one adder tree serves all rows.
+sums of `turn` rows, one in each step, with the entry of its group that the weight stream brings in that step. So a pass
+over a group must have `turn` steps or more, and one adder tree serves all rows.
 
-The first row's sum is taken from its accumulator at once; the others wait in registers. The totals stand in a ring that
-turns by one place for each row: one of its places is the adder's own register, in carry-save form.
+The first row's sum is taken from its accumulator at once; the others wait in registers. The totals of all passes stand in a
+ring that turns by one place for each row: one of its places is the adder's own register, in carry-save form.
 
 An entry, from its lowest bit: `zero`, as unsigned as the codes; `scale` + 2 * (1 + 4 + 16 + ...), which makes each of
 its pairs of bits a digit -2, -1, 0, 1 as it is; and `correction`, unsigned, if the array wants one.
@@ -19,7 +19,7 @@ from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.arith.column_sum import add_columns, two_rows
+from hw.arith.column_sum import add_columns, add_constant, two_rows
 from hw.arith.recoding import Digit, Recoding, digit_lines, digit_product, negative, recoding
 
 __all__ = ["GroupScale", "ScaleConfig", "entry_layout", "product_offset", "scale_digits", "zero_constant"]
@@ -30,7 +30,11 @@ class ScaleConfig(Protocol):
 
     @property
     def turn(self) -> int:
-        """Rows of a unit."""
+        """Rows of which a unit takes the sums, one in each step."""
+
+    @property
+    def fold(self) -> int:
+        """Passes over a group, each for other rows."""
 
     @property
     def scale_bits(self) -> int:
@@ -111,7 +115,8 @@ class GroupScale(Component):
     sum : In(signed(sum_width))
         The sum of the group's activations.
     entry : In(entry_layout)
-    totals : Out(signed(total_width)).array(turn)
+    totals : Out(signed(total_width)).array(fold * turn)
+        Pass by pass.
     """
 
     def __init__(self, config: ScaleConfig) -> None:
@@ -125,7 +130,7 @@ class GroupScale(Component):
                 "begin": In(1),
                 "sum": In(signed(config.sum_width)),
                 "entry": In(entry_layout(config)),
-                "totals": Out(signed(config.total_width)).array(config.turn),
+                "totals": Out(signed(config.total_width)).array(config.fold * config.turn),
             }
         )
 
@@ -147,8 +152,8 @@ class GroupScale(Component):
         for digit in scale_digits(config.scale_bits).digits:
             self._multiply(m, f"scaled{digit.shift}", columns, digit, scale, group, exact=True)
             constant -= product_offset(digit, config.group_width)
-        _add_constant(columns, constant)
-        ring = [Signal(width, name=f"total{place}", reset_less=True) for place in range(config.turn - 1)]
+        add_constant(columns, constant)
+        ring = [Signal(width, name=f"total{place}", reset_less=True) for place in range(config.fold * config.turn - 1)]
         first, second = (Signal(width, name=name, reset_less=True) for name in ("last_sum", "last_carry"))
         last = Signal(width)
         m.d.comb += last.eq(first + second)
@@ -188,7 +193,7 @@ class GroupScale(Component):
         for bit, column in zip(self.entry.correction, columns, strict=False):
             column.append(bit)
         if exact:
-            _add_constant(columns, zero_constant(config))
+            add_constant(columns, zero_constant(config))
         return add_columns(m, "group", columns, config.group_width, cells=config.trees)
 
     def _multiply(
@@ -202,9 +207,3 @@ class GroupScale(Component):
                 columns[index].append(bit)
         if exact and digit.shift < len(columns):
             columns[digit.shift].append(negative(lines))
-
-
-def _add_constant(columns: list[list[Value]], constant: int) -> None:
-    for index, column in enumerate(columns):
-        if constant >> index & 1:
-            column.append(Const(1, 1))

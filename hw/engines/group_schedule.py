@@ -1,8 +1,9 @@
 """The sequencer of engines whose weights come in groups of inputs: `BlockSchedule` with a sum for each group.
 
-A block is `rows` outputs; for each block the whole stored vector is read again, a step of `lanes_in` activations at a
-time. Each group takes the same number of steps. Where the vector ends within a group, its last word is read again until
-the group is full: the packer gives such steps weights that count for nothing.
+A block is `rows` outputs; for each block the whole stored vector is read again, a word of `word_lanes` activations in
+each step. Each group takes the same number of steps; with `fold` passes its words are read so many times, once for each
+part of the block's rows. Where the vector ends within a group, its last word is read again until the group is full: the
+packer gives such steps weights that count for nothing.
 
 While a vector is stored, the activations of each group are added up, once for all outputs. The sums are kept beside the
 vector. Two vectors are stored, so that the next one is taken while the last one is used, also across jobs.
@@ -21,6 +22,7 @@ from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
+from hw.arith.column_sum import add_columns, add_constant
 from hw.engines.block_schedule import Strides
 from hw.engines.contract import EngineConfig, job_layout
 
@@ -31,12 +33,16 @@ class GroupConfig(EngineConfig, Protocol):
     """What a `GroupSchedule` asks of its configuration."""
 
     @property
-    def lanes_in(self) -> int:
+    def word_lanes(self) -> int:
         """Activations in a step, a multiple of `activation_lanes`."""
 
     @property
+    def fold(self) -> int:
+        """Passes over each group."""
+
+    @property
     def group_steps(self) -> int | None:
-        """Steps of a group; None if the group is the whole row."""
+        """Steps of a pass over a group; None if the group is the whole row."""
 
     @property
     def group_count(self) -> int:
@@ -44,11 +50,15 @@ class GroupConfig(EngineConfig, Protocol):
 
     @property
     def least_steps(self) -> int:
-        """Fewest steps of a group."""
+        """Fewest steps of a pass."""
 
     @property
     def sum_width(self) -> int:
         """Width of the sum of a group's activations."""
+
+    @property
+    def trees(self) -> bool:
+        """Whether adders are explicit cells."""
 
     @property
     def drain(self) -> int:
@@ -58,11 +68,12 @@ class GroupConfig(EngineConfig, Protocol):
 def group_step_layout(config: GroupConfig) -> data.StructLayout:
     """Return the payload of `GroupSchedule.steps`.
 
-    `first` and `last` mark the steps of a group, `end` the last step of a block, and `final` that of a token's last
-    block. A drain step has no mark.
+    `first` and `last` mark the steps of a pass, `full` the last step of a group, `end` that of a block; with them,
+    `opening` tells a block's first group and `final` a token's last block. A drain step has none of the first four.
     """
-    lanes = data.ArrayLayout(signed(config.act_bits), config.lanes_in)
-    return data.StructLayout({"activations": lanes, "first": 1, "last": 1, "end": 1, "final": 1})
+    lanes = data.ArrayLayout(signed(config.act_bits), config.word_lanes)
+    flags = ("first", "last", "full", "end", "opening", "final")
+    return data.StructLayout({"activations": lanes, **dict.fromkeys(flags, 1)})
 
 
 class GroupSchedule(Component):
@@ -114,10 +125,10 @@ class GroupSchedule(Component):
         """Build the side that takes jobs, stores vectors and adds up groups; return what the walk needs of it."""
         config, offered = self.config, self.jobs.payload
         n_in = Strides(config.n_in_max, config.activation_lanes)
-        parts = config.lanes_in // config.activation_lanes
+        parts = config.word_lanes // config.activation_lanes
         length, left, blocks = Signal(n_in.shape), Signal(n_in.shape), Signal(n_out.shape)
         tokens, active, bank = Signal.like(offered.tokens), Signal(), Signal()
-        address, part = Signal(range(-(-config.n_in_max // config.lanes_in))), Signal(range(parts))
+        address, part = Signal(range(-(-config.n_in_max // config.word_lanes))), Signal(range(parts))
         end = Signal.like(address)
 
         legal = (
@@ -156,25 +167,31 @@ class GroupSchedule(Component):
             with m.Else():
                 m.d.sync += left.eq(n_in.next(left))
 
-        # Sums: of the group so far; a group's is kept with its last beat.
+        # Sums: of the group so far; a group's is kept after its last beat.
         group, fresh, full = Signal(range(config.group_count)), Signal(init=1), Signal()
-        partial, total = Signal(signed(config.sum_width), reset_less=True), Signal(signed(config.sum_width))
-        m.d.comb += [
-            full.eq(ends),
-            total.eq(sum((lane for lane in self.activations.payload), Mux(fresh, 0, partial))),
-        ]
+        partial = Signal(signed(config.sum_width), reset_less=True)
+        m.d.comb += full.eq(ends)
         if config.group_steps is not None:
             count = Signal(range(config.group_steps * parts))
             m.d.comb += full.eq(ends | (count == config.group_steps * parts - 1))
             with m.If(beat):
                 m.d.sync += count.eq(Mux(full, 0, count + 1))
+        columns: list[list[Value]] = [[bit & ~fresh] for bit in partial]
+        for lane in self.activations.payload:
+            for index, bit in enumerate(lane[:-1]):
+                columns[index].append(bit)
+            columns[config.act_bits - 1].append(~lane[-1])
+        add_constant(columns, -config.activation_lanes << (config.act_bits - 1))
+        total = add_columns(m, "group_sum", columns, config.sum_width, cells=config.trees)
+        keep, place = Signal(), Signal(len(group) + 1, reset_less=True)
+        m.d.sync += keep.eq(beat & full)
         with m.If(beat):
-            m.d.sync += [partial.eq(total), fresh.eq(full)]
+            m.d.sync += [partial.eq(total), fresh.eq(full), place.eq(Cat(group, bank))]
             with m.If(full):
                 m.d.sync += group.eq(Mux(ends, 0, group + 1))
         return {
             "address": address, "bank": bank, "part": part, "beat": beat, "end": end, "blocks": blocks,
-            "group": group, "total": total, "keep": beat & full,
+            "place": place, "sum": partial, "keep": keep,
         }  # fmt: skip
 
     def _walk(
@@ -191,7 +208,7 @@ class GroupSchedule(Component):
         config, step, steps = self.config, self.steps.payload, self.config.group_steps
         address, end, left = Signal.like(job["address"]), Signal.like(job["end"]), Signal(n_out.shape)
 
-        lanes = data.ArrayLayout(signed(config.act_bits), config.lanes_in)
+        lanes = data.ArrayLayout(signed(config.act_bits), config.word_lanes)
         # A word is read only after its vector is whole, so the read never meets a write of the same word.
         depth = 2 << len(address)
         m.submodules.vectors = memory = Memory(shape=lanes, depth=depth, init=[], attrs={"no_rw_check": 1})
@@ -203,16 +220,16 @@ class GroupSchedule(Component):
             read.addr.eq(Cat(address, bank)),
             step.activations.eq(read.data),
         ]
-        for lane in range(config.lanes_in):
+        for lane in range(config.word_lanes):
             m.d.comb += write.data[lane].eq(self.activations.payload[lane % config.activation_lanes])
-        depth = 2 << len(job["group"])
+        depth = 1 << len(job["place"])
         m.submodules.sums = memory = Memory(
             shape=signed(config.sum_width), depth=depth, init=[], attrs={"no_rw_check": 1}
         )
         write, read = memory.write_port(), memory.read_port(domain="comb")
         m.d.comb += [
-            write.addr.eq(Cat(job["group"], job["bank"])),
-            write.data.eq(job["total"]),
+            write.addr.eq(job["place"]),
+            write.data.eq(job["sum"]),
             write.en.eq(job["keep"]),
             read.addr.eq(Cat(self.group, bank)),
             self.sum.eq(read.data),
@@ -220,28 +237,35 @@ class GroupSchedule(Component):
 
         least = config.least_steps if steps is None else steps
         count, draining, drained = Signal(range(least)), Signal(), Signal(range(config.drain))
-        taken, at_end, full, finish = (Signal(name=name) for name in ("taken", "at_end", "full", "finish"))
-        first = Signal()
+        taken, at_end, over, full, finish = (Signal(name=name) for name in ("taken", "at_end", "over", "full", "finish"))
+        first, opening, passes, base = Signal(), Signal(), Signal(range(config.fold)), Signal.like(address)
         m.d.comb += [
             self.steps.valid.eq(running),
             taken.eq(running & self.steps.ready),
             at_end.eq(address == end),
-            full.eq((count == least - 1) & (at_end if steps is None else 1)),
+            over.eq((count == least - 1) & (at_end if steps is None else 1) & ~draining),
+            full.eq(over & (passes == config.fold - 1)),
             step.first.eq(first & ~draining),
-            step.last.eq(full & ~draining),
-            step.end.eq(full & at_end & ~draining),
+            step.last.eq(over),
+            step.full.eq(full),
+            step.end.eq(full & at_end),
+            step.opening.eq(opening),
             step.final.eq(n_out.last(left)),
         ]
         with m.If(taken & ~draining):
-            m.d.sync += first.eq(full)
-            with m.If(full):
-                m.d.sync += count.eq(0)
+            m.d.sync += first.eq(over)
+            with m.If(over):
+                m.d.sync += [count.eq(0), passes.eq(Mux(full, 0, passes + 1))]
             with m.Elif((count != least - 1) if steps is None else 1):
                 m.d.sync += count.eq(count + 1)
-            with m.If(~at_end):
+            with m.If(over & ~full):
+                m.d.sync += address.eq(base)
+            with m.Elif(~at_end):
                 m.d.sync += address.eq(address + 1)
             with m.Elif(full):
                 m.d.sync += [address.eq(0), left.eq(n_out.next(left)), draining.eq(n_out.last(left))]
+            with m.If(full):
+                m.d.sync += [base.eq(Mux(at_end, 0, address + 1)), opening.eq(at_end)]
         m.d.comb += finish.eq(taken & draining & (drained == config.drain - 1))
         with m.If(taken & draining):
             m.d.sync += drained.eq(drained + 1)
@@ -250,4 +274,4 @@ class GroupSchedule(Component):
                 draining.eq(0), drained.eq(0), held.bit_select(bank, 1).eq(0), bank.eq(~bank), running.eq(0),
             ]  # fmt: skip
         with m.If(waiting & (~running | finish)):
-            m.d.sync += [running.eq(1), first.eq(1), end.eq(job["end"]), left.eq(job["blocks"])]
+            m.d.sync += [running.eq(1), first.eq(1), opening.eq(1), end.eq(job["end"]), left.eq(job["blocks"])]

@@ -13,10 +13,15 @@ groups in narrow accumulators; the scale units (`hw.engines.group_scale`) take t
 Standard-cell arrays make every bit of a product with one OAI222 and leave out what depends on the weights alone: one
 for each negative digit. The packer (`sw.formats.mixpe`) puts it into the entry of the group.
 
-Weights: a transfer holds a code for each row and each lane, row 0 lane 0 lowest, and above them one entry for each
-scale unit. Transfers go block by block, in a block step by step; a vector is padded to whole groups. The entry of the
-group whose last step is transfer i, for row t of a unit, is in transfer i + `sum_latency` + t - 1. After the last block
-of a token come transfers for its last entries."""
+An array of `fold` f is built with f times the lanes and rows / f rows. It makes f passes over each group, the first for
+the block's first rows / f outputs. It forms as many products in a cycle and has as many totals, but fewer and longer
+sums: less area, and a wider vector memory.
+
+Weights: a transfer holds a code for each row and each lane that are built, row 0 lane 0 lowest, and above them one entry
+for each scale unit. Transfers go block by block, in a block group by group, pass by pass, step by step; a vector is
+padded to whole groups. The entry for row t of a unit, of the pass whose last step is transfer i, is in transfer
+i + `sum_latency` + t - 1. After the last block of a token come transfers for its last entries.
+"""
 
 import dataclasses
 from functools import cached_property
@@ -29,7 +34,7 @@ from hw.arith.recoding import RECODINGS, Recoding, recoding
 from hw.arith.target import TARGETS, Target
 from hw.config import parameter, refuse, validate
 from hw.engines.contract import Mode, engine_members
-from hw.engines.group_scale import entry_layout, product_offset
+from hw.engines.group_scale import entry_layout
 from hw.engines.group_schedule import GroupSchedule
 from hw.engines.mixpe_array import CODE_BITS, MixpeArray, sum_latency
 
@@ -48,6 +53,9 @@ class MixpeConfig:
 
     lanes_in: int = parameter(16, "activations in a step", low=1, high=512)
     rows: int = parameter(8, "outputs computed in parallel", low=1, high=256)
+    fold: int = parameter(
+        1, "passes over a group: the array is built with so many times the lanes, and so much fewer rows", low=1, high=64
+    )
     group: int = parameter(128, "inputs that share a scale; 0 is the whole row", low=0, high=1 << 20)
     codes: str = parameter("signed", "codes and zero points: -8 to 7, or 0 to 15", choices=("signed", "unsigned"))
     recoding: str = parameter("ent", "how a weight becomes shifts and additions", choices=RECODINGS)
@@ -69,8 +77,11 @@ class MixpeConfig:
             refuse(self, "lanes_in", f"at most n_in_max = {self.n_in_max}")
         if self.lanes_in % self.activation_lanes:
             refuse(self, "load_lanes", f"a divisor of lanes_in = {self.lanes_in}")
-        if self.group % self.lanes_in or self.group > self.n_in_max:
-            refuse(self, "group", f"a multiple of lanes_in = {self.lanes_in} up to n_in_max = {self.n_in_max}, or 0")
+        if self.rows % self.fold:
+            refuse(self, "fold", f"a divisor of rows = {self.rows}")
+        if self.group % self.word_lanes or self.group > self.n_in_max:
+            what = "lanes_in" if self.fold == 1 else "lanes_in * fold"
+            refuse(self, "group", f"a multiple of {what} = {self.word_lanes} up to n_in_max = {self.n_in_max}, or 0")
         if self.total_bits is not None and self.total_bits < self._least_total_bits:
             refuse(
                 self,
@@ -99,6 +110,16 @@ class MixpeConfig:
         return recoding(self.recoding, CODE_BITS)
 
     @property
+    def word_lanes(self) -> int:
+        """Lanes that are built: activations in a step."""
+        return self.lanes_in * self.fold
+
+    @property
+    def array_rows(self) -> int:
+        """Rows that are built."""
+        return self.rows // self.fold
+
+    @property
     def activation_lanes(self) -> int:
         """Activations in a transfer."""
         return self.load_lanes or (self.lanes_in if self.lanes_in % 4 else self.lanes_in // 4)
@@ -110,8 +131,8 @@ class MixpeConfig:
 
     @property
     def group_steps(self) -> int | None:
-        """Steps of a group."""
-        return self.group // self.lanes_in or None
+        """Steps of a pass over a group."""
+        return self.group // self.word_lanes or None
 
     @property
     def group_count(self) -> int:
@@ -120,24 +141,24 @@ class MixpeConfig:
 
     @property
     def turn(self) -> int:
-        """Rows that one scale unit serves: the most that a group has time for and that divide the rows."""
-        most = min(self.rows, self.group_steps or self.rows)
-        return next(turn for turn in range(most, 0, -1) if self.rows % turn == 0)
+        """Rows that one scale unit serves: the most that a pass has time for and that divide the rows."""
+        most = min(self.array_rows, self.group_steps or self.array_rows)
+        return next(turn for turn in range(most, 0, -1) if self.array_rows % turn == 0)
 
     @property
     def units(self) -> int:
         """Scale units."""
-        return self.rows // self.turn
+        return self.array_rows // self.turn
 
     @property
     def least_steps(self) -> int:
-        """Fewest steps of a group."""
+        """Fewest steps of a pass."""
         return self.turn
 
     @property
     def entry_delay(self) -> int:
         """Transfers from a group's last to the one that brings the entry of a unit's first row."""
-        return sum_latency(self.lanes_in, Target(self.target)) - 1
+        return sum_latency(self.word_lanes, Target(self.target)) - 1
 
     @property
     def drain(self) -> int:
@@ -181,11 +202,6 @@ class MixpeConfig:
         return CODE_BITS * self.rows * self.lanes_in + self.entry_width * self.units
 
     @property
-    def step_offset(self) -> int:
-        """By how much the products of a step are too large in standard cells."""
-        return self.lanes_in * sum(product_offset(digit, self.act_bits) for digit in self.weight_recoding.digits)
-
-    @property
     def macs_per_cycle(self) -> int:
         """Products formed in a cycle."""
         return self.lanes_in * self.rows
@@ -200,22 +216,22 @@ class MixpeConfig:
     @property
     def packing(self) -> str:
         """The weight stream in words."""
-        row = f"{self.turn} rows each" if self.units > 1 else "all rows"
+        row = f"{self.turn} rows each" if self.units > 1 else "all of them"
+        order = f"a block group by group, a group in {self.fold} passes" if self.fold > 1 else "a block group by group"
         return (
-            f"{self.rows} rows of {self.lanes_in} codes of four bits a transfer, row 0 lane 0 lowest, then "
-            f"{self.units} entries of {self.entry_width} bits (zero 4, scale "
-            f"{self.scale_bits + self.scale_bits % 2 + 1}, correction {self.correction_bits}) for {row}; "
-            "block by block, in a block step by step, padded to whole groups; the "
-            f"entry of row t of a group is {self.entry_delay} + t transfers behind the group's last; {self.drain} "
+            f"{self.array_rows} rows of {self.word_lanes} codes of four bits a transfer, row 0 lane 0 lowest, then {self.units} "
+            f"entries of {self.entry_width} bits (zero 4, scale {self.scale_bits + self.scale_bits % 2 + 1}, correction "
+            f"{self.correction_bits}) for {row}; block by block, {order}, padded to whole groups; the entry of row t "
+            f"is {self.entry_delay} + t transfers behind the last of its group or pass; {self.drain} "
             f"transfers at the end of a token; see docs/formats.md"
         )
 
     def block_steps(self, n_in: int) -> int:
         """Return the steps of a block."""
-        beats = -(-n_in // self.lanes_in)
+        words = -(-n_in // self.word_lanes)
         if self.group_steps is None:
-            return max(beats, self.least_steps)
-        return -(-beats // self.group_steps) * self.group_steps
+            return max(words, self.least_steps) * self.fold
+        return -(-words // self.group_steps) * self.group_steps * self.fold
 
     def weight_transfers(self, n_in: int, n_out: int, mode: int = 0) -> int:
         """Return the transfers of weights for one token."""

@@ -1,8 +1,8 @@
 """The array of MixPE: rows that add up the products of a group, and the units that scale their sums.
 
 Every register moves with the domain's clock, which the engine enables once for each step: so whatever follows a step,
-follows it by a number of steps. Numbering the steps from a group's last, the rows' sums are in their accumulators after
-step `sum_latency`, when the next group's first products reach them; the scale units take row t of theirs with step
+follows it by a number of steps. Numbering the steps from a pass's last, the rows' sums are in their accumulators after
+step `sum_latency`, when the next pass's first products reach them; the scale units take row t of theirs with step
 `sum_latency` + t, and with that, the entry that came with step `sum_latency` + t - 1. After `sum_latency` + `turn` + 1
 steps the totals are whole.
 """
@@ -31,6 +31,10 @@ class MixpeArrayConfig(GroupConfig, ScaleConfig, Protocol):
     """What the array asks of its configuration."""
 
     @property
+    def array_rows(self) -> int:
+        """Rows that are built."""
+
+    @property
     def units(self) -> int:
         """Scale units."""
 
@@ -57,8 +61,8 @@ class MixpeArray(Component):
     Members
     -------
     step : In(group_step_layout)
-    weights : In(4).array(rows * lanes_in)
-        Unsigned codes, row 0 lane 0 first.
+    weights : In(4).array(array_rows * word_lanes)
+        Unsigned codes of the rows of a pass, row 0 lane 0 first.
     entries : In(entry_layout).array(units)
     group : Out
     sum : In(signed(sum_width))
@@ -73,7 +77,7 @@ class MixpeArray(Component):
 
     def __init__(self, config: MixpeArrayConfig) -> None:
         self.config = config
-        codes = data.ArrayLayout(CODE_BITS, config.rows * config.lanes_in)
+        codes = data.ArrayLayout(CODE_BITS, config.array_rows * config.word_lanes)
         super().__init__(
             {
                 "step": In(group_step_layout(config)),
@@ -91,42 +95,39 @@ class MixpeArray(Component):
         """Build the operands' registers, the rows, the units and what tells them where a group ends."""
         m = Module()
         config = self.config
-        latency = sum_latency(config.lanes_in, Target(config.target))
+        latency = sum_latency(config.word_lanes, Target(config.target))
         delay = Delays(m)
 
         activations = Signal.like(self.step.activations, reset_less=True)
         entries = Signal.like(self.entries, reset_less=True)
         m.d.sync += [activations.eq(self.step.activations), entries.eq(self.entries)]
         sums: list[Value] = []
-        start, ends, block_ends, finals = (
-            Signal(name=name) for name in ("group_starts", "group_ends", "block_ends", "final_block")
-        )
-        m.d.comb += [
-            start.eq(self.step.first), ends.eq(self.step.last), block_ends.eq(self.step.end), finals.eq(self.step.final)
-        ]  # fmt: skip
-        first = Cat(delay(start, latency - 2), delay(start, latency - 1))
-        for row in range(config.rows):
+        flags = {name: Signal(name=f"step_{name}") for name in ("first", "last", "full", "end", "opening", "final")}
+        m.d.comb += [flag.eq(self.step[name]) for name, flag in flags.items()]
+        first = Cat(delay(flags["first"], latency - 2), delay(flags["first"], latency - 1))
+        for row in range(config.array_rows):
             m.submodules[f"row{row}"] = built = (_TreeRow if config.trees else _SumRow)(config)
             m.d.comb += [built.activations.eq(activations), built.first.eq(first)]
-            for lane in range(config.lanes_in):
-                m.d.comb += built.weights[lane].eq(self.weights[row * config.lanes_in + lane])
+            for lane in range(config.word_lanes):
+                m.d.comb += built.weights[lane].eq(self.weights[row * config.word_lanes + lane])
             sums.append(built.total)
 
         # The sum of the activations is registered just before the first row needs it.
-        ending, end = delay(ends, latency - 1), delay(block_ends, latency - 1)
+        ending, full, end = (delay(flags[name], latency - 1) for name in ("last", "full", "end"))
         total = Signal.like(self.sum, reset_less=True)
         with m.If(ending):
-            m.d.sync += [total.eq(self.sum), self.group.eq(Mux(end, 0, self.group + 1))]
+            m.d.sync += total.eq(self.sum)
+        with m.If(full):
+            m.d.sync += self.group.eq(Mux(end, 0, self.group + 1))
 
-        take, closes, final = (delay(flag, latency) for flag in (ends, block_ends, finals))
+        take, opens, closes, final = (delay(flags[name], latency) for name in ("last", "opening", "end", "final"))
         pick = Signal(config.turn)
         m.d.comb += pick[0].eq(take)
         for place in range(1, config.turn):
             m.d.sync += pick[place].eq(pick[place - 1])
-        begin, closing, last = Signal(init=1), Signal(), Signal()
-        following = Signal(init=1)
+        begin, closing, last = Signal(), Signal(), Signal()
         with m.If(take):
-            m.d.sync += [begin.eq(following), following.eq(closes), closing.eq(closes), last.eq(final)]
+            m.d.sync += [begin.eq(opens), closing.eq(closes), last.eq(final)]
         done = Signal()
         m.d.sync += done.eq(pick[-1])
         m.d.comb += [self.whole.eq(done & closing), self.final.eq(last)]
@@ -143,14 +144,17 @@ class MixpeArray(Component):
             ]
             for place in range(config.turn):
                 row = number * config.turn + place
-                m.d.comb += [unit.sums[place].eq(sums[row]), self.values[row].eq(unit.totals[place])]
+                m.d.comb += unit.sums[place].eq(sums[row])
+                for part in range(config.fold):
+                    total = unit.totals[part * config.turn + place]
+                    m.d.comb += self.values[part * config.array_rows + row].eq(total)
         return m
 
 
 def _row_members(config: MixpeArrayConfig) -> dict[str, Member]:
     return {
-        "activations": In(data.ArrayLayout(signed(config.act_bits), config.lanes_in)),
-        "weights": In(data.ArrayLayout(CODE_BITS, config.lanes_in)),
+        "activations": In(data.ArrayLayout(signed(config.act_bits), config.word_lanes)),
+        "weights": In(data.ArrayLayout(CODE_BITS, config.word_lanes)),
         "first": In(2),
         "total": Out(config.group_width),
     }
@@ -170,16 +174,12 @@ class _SumRow(Component):
         weights = Signal.like(self.weights, reset_less=True)
         m.d.sync += weights.eq(self.weights)
         delay = Delays(m)
-        delays = sum_timing(config.lanes_in, Target(config.target), negatable=False).delays
+        delays = sum_timing(config.word_lanes, Target(config.target), negatable=False).delays
         most = 1 << (config.act_bits - 1)
         m.submodules.sum = sum_ = signed_sum(
-            config.lanes_in,
-            most * product_most(config.weight_recoding),
-            config.group_width,
-            Target(config.target),
-            False,
+            config.word_lanes, most * product_most(config.weight_recoding), config.group_width, Target(config.target), False
         )
-        for lane in range(config.lanes_in):
+        for lane in range(config.word_lanes):
             terms = []
             for digit in config.weight_recoding.digits:
                 term = Signal(signed(config.act_bits + 2), name=f"term{lane}_{digit.shift}")
@@ -225,7 +225,7 @@ class _TreeRow(Component):
         columns: list[list[Value]] = [
             [] for _ in range(max(digit.shift + config.act_bits + digit.extra for digit in digits))
         ]
-        for lane in range(config.lanes_in):
+        for lane in range(config.word_lanes):
             for digit in digits:
                 lines = digit_lines(digit, weights[lane])
                 bits = digit_product(
@@ -235,7 +235,7 @@ class _TreeRow(Component):
                     columns[index].append(bit)
         offset = sum(product_offset(digit, config.act_bits) for digit in digits)
         steps = config.group_steps or 0
-        start = zero_constant(config) - steps * config.lanes_in * offset
+        start = zero_constant(config) - steps * config.word_lanes * offset
         total = running_sum(
             m, "sum", columns, config.group_width, start=start, low=config.low_columns, first=tuple(self.first)
         )

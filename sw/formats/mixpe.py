@@ -1,15 +1,15 @@
 """The weight stream of `hw.engines.mixpe`, and the integer operands that it carries.
 
-A transfer is a step of codes, row 0 lane 0 lowest, and above them an entry for each scale unit. Row r, lane l of step s
-of block b is the unsigned code of W[b * rows + r, s * lanes + l]; signed codes and zero points are 8 more. A vector is
-padded to whole groups. Padding counts for nothing: an input that its transfer of activations still holds, and whose
+A transfer is a step of codes, row 0 lane 0 lowest, and above them an entry for each scale unit. An array of `fold` f has
+L = f * lanes lanes and R = rows / f rows; each group takes f passes of as many steps. Row r, lane l of step s of pass p of
+a group that begins with input k, in block b, is the unsigned code of W[b * rows + p * R + r, k + s * L + l]; signed codes
+and zero points are 8 more. A vector is padded to whole groups. Padding counts for nothing: an input that its transfer of activations still holds, and whose
 activation is therefore in the group's sum, has the group's zero point as its code; one that is beyond has the
 recoding's offset, for which products are zero. Rows beyond the last have scale 0.
 
-Unit u serves rows u * turn to u * turn + turn - 1. The entry of its row t for a group whose last step is transfer i is
-in transfer i + delay + t. An entry is, from its lowest bit: zero point (4 bits), scale + 2 * (1 + 4 + 16 + ...)
-(scale_bits rounded up to even, and one more), and the correction, where there is one. Entries that no group needs are
-0.
+Unit u serves rows u * turn to u * turn + turn - 1. The entry of its row t for a pass whose last step is transfer i is in
+transfer i + delay + t. An entry is, from its lowest bit: zero point (4 bits), scale + 2 * (1 + 4 + 16 + ...) (scale_bits
+rounded up to even, and one more), and the correction, where there is one. Entries that no group needs are 0.
 
 The correction undoes what standard-cell arrays leave out: the sum of 2^shift over the negative digits of the group's
 codes, padding included, and over the negative digits of minus the zero point; for whole rows also what is constant in
@@ -101,6 +101,12 @@ class Layout:
     drain: int
     act_bits: int
     correction_bits: int = 0
+    fold: int = 1
+
+    def steps(self, n_in: int) -> int:
+        """Return the steps of a pass over a group."""
+        wide = self.lanes * self.fold
+        return max(-(-n_in // wide), self.turn) if self.group is None else self.group // wide
 
 
 def matrix(weight: Tensor, group: int | None) -> Operands:
@@ -160,34 +166,32 @@ def pack(operands: Operands, layout: Layout) -> npt.NDArray[np.uint8]:
     """
     _check(operands, layout)
     n_out, n_in = operands.shape
-    beats = -(-n_in // layout.lanes)
-    per_group = max(beats, layout.turn) if layout.group is None else layout.group // layout.lanes
-    groups = operands.scales.shape[1]
-    steps = groups * per_group
-    codes, zeros = _codes(operands, layout, steps)
+    each, groups = layout.steps(n_in), operands.scales.shape[1]
+    codes, zeros = _codes(operands, layout, groups * each * layout.fold)
     blocks = len(codes)
+    steps = groups * layout.fold * each
     scales = torch.zeros(blocks * layout.rows, groups, dtype=torch.long)
     scales[:n_out] = operands.scales.long()
     pairs = (layout.scale_bits + 1) // 2
     scaled = scales.view(blocks, layout.rows, groups) + 2 * ((1 << 2 * pairs) - 1) // 3
 
-    # [blocks, groups, units, turn, fields] in order of time, then one transfer a row.
     fields = [(zeros, 4), (scaled, 2 * pairs + 1), (_corrections(codes, zeros, layout, groups), layout.correction_bits)]
-    units, count = layout.rows // layout.turn, blocks * steps + layout.drain
+    high = layout.rows // layout.fold
+    units, count = high // layout.turn, blocks * steps + layout.drain
     stream = torch.zeros(count, layout.rows * layout.lanes, dtype=torch.uint8)
-    stream[: blocks * steps] = (
-        codes.view(blocks, layout.rows, steps, layout.lanes).permute(0, 2, 1, 3).reshape(blocks * steps, -1)
-    )
+    parts = codes.view(blocks, layout.fold, high, groups, each, layout.lanes * layout.fold)
+    stream[: blocks * steps] = parts.permute(0, 3, 1, 4, 2, 5).reshape(blocks * steps, -1)
     bits = [(stream[..., None] >> torch.arange(4)) & 1]
     bits[0] = bits[0].flatten(1)
-    ends = (torch.arange(blocks * groups) + 1) * per_group - 1
+    ends = (torch.arange(blocks * groups * layout.fold) + 1) * each - 1
     for unit in range(units):
         for values, width in fields:
             if not width:
                 continue
             placed = torch.zeros(count, dtype=torch.long)
             for turn in range(layout.turn):
-                placed[ends + layout.delay + turn] = values[:, unit * layout.turn + turn].reshape(-1)
+                of_row = values.view(blocks, layout.fold, high, groups)[:, :, unit * layout.turn + turn]
+                placed[ends + layout.delay + turn] = of_row.permute(0, 2, 1).reshape(-1)
             bits.append(((placed[:, None] >> torch.arange(width)) & 1).to(torch.uint8))
     return np.packbits(torch.cat(bits, 1).numpy(), axis=1, bitorder="little")
 
@@ -209,9 +213,9 @@ def _corrections(codes: Tensor, zeros: Tensor, layout: Layout, groups: int) -> T
 
 
 def unpack(transfers: npt.NDArray[np.uint8], layout: Layout) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return (codes [transfers, rows, lanes], entries by field [transfers, units]), int64, of packed transfers."""
+    """Return (codes, int64 [transfers, rows / fold, lanes * fold]; entries by field, int64 [transfers, units])."""
     bits = torch.from_numpy(np.unpackbits(transfers, axis=1, bitorder="little")).long()
-    cells, units = layout.rows * layout.lanes, layout.rows // layout.turn
+    cells, units = layout.rows * layout.lanes, layout.rows // layout.fold // layout.turn
     codes = (bits[:, : 4 * cells].view(len(bits), cells, 4) << torch.arange(4)).sum(-1)
     widths = {"zero": 4, "scale": 2 * ((layout.scale_bits + 1) // 2) + 1, "correction": layout.correction_bits}
     fields: dict[str, list[Tensor]] = {name: [] for name in widths}
@@ -220,6 +224,5 @@ def unpack(transfers: npt.NDArray[np.uint8], layout: Layout) -> tuple[Tensor, di
         for name, width in widths.items():
             fields[name].append((bits[:, place : place + width] << torch.arange(width)).sum(-1))
             place += width
-    return codes.view(len(bits), layout.rows, layout.lanes), {
-        name: torch.stack(parts, 1) for name, parts in fields.items()
-    }
+    shape = (len(bits), layout.rows // layout.fold, layout.lanes * layout.fold)
+    return codes.view(shape), {name: torch.stack(parts, 1) for name, parts in fields.items()}

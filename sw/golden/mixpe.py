@@ -18,7 +18,7 @@ def matmul(codes: Tensor, entries: dict[str, Tensor], activations: Tensor, n_out
     Parameters
     ----------
     codes : Tensor
-        int64 [transfers, rows, lanes], unsigned.
+        int64 [transfers, rows / fold, lanes * fold], unsigned.
     entries : dict of str to Tensor
         `zero`, `scale`, `correction`, int64 [transfers, units].
     activations : Tensor
@@ -36,20 +36,21 @@ def matmul(codes: Tensor, entries: dict[str, Tensor], activations: Tensor, n_out
     tokens, n_in = activations.shape
     blocks = -(-n_out // layout.rows)
     steps = (len(codes) - layout.drain) // blocks
-    per_group = steps if layout.group is None else layout.group // layout.lanes
-    groups = steps // per_group
+    fold, high, wide = layout.fold, layout.rows // layout.fold, layout.lanes * layout.fold
+    each = steps // fold if layout.group is None else layout.group // wide
+    groups = steps // (each * fold)
 
     # What the engine reads: the vector, padding of its last transfer, and what stood beyond in its memory before.
     summed = -(-n_in // layout.transfer) * layout.transfer
-    vector = torch.full((tokens, steps * layout.lanes), -3)
+    vector = torch.full((tokens, groups * each * wide), -3)
     vector[:, :summed] = 1
     vector[:, :n_in] = activations
-    inside = torch.arange(steps * layout.lanes) < summed
+    inside = torch.arange(groups * each * wide) < summed
     sums = (vector * inside).view(tokens, groups, -1).sum(-1)
-    words = vector.view(tokens, groups, per_group * layout.lanes)
+    words = vector.view(tokens, groups, each * wide)
 
-    blocks_of = codes[: blocks * steps].view(blocks, groups, per_group, layout.rows, layout.lanes)
-    grouped = blocks_of.permute(0, 3, 1, 2, 4).reshape(blocks, layout.rows, groups, -1)
+    parts = codes[: blocks * steps].view(blocks, groups, fold, each, high, wide)
+    grouped = parts.permute(0, 2, 4, 1, 3, 5).reshape(blocks, layout.rows, groups, -1)
     totals = torch.zeros(tokens, blocks, layout.rows, groups, dtype=torch.long)
     corrected = layout.correction_bits > 0
     for shift, values in digits_of(grouped, layout.recoding).items():
@@ -58,11 +59,12 @@ def matmul(codes: Tensor, entries: dict[str, Tensor], activations: Tensor, n_out
             products = products - (values < 0).sum(-1)
         totals += products << shift
 
-    ends = (torch.arange(blocks * groups) + 1) * per_group - 1
-    rows = torch.arange(layout.rows)
-    places = (ends[:, None] + layout.delay + rows % layout.turn).view(blocks, groups, layout.rows)
+    ends = ((torch.arange(blocks * groups * fold) + 1) * each - 1).view(blocks, groups, fold, 1)
+    rows = torch.arange(high)
+    places = (ends + layout.delay + rows % layout.turn).view(blocks, groups, layout.rows)
+    units = (rows // layout.turn).repeat(fold)
     zero, scale, correction = (
-        entries[name][places, rows // layout.turn].permute(0, 2, 1) for name in ("zero", "scale", "correction")
+        entries[name][places, units].permute(0, 2, 1) for name in ("zero", "scale", "correction")
     )
     for shift, values in digits_of(zero, layout.recoding).items():
         products = -values * sums[:, None, None, :]
@@ -70,9 +72,9 @@ def matmul(codes: Tensor, entries: dict[str, Tensor], activations: Tensor, n_out
     if corrected:
         if layout.group is None:
             width = layout.correction_bits
-            for shift, choices in DIGITS[layout.recoding][1].items():
-                top = layout.act_bits - 1 + int(2 in choices or -2 in choices)
-                totals += per_group * layout.lanes << (shift + top)
+            for shift, values in DIGITS[layout.recoding][1].items():
+                top = layout.act_bits - 1 + int(2 in values or -2 in values)
+                totals += each * wide << (shift + top)
             totals = ((totals + correction + (1 << width - 1)) % (1 << width)) - (1 << width - 1)
         else:
             totals += correction
