@@ -56,7 +56,8 @@ def _pack_bwta(config: Any, weight: Tensor, mode: int) -> npt.NDArray[np.uint8]:
 def mixpe_layout(config: Any) -> mixpe.Layout:
     """Return what the packer of MixPE's stream knows of a configuration."""
     return mixpe.Layout(
-        lanes=config.lanes_in, rows=config.rows, turn=config.turn, group=config.group or None, signed=config.codes == "signed",
+        lanes=config.lanes_in, rows=config.rows, turn=config.turn, group=config.group or None,
+        signed=config.codes == "signed",
         recoding=config.recoding, scale_bits=config.scale_bits, transfer=config.activation_lanes,
         delay=config.entry_delay, drain=config.drain, act_bits=config.act_bits, correction_bits=config.correction_bits,
         fold=config.fold,

@@ -1,6 +1,6 @@
 """The arrays of the INT8 baseline; `hw.engines.dot` documents their ports."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
@@ -92,7 +92,7 @@ class BaselineSums(Component):
             m.d.sync += term.eq(digit_term(weight[2 * index : 2 * index + 2], activation, negative))
             terms.append(term)
         for shift in (2, 4):
-            pairs = []
+            pairs: list[Any] = []
             for low, high in zip(terms[::2], terms[1::2], strict=True):
                 pairs.append(
                     Signal(

@@ -6,8 +6,9 @@ S is a row's group sum, A the sum of the group's activations. While the rows wor
 sums of `turn` rows, one in each step, with the entry of its group that the weight stream brings in that step. So a pass
 over a group must have `turn` steps or more, and one adder tree serves all rows.
 
-The first row's sum is taken from its accumulator at once; the others wait in registers. The totals of all passes stand in a
-ring that turns by one place for each row: one of its places is the adder's own register, in carry-save form.
+The first row's sum is taken from its accumulator at once; the others wait in registers. The totals of all passes
+stand in a ring that turns by one place for each row: one of its places is the adder's own register, in carry-save
+form.
 
 An entry, from its lowest bit: `zero`, as unsigned as the codes; `scale` + 2 * (1 + 4 + 16 + ...), which makes each of
 its pairs of bits a digit -2, -1, 0, 1 as it is; and `correction`, unsigned, if the array wants one.

@@ -237,7 +237,9 @@ class GroupSchedule(Component):
 
         least = config.least_steps if steps is None else steps
         count, draining, drained = Signal(range(least)), Signal(), Signal(range(config.drain))
-        taken, at_end, over, full, finish = (Signal(name=name) for name in ("taken", "at_end", "over", "full", "finish"))
+        taken, at_end, over, full, finish = (
+            Signal(name=name) for name in ("taken", "at_end", "over", "full", "finish")
+        )
         first, opening, passes, base = Signal(), Signal(), Signal(range(config.fold)), Signal.like(address)
         m.d.comb += [
             self.steps.valid.eq(running),

@@ -17,10 +17,10 @@ An array of `fold` f is built with f times the lanes and rows / f rows. It makes
 the block's first rows / f outputs. It forms as many products in a cycle and has as many totals, but fewer and longer
 sums: less area, and a wider vector memory.
 
-Weights: a transfer holds a code for each row and each lane that are built, row 0 lane 0 lowest, and above them one entry
-for each scale unit. Transfers go block by block, in a block group by group, pass by pass, step by step; a vector is
-padded to whole groups. The entry for row t of a unit, of the pass whose last step is transfer i, is in transfer
-i + `sum_latency` + t - 1. After the last block of a token come transfers for its last entries.
+Weights: a transfer holds a code for each row and each lane that are built, row 0 lane 0 lowest, and above them one
+entry for each scale unit. Transfers go block by block, in a block group by group, pass by pass, step by step; a
+vector is padded to whole groups. The entry for row t of a unit, of the pass whose last step is transfer i, is in
+transfer i + `sum_latency` + t - 1. After the last block of a token come transfers for its last entries.
 """
 
 import dataclasses
@@ -54,7 +54,10 @@ class MixpeConfig:
     lanes_in: int = parameter(16, "activations in a step", low=1, high=512)
     rows: int = parameter(8, "outputs computed in parallel", low=1, high=256)
     fold: int = parameter(
-        1, "passes over a group: the array is built with so many times the lanes, and so much fewer rows", low=1, high=64
+        1,
+        "passes over a group: the array is built with so many times the lanes, and so much fewer rows",
+        low=1,
+        high=64,
     )
     group: int = parameter(128, "inputs that share a scale; 0 is the whole row", low=0, high=1 << 20)
     codes: str = parameter("signed", "codes and zero points: -8 to 7, or 0 to 15", choices=("signed", "unsigned"))
@@ -219,9 +222,9 @@ class MixpeConfig:
         row = f"{self.turn} rows each" if self.units > 1 else "all of them"
         order = f"a block group by group, a group in {self.fold} passes" if self.fold > 1 else "a block group by group"
         return (
-            f"{self.array_rows} rows of {self.word_lanes} codes of four bits a transfer, row 0 lane 0 lowest, then {self.units} "
-            f"entries of {self.entry_width} bits (zero 4, scale {self.scale_bits + self.scale_bits % 2 + 1}, correction "
-            f"{self.correction_bits}) for {row}; block by block, {order}, padded to whole groups; the entry of row t "
+            f"{self.array_rows} rows of {self.word_lanes} codes of four bits a transfer, row 0 lane 0 lowest, then "
+            f"{self.units} entries of {self.entry_width} bits (zero 4, scale "
+            f"{self.scale_bits + self.scale_bits % 2 + 1}, correction {self.correction_bits}) for {row}; block by block, {order}, padded to whole groups; the entry of row t "
             f"is {self.entry_delay} + t transfers behind the last of its group or pass; {self.drain} "
             f"transfers at the end of a token; see docs/formats.md"
         )

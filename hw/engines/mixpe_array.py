@@ -177,7 +177,11 @@ class _SumRow(Component):
         delays = sum_timing(config.word_lanes, Target(config.target), negatable=False).delays
         most = 1 << (config.act_bits - 1)
         m.submodules.sum = sum_ = signed_sum(
-            config.word_lanes, most * product_most(config.weight_recoding), config.group_width, Target(config.target), False
+            config.word_lanes,
+            most * product_most(config.weight_recoding),
+            config.group_width,
+            Target(config.target),
+            False,
         )
         for lane in range(config.word_lanes):
             terms = []

@@ -1,15 +1,17 @@
 """The weight stream of `hw.engines.mixpe`, and the integer operands that it carries.
 
-A transfer is a step of codes, row 0 lane 0 lowest, and above them an entry for each scale unit. An array of `fold` f has
-L = f * lanes lanes and R = rows / f rows; each group takes f passes of as many steps. Row r, lane l of step s of pass p of
-a group that begins with input k, in block b, is the unsigned code of W[b * rows + p * R + r, k + s * L + l]; signed codes
-and zero points are 8 more. A vector is padded to whole groups. Padding counts for nothing: an input that its transfer of activations still holds, and whose
-activation is therefore in the group's sum, has the group's zero point as its code; one that is beyond has the
-recoding's offset, for which products are zero. Rows beyond the last have scale 0.
+A transfer is a step of codes, row 0 lane 0 lowest, and above them an entry for each scale unit. An array of `fold` f
+has L = f * lanes lanes and R = rows / f rows; each group takes f passes of as many steps. Row r, lane l of step s of
+pass p of a group that begins with input k, in block b, is the unsigned code of W[b * rows + p * R + r, k + s * L +
+l]; signed codes and zero points are 8 more. A vector is padded to whole groups. Padding counts for nothing: an input
+that its transfer of activations still holds, and whose activation is therefore in the group's sum, has the group's
+zero point as its code; one that is beyond has the recoding's offset, for which products are zero. Rows beyond the
+last have scale 0.
 
-Unit u serves rows u * turn to u * turn + turn - 1. The entry of its row t for a pass whose last step is transfer i is in
-transfer i + delay + t. An entry is, from its lowest bit: zero point (4 bits), scale + 2 * (1 + 4 + 16 + ...) (scale_bits
-rounded up to even, and one more), and the correction, where there is one. Entries that no group needs are 0.
+Unit u serves rows u * turn to u * turn + turn - 1. The entry of its row t for a pass whose last step is transfer i is
+in transfer i + delay + t. An entry is, from its lowest bit: zero point (4 bits), scale + 2 * (1 + 4 + 16 + ...)
+(scale_bits rounded up to even, and one more), and the correction, where there is one. Entries that no group needs are
+0.
 
 The correction undoes what standard-cell arrays leave out: the sum of 2^shift over the negative digits of the group's
 codes, padding included, and over the negative digits of minus the zero point; for whole rows also what is constant in

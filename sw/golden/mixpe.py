@@ -72,8 +72,8 @@ def matmul(codes: Tensor, entries: dict[str, Tensor], activations: Tensor, n_out
     if corrected:
         if layout.group is None:
             width = layout.correction_bits
-            for shift, values in DIGITS[layout.recoding][1].items():
-                top = layout.act_bits - 1 + int(2 in values or -2 in values)
+            for shift, choices in DIGITS[layout.recoding][1].items():
+                top = layout.act_bits - 1 + int(2 in choices or -2 in choices)
                 totals += each * wide << (shift + top)
             totals = ((totals + correction + (1 << width - 1)) % (1 << width)) - (1 << width - 1)
         else:
