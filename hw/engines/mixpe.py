@@ -224,7 +224,8 @@ class MixpeConfig:
         return (
             f"{self.array_rows} rows of {self.word_lanes} codes of four bits a transfer, row 0 lane 0 lowest, then "
             f"{self.units} entries of {self.entry_width} bits (zero 4, scale "
-            f"{self.scale_bits + self.scale_bits % 2 + 1}, correction {self.correction_bits}) for {row}; block by block, {order}, padded to whole groups; the entry of row t "
+            f"{self.scale_bits + self.scale_bits % 2 + 1}, correction {self.correction_bits}) for {row}; "
+            f"block by block, {order}, padded to whole groups; the entry of row t "
             f"is {self.entry_delay} + t transfers behind the last of its group or pass; {self.drain} "
             f"transfers at the end of a token; see docs/formats.md"
         )

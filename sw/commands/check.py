@@ -108,6 +108,13 @@ def command(
     ENGINE may also be a unit. It runs random jobs, `--tokens` of them, with extremes and ties among them; absmax
     quantises the vectors of `--activations` instead where they are given.
     """
+    options: dict[str, Any] = {
+        "layer": layer, "activations": activations, "tokens": tokens, "simulator": simulator, "bus": bus,
+        "stall": stall, "seed": seed,
+    }  # fmt: skip
+    if engine in GROUPED:
+        _finish(check_grouped(engine, settings, target, path=checkpoint, **options), as_json)
+        return
     config = configure(engine, settings, target)
     if engine in UNITS:
         for name, value in (("--checkpoint", checkpoint), ("--layer", layer)):
@@ -115,14 +122,11 @@ def command(
                 raise InputError(f"{name} is {str(value)!r}, but {engine} is a unit and has no weights; leave it out")
         finish_unit(check_random(engine, config, activations, tokens, simulator, bus, stall, seed), as_json)
         return
-    options: dict[str, Any] = {
-        "layer": layer, "activations": activations, "tokens": tokens, "simulator": simulator, "bus": bus,
-        "stall": stall, "seed": seed,
-    }  # fmt: skip
-    if engine in GROUPED:
-        result = check_grouped(engine, settings, target, path=checkpoint, **options)
-    else:
-        result = check_layer(engine, config, path=checkpoint or checkpoints.path(), mode=mode, **options)
+    _finish(check_layer(engine, config, path=checkpoint or checkpoints.path(), mode=mode, **options), as_json)
+
+
+def _finish(result: dict[str, Any], as_json: bool) -> None:
+    """Print a result; exit with 1 if something differed."""
     if as_json:
         print_json(result)
     else:

@@ -71,7 +71,7 @@ def check_grouped(
 
     The engine's group and codes are the layer's, unless settings say otherwise.
     """
-    scale_bits = configure(engine, settings, target).scale_bits
+    scale_bits = configure(engine, ["group=0", *settings], target).scale_bits
     path = path or checkpoints.path("tiny_mixpe")
     name, operands, speaks = read_grouped(path, layer, scale_bits)
     signed = int(operands.codes.min()) < 0 or int(operands.zeros.min()) < 0

@@ -26,16 +26,9 @@ import torch
 from torch import Tensor
 
 from sw.errors import InputError
+from sw.golden.mixpe_stream import DIGITS, Layout, digits_of
 
 __all__ = ["DIGITS", "Layout", "Operands", "digits_of", "matrix", "pack", "unpack"]
-
-DIGITS: dict[str, tuple[int, dict[int, tuple[int, ...]]]] = {
-    "digits": (10, {0: (-2, -1, 0, 1) * 4, 2: tuple(value for value in (-2, -1, 0, 1) for _ in range(4))}),
-    "ent": (5, {0: (-1, 0, 1, 2) * 4, 2: tuple(value for value in (-1, 0, 1, 2) for _ in range(4))}),
-    "booth4": (8, {0: (0, 1, -2, -1) * 4, 2: (-2, -2, -1, -1, -1, -1, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2)}),
-    "binary": (0, {shift: tuple(code >> shift & 1 for code in range(16)) for shift in range(4)}),
-}
-"""Offset of each recoding, and for each shift the digit of every unsigned code."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,43 +78,12 @@ class Operands:
         return (self.codes.long() - self.zeros.long()[:, group]) * self.scales.long()[:, group]
 
 
-@dataclass(frozen=True)
-class Layout:
-    """What the packer knows of an engine: its sizes, how it reads codes, and where it wants its entries."""
-
-    lanes: int
-    rows: int
-    turn: int
-    group: int | None
-    """None: the whole row."""
-    signed: bool
-    recoding: str
-    scale_bits: int
-    transfer: int
-    """Activations in a transfer."""
-    delay: int
-    drain: int
-    act_bits: int
-    correction_bits: int = 0
-    fold: int = 1
-
-    def steps(self, n_in: int) -> int:
-        """Return the steps of a pass over a group."""
-        wide = self.lanes * self.fold
-        return max(-(-n_in // wide), self.turn) if self.group is None else self.group // wide
-
-
 def matrix(weight: Tensor, group: int | None) -> Operands:
     """Return plain integer weights as operands with zero point 0 and scale 1."""
     n_out, n_in = weight.shape
     group = group or n_in
     parts = (n_out, -(-n_in // group))
     return Operands(weight, torch.zeros(parts, dtype=torch.int16), torch.ones(parts, dtype=torch.int16), group)
-
-
-def digits_of(codes: Tensor, recoding: str) -> dict[int, Tensor]:
-    """Return for each shift the digits of unsigned codes, int64."""
-    return {shift: torch.tensor(values)[codes.long()] for shift, values in DIGITS[recoding][1].items()}
 
 
 def _check(operands: Operands, layout: Layout) -> None:

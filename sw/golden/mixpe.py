@@ -7,7 +7,7 @@ matrix product checks the recodings, the entries' places, the padding and the co
 import torch
 from torch import Tensor
 
-from sw.formats.mixpe import DIGITS, Layout, digits_of
+from sw.golden.mixpe_stream import DIGITS, Layout, digits_of
 
 __all__ = ["matmul"]
 
