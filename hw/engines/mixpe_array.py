@@ -146,8 +146,8 @@ class MixpeArray(Component):
                 row = number * config.turn + place
                 m.d.comb += unit.sums[place].eq(sums[row])
                 for part in range(config.fold):
-                    total = unit.totals[part * config.turn + place]
-                    m.d.comb += self.values[part * config.array_rows + row].eq(total)
+                    scaled = unit.totals[part * config.turn + place]
+                    m.d.comb += self.values[part * config.array_rows + row].eq(scaled)
         return m
 
 
