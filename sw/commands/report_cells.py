@@ -20,6 +20,9 @@ from sw.model import checkpoints
 
 __all__ = ["cell_table", "report_cells"]
 
+LANES_LEAST = 4
+"""Fewest lanes of the INT8 array in standard cells."""
+
 
 def cell_table(result: CellReport) -> Table:
     """Return the figures of standard cells as a table that fits 80 columns."""
@@ -56,14 +59,14 @@ def baseline_core(config: Any, target: str, utilization: float) -> Core | None:
     """Return the INT8 array of the size of an engine's configuration; None if there is no such engine yet.
 
     It has the engine's `lanes_in` and `rows`, where the engine has those fields, and otherwise eight rows (fewer for a
-    smaller engine) and the lanes that come nearest to the engine's products in a cycle.
+    smaller engine) and the lanes that come nearest to the engine's products in a cycle; never fewer than four lanes.
     """
     spec = ENGINES.get("baseline")
     if spec is None:
         return None
     names = {field.name for field in dataclasses.fields(spec.config)}
     rows = config.rows if hasattr(config, "lanes_in") else min(8, config.macs_per_cycle)
-    lanes = getattr(config, "lanes_in", None) or max(1, round(config.macs_per_cycle / rows))
+    lanes = max(LANES_LEAST, getattr(config, "lanes_in", None) or round(config.macs_per_cycle / rows))
     values = {
         "lanes_in": lanes,
         "rows": rows,
