@@ -38,6 +38,7 @@ from amaranth.lib import data
 from hw.arith.signed_sum import sum_timing
 from hw.arith.target import TARGETS, Target
 from hw.config import parameter, refuse, validate
+from hw.engines.array_config import PRODUCT_MOST, ArrayConfig, check_total_bits, least_total_bits
 from hw.engines.baseline_array import TREE_GAP, TREE_LATENCY, BaselineSums, BaselineTrees
 from hw.engines.contract import Mode
 from hw.engines.dot import DotEngine, dot_cycles
@@ -46,7 +47,7 @@ __all__ = ["Baseline", "BaselineConfig"]
 
 
 @dataclasses.dataclass(frozen=True)
-class BaselineConfig:
+class BaselineConfig(ArrayConfig):
     """Configuration of `Baseline`.
 
     Raises
@@ -75,16 +76,11 @@ class BaselineConfig:
     def __post_init__(self) -> None:
         """Check each field, then the fields together."""
         validate(self)
-        if self.lanes_in > self.n_in_max:
-            refuse(self, "lanes_in", f"at most n_in_max = {self.n_in_max}")
-        least = (self.n_in_max << 14).bit_length() + 1
-        if self.total_bits is not None and self.total_bits < least:
-            refuse(self, "total_bits", f"{least} or more, for sums of n_in_max = {self.n_in_max} products")
+        self.check_size()
+        check_total_bits(self, PRODUCT_MOST, " products")
         if self.trees and 8 * self.lanes_in < self.total_width:
             fewest = -(-self.total_width // 8)
             refuse(self, "lanes_in", f"{fewest} or more for target 'cells', whose start values take a row's weights")
-        if self.queue is not None and self.trees:
-            refuse(self, "queue", "none for target 'cells', whose accumulators hold the results")
 
     @property
     def product_stages(self) -> int:
@@ -92,34 +88,14 @@ class BaselineConfig:
         return 3 if self.product == "digits" else 1
 
     @property
-    def trees(self) -> bool:
-        """Whether the array is made of compressor trees in standard cells."""
-        return self.target == Target.CELLS.value
-
-    @property
     def act_bits(self) -> int:
         """Width of an activation and of a weight."""
         return 8
 
     @property
-    def chunk(self) -> None:
-        """No correction steps but the one before a block."""
-        return None
-
-    @property
-    def queue_depth(self) -> int:
-        """Transfers of results that wait while the consumer stalls."""
-        return 0 if self.trees else self.queue or 32
-
-    @property
     def total_width(self) -> int:
         """Width of an accumulator and of a result: no sum of `n_in_max` products overflows it."""
-        return self.total_bits or (self.n_in_max << 14).bit_length() + 1
-
-    @property
-    def activation_lanes(self) -> int:
-        """Activations in a transfer."""
-        return self.lanes_in
+        return self.total_bits or least_total_bits(self.n_in_max, PRODUCT_MOST)
 
     @property
     def units(self) -> int:
@@ -135,16 +111,6 @@ class BaselineConfig:
     def step_weights(self) -> ShapeLike:
         """The weights of a step: a byte for each row and lane."""
         return data.ArrayLayout(signed(8), self.units)
-
-    @property
-    def trit_code(self) -> None:
-        """Weights are never dense."""
-        return None
-
-    @property
-    def macs_per_cycle(self) -> int:
-        """Products formed in a cycle."""
-        return self.lanes_in * self.rows
 
     @property
     def modes(self) -> tuple[Mode, ...]:

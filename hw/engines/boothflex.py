@@ -36,6 +36,7 @@ from amaranth.lib import data
 from hw.arith.signed_sum import sum_timing
 from hw.arith.target import TARGETS, Target
 from hw.config import parameter, refuse, validate
+from hw.engines.array_config import PRODUCT_MOST, ArrayConfig, check_total_bits, least_total_bits
 from hw.engines.baseline_array import TREE_GAP, TREE_LATENCY
 from hw.engines.boothflex_array import DIGITS, PASSES, SUMS_STAGES, FlexSums, FlexTrees
 from hw.engines.contract import Mode
@@ -45,7 +46,7 @@ __all__ = ["BoothFlex", "BoothFlexConfig"]
 
 
 @dataclasses.dataclass(frozen=True)
-class BoothFlexConfig:
+class BoothFlexConfig(ArrayConfig):
     """Configuration of `BoothFlex`.
 
     Raises
@@ -73,19 +74,11 @@ class BoothFlexConfig:
         validate(self)
         if self.activation_lanes > self.n_in_max:
             refuse(self, "lanes_in", f"at most a quarter of n_in_max = {self.n_in_max}")
-        least = (self.n_in_max << 14).bit_length() + 1
-        if self.total_bits is not None and self.total_bits < least:
-            refuse(self, "total_bits", f"{least} or more, for sums of n_in_max = {self.n_in_max} products")
+        check_total_bits(self, PRODUCT_MOST, " products")
         if self.trees and 8 * self.lanes_in < self.total_width:
             fewest = -(-self.total_width // 8)
             refuse(self, "lanes_in", f"{fewest} or more for target 'cells', whose start values take a row's weights")
-        if self.queue is not None and self.trees:
-            refuse(self, "queue", "none for target 'cells', whose accumulators hold the results")
-
-    @property
-    def trees(self) -> bool:
-        """Whether the array is made of compressor trees in standard cells."""
-        return self.target == Target.CELLS.value
+        self.check_queue()
 
     @property
     def act_bits(self) -> int:
@@ -93,19 +86,9 @@ class BoothFlexConfig:
         return 8
 
     @property
-    def chunk(self) -> None:
-        """No correction steps but the one before a block."""
-        return None
-
-    @property
-    def queue_depth(self) -> int:
-        """Transfers of results that wait while the consumer stalls."""
-        return 0 if self.trees else self.queue or 32
-
-    @property
     def total_width(self) -> int:
         """Width of an accumulator and of a result: no sum of `n_in_max` products overflows it."""
-        return self.total_bits or (self.n_in_max << 14).bit_length() + 1
+        return self.total_bits or least_total_bits(self.n_in_max, PRODUCT_MOST)
 
     @property
     def activation_lanes(self) -> int:
@@ -126,16 +109,6 @@ class BoothFlexConfig:
     def step_weights(self) -> ShapeLike:
         """The weights of a step: a byte for each row and lane."""
         return data.ArrayLayout(8, self.units)
-
-    @property
-    def trit_code(self) -> None:
-        """Weights are never dense."""
-        return None
-
-    @property
-    def macs_per_cycle(self) -> int:
-        """Products formed in a cycle of int8 mode."""
-        return self.lanes_in * self.rows
 
     @property
     def modes(self) -> tuple[Mode, ...]:

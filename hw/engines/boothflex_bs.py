@@ -23,6 +23,7 @@ from amaranth.lib import data
 from hw.arith.signed_sum import sum_timing
 from hw.arith.target import TARGETS, Target
 from hw.config import parameter, refuse, validate
+from hw.engines.array_config import PRODUCT_MOST, ArrayConfig, check_total_bits, least_total_bits
 from hw.engines.boothflex_bs_array import DIGITS_OF_MODE, STAGES, SerialSums
 from hw.engines.contract import Mode
 from hw.engines.dot import DotEngine, dot_cycles
@@ -31,7 +32,7 @@ __all__ = ["BoothFlexBs", "BoothFlexBsConfig"]
 
 
 @dataclasses.dataclass(frozen=True)
-class BoothFlexBsConfig:
+class BoothFlexBsConfig(ArrayConfig):
     """Configuration of `BoothFlexBs`.
 
     Raises
@@ -53,19 +54,12 @@ class BoothFlexBsConfig:
         validate(self)
         if self.lanes_in > self.n_in_max:
             refuse(self, "lanes_in", f"at most n_in_max = {self.n_in_max}")
-        least = (self.n_in_max << 14).bit_length() + 1
-        if self.total_bits is not None and self.total_bits < least:
-            refuse(self, "total_bits", f"{least} or more, for sums of n_in_max = {self.n_in_max} products")
+        check_total_bits(self, PRODUCT_MOST, " products")
 
     @property
     def act_bits(self) -> int:
         """Width of an activation."""
         return 8
-
-    @property
-    def chunk(self) -> None:
-        """No correction steps."""
-        return None
 
     @property
     def queue_depth(self) -> int:
@@ -75,12 +69,7 @@ class BoothFlexBsConfig:
     @property
     def total_width(self) -> int:
         """Width of an accumulator and of a result: no sum of `n_in_max` products overflows it."""
-        return self.total_bits or (self.n_in_max << 14).bit_length() + 1
-
-    @property
-    def activation_lanes(self) -> int:
-        """Activations in a transfer."""
-        return self.lanes_in
+        return self.total_bits or least_total_bits(self.n_in_max, PRODUCT_MOST)
 
     @property
     def units(self) -> int:
@@ -96,16 +85,6 @@ class BoothFlexBsConfig:
     def step_weights(self) -> ShapeLike:
         """The weights of a step: a code of two bits for each row and lane."""
         return data.ArrayLayout(2, self.rows * self.lanes_in)
-
-    @property
-    def trit_code(self) -> None:
-        """Weights are never dense."""
-        return None
-
-    @property
-    def macs_per_cycle(self) -> int:
-        """Products formed in a cycle of ternary mode."""
-        return self.lanes_in * self.rows
 
     @property
     def modes(self) -> tuple[Mode, ...]:

@@ -36,8 +36,9 @@ import dataclasses
 from amaranth.hdl import ShapeLike
 from amaranth.lib import data
 
-from hw.arith.target import TARGETS, Target
+from hw.arith.target import TARGETS
 from hw.config import parameter, refuse, validate
+from hw.engines.array_config import ArrayConfig, check_total_bits, least_total_bits
 from hw.engines.bwta_array import BwtaSums, sums_latency
 from hw.engines.bwta_trees import TREES_LATENCY, BwtaTrees
 from hw.engines.contract import Mode
@@ -47,7 +48,7 @@ __all__ = ["Bwta", "BwtaConfig"]
 
 
 @dataclasses.dataclass(frozen=True)
-class BwtaConfig:
+class BwtaConfig(ArrayConfig):
     """Configuration of `Bwta`.
 
     Raises
@@ -88,27 +89,14 @@ class BwtaConfig:
     def __post_init__(self) -> None:
         """Check each field, then the fields together."""
         validate(self)
-        if self.lanes_in > self.n_in_max:
-            refuse(self, "lanes_in", f"at most n_in_max = {self.n_in_max}")
+        self.check_size()
         if self.form == "mask" and self.products == "all":
             refuse(self, "form", "planes, or none to derive it, unless products is 'linear'")
         if self.trees and self.lanes_in % 2:
             refuse(self, "lanes_in", "an even number for target 'cells'")
         if self.padding == "zero" and not self.trees:
             refuse(self, "padding", "any, unless target is 'cells'")
-        if self.trees and self.queue is not None:
-            refuse(self, "queue", "none for target 'cells', whose accumulators hold the results")
-        if self.total_bits is not None and self.total_bits < self._least_total_bits:
-            refuse(self, "total_bits", f"{self._least_total_bits} or more, for sums of n_in_max = {self.n_in_max}")
-
-    @property
-    def _least_total_bits(self) -> int:
-        return self.n_in_max.bit_length() + 1
-
-    @property
-    def trees(self) -> bool:
-        """Whether the array is made of compressor trees in standard cells."""
-        return self.target == Target.CELLS.value
+        check_total_bits(self, 1, "")
 
     @property
     def counting(self) -> str:
@@ -121,16 +109,6 @@ class BwtaConfig:
         return 2 if self.products == "all" else 1
 
     @property
-    def chunk(self) -> None:
-        """There are no correction steps."""
-        return None
-
-    @property
-    def trit_code(self) -> None:
-        """Weights are not dense."""
-        return None
-
-    @property
     def units(self) -> int:
         """Weights are not dense."""
         return 0
@@ -141,19 +119,9 @@ class BwtaConfig:
         return 2
 
     @property
-    def queue_depth(self) -> int:
-        """Transfers of results that wait while the consumer stalls."""
-        return 0 if self.trees else self.queue or 32
-
-    @property
     def total_width(self) -> int:
         """Width of an accumulator and of a result: no sum of `n_in_max` products overflows it."""
-        return self.total_bits or self._least_total_bits
-
-    @property
-    def activation_lanes(self) -> int:
-        """Activations in a transfer."""
-        return self.lanes_in
+        return self.total_bits or least_total_bits(self.n_in_max, 1)
 
     @property
     def weight_width(self) -> int:
@@ -164,11 +132,6 @@ class BwtaConfig:
     def step_weights(self) -> ShapeLike:
         """The weights of a step: a code for each row and lane."""
         return data.ArrayLayout(self.weight_bits, self.rows * self.lanes_in)
-
-    @property
-    def macs_per_cycle(self) -> int:
-        """Products formed in a cycle."""
-        return self.lanes_in * self.rows
 
     @property
     def modes(self) -> tuple[Mode, ...]:

@@ -33,6 +33,7 @@ from amaranth.lib.wiring import Component
 from hw.arith.recoding import RECODINGS, Recoding, recoding
 from hw.arith.target import TARGETS, Target
 from hw.config import parameter, refuse, validate
+from hw.engines.array_config import ArrayConfig, check_total_bits, least_total_bits
 from hw.engines.contract import Mode, engine_members
 from hw.engines.group_scale import entry_layout
 from hw.engines.group_schedule import GroupSchedule
@@ -42,7 +43,7 @@ __all__ = ["Mixpe", "MixpeConfig"]
 
 
 @dataclasses.dataclass(frozen=True)
-class MixpeConfig:
+class MixpeConfig(ArrayConfig):
     """Configuration of `Mixpe`.
 
     Raises
@@ -85,13 +86,11 @@ class MixpeConfig:
         if self.group % self.word_lanes or self.group > self.n_in_max:
             what = "lanes_in" if self.fold == 1 else "lanes_in * fold"
             refuse(self, "group", f"a multiple of {what} = {self.word_lanes} up to n_in_max = {self.n_in_max}, or 0")
-        if self.total_bits is not None and self.total_bits < self._least_total_bits:
-            refuse(
-                self,
-                "total_bits",
-                f"{self._least_total_bits} or more, for sums of n_in_max = {self.n_in_max} activations of "
-                f"{self.act_bits} bits with scales of {self.scale_bits} bits",
-            )
+        check_total_bits(
+            self,
+            self._scaled_most,
+            f" activations of {self.act_bits} bits with scales of {self.scale_bits} bits",
+        )
 
     @property
     def _most(self) -> int:
@@ -99,13 +98,9 @@ class MixpeConfig:
         return 15 << (self.act_bits - 1)
 
     @property
-    def _least_total_bits(self) -> int:
-        return (self.n_in_max * self._most * ((1 << self.scale_bits) - 1)).bit_length() + 1
-
-    @property
-    def trees(self) -> bool:
-        """Whether the array is made of compressor trees in standard cells."""
-        return self.target == Target.CELLS.value
+    def _scaled_most(self) -> int:
+        """Largest absolute value of a product times its scale."""
+        return self._most * ((1 << self.scale_bits) - 1)
 
     @cached_property
     def weight_recoding(self) -> Recoding:
@@ -192,7 +187,7 @@ class MixpeConfig:
     @property
     def total_width(self) -> int:
         """Width of a result: no sum of `n_in_max` products overflows it."""
-        return self.total_bits or self._least_total_bits
+        return self.total_bits or least_total_bits(self.n_in_max, self._scaled_most)
 
     @property
     def entry_width(self) -> int:
@@ -203,11 +198,6 @@ class MixpeConfig:
     def weight_width(self) -> int:
         """Bits of a transfer of weights."""
         return CODE_BITS * self.rows * self.lanes_in + self.entry_width * self.units
-
-    @property
-    def macs_per_cycle(self) -> int:
-        """Products formed in a cycle."""
-        return self.lanes_in * self.rows
 
     @property
     def modes(self) -> tuple[Mode, ...]:

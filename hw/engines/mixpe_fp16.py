@@ -27,8 +27,9 @@ from amaranth.hdl import Module, ShapeLike, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Component
 
-from hw.arith.target import TARGETS, Target
+from hw.arith.target import TARGETS
 from hw.config import parameter, refuse, validate
+from hw.engines.array_config import ArrayConfig
 from hw.engines.contract import Mode, engine_members
 from hw.engines.dot import DotEngine, dot_cycles
 from hw.engines.fp16_align import ALIGN_LATENCY, GroupAlign, side_share
@@ -44,7 +45,7 @@ WIDEST = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class MixpeFp16Config:
+class MixpeFp16Config(ArrayConfig):
     """Configuration of `MixpeFp16`.
 
     Raises
@@ -73,11 +74,6 @@ class MixpeFp16Config:
             refuse(self, "n_in_max", f"1 to {most}, for results of {WIDEST} bits with significand = {self.significand}")
 
     @property
-    def trees(self) -> bool:
-        """Whether the array is made of compressor trees in standard cells."""
-        return self.target == Target.CELLS.value
-
-    @property
     def group_steps(self) -> int:
         """Steps of a group."""
         return self.group // self.lanes_in
@@ -93,19 +89,9 @@ class MixpeFp16Config:
         return (self.n_in_max << (self.significand + 3 + PLACES)).bit_length() + 2
 
     @property
-    def activation_lanes(self) -> int:
-        """Activations in a transfer."""
-        return self.lanes_in
-
-    @property
     def act_bits(self) -> int:
         """Width of a binary16 word."""
         return 16
-
-    @property
-    def chunk(self) -> None:
-        """No correction steps."""
-        return None
 
     @property
     def queue_depth(self) -> int:
@@ -126,16 +112,6 @@ class MixpeFp16Config:
     def step_weights(self) -> ShapeLike:
         """The weights of a step: four bits for each row and lane."""
         return data.ArrayLayout(4, self.rows * self.lanes_in)
-
-    @property
-    def trit_code(self) -> None:
-        """Weights are never dense."""
-        return None
-
-    @property
-    def macs_per_cycle(self) -> int:
-        """Products formed in a cycle."""
-        return self.lanes_in * self.rows
 
     @property
     def modes(self) -> tuple[Mode, ...]:

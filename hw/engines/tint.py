@@ -33,6 +33,7 @@ from amaranth.lib import data
 from hw.arith.gated_sum import gated_timing
 from hw.arith.target import TARGETS, Target
 from hw.config import parameter, refuse, validate
+from hw.engines.array_config import ArrayConfig, check_total_bits, least_total_bits
 from hw.engines.contract import Mode
 from hw.engines.dot import DotEngine, dot_cycles
 from hw.engines.tint_array import TREE_GAP, TREE_LATENCY, TintSums, TintTrees, correction_chunk
@@ -41,7 +42,7 @@ __all__ = ["Tint", "TintConfig"]
 
 
 @dataclasses.dataclass(frozen=True)
-class TintConfig:
+class TintConfig(ArrayConfig):
     """Configuration of `Tint`.
 
     Raises
@@ -71,38 +72,20 @@ class TintConfig:
     def __post_init__(self) -> None:
         """Check each field, then the fields together."""
         validate(self)
-        if self.lanes_in > self.n_in_max:
-            refuse(self, "lanes_in", f"at most n_in_max = {self.n_in_max}")
+        self.check_size()
         if self.trees and self.act_bits < 3:
             refuse(self, "act_bits", "3 or more for target 'cells', whose corrections are activations")
         if self.trees and not self.chunk:
             refuse(self, "lanes_in", "3 or more for target 'cells', whose corrections take three lanes")
-        if self.queue is not None and self.trees:
-            refuse(self, "queue", "none for target 'cells', whose accumulators hold the results")
         if self.weight_lanes is not None and self.weights != "dense":
             refuse(self, "weight_lanes", "none, unless weights is 'dense'")
         if self.weight_lanes is not None and self.weight_lanes > self._step_bytes:
             refuse(self, "weight_lanes", f"1 to {self._step_bytes}, the bytes of a step")
-        if self.total_bits is not None and self.total_bits < self._least_total_bits:
-            refuse(
-                self,
-                "total_bits",
-                f"{self._least_total_bits} or more, for sums of n_in_max = {self.n_in_max} "
-                f"activations of {self.act_bits} bits",
-            )
-
-    @property
-    def _least_total_bits(self) -> int:
-        return (self.n_in_max << (self.act_bits - 1)).bit_length() + 1
+        check_total_bits(self, 1 << (self.act_bits - 1), f" activations of {self.act_bits} bits")
 
     @property
     def _step_bytes(self) -> int:
         return -(-self.rows * self.lanes_in // 5)
-
-    @property
-    def trees(self) -> bool:
-        """Whether the array is made of compressor trees in standard cells."""
-        return self.target == Target.CELLS.value
 
     @property
     def chunk(self) -> int | None:
@@ -110,19 +93,9 @@ class TintConfig:
         return correction_chunk(self.lanes_in, self.act_bits) if self.trees else None
 
     @property
-    def queue_depth(self) -> int:
-        """Transfers of results that wait while the consumer stalls."""
-        return 0 if self.trees else self.queue or 32
-
-    @property
     def total_width(self) -> int:
         """Width of an accumulator and of a result: no sum of `n_in_max` products overflows it."""
-        return self.total_bits or self._least_total_bits
-
-    @property
-    def activation_lanes(self) -> int:
-        """Activations in a transfer."""
-        return self.lanes_in
+        return self.total_bits or least_total_bits(self.n_in_max, 1 << (self.act_bits - 1))
 
     @property
     def units(self) -> int:
@@ -150,11 +123,6 @@ class TintConfig:
         if self.weights == "code":
             return None
         return (0b10, 0b00, 0b01) if self.trees else (0b11, 0b00, 0b01)
-
-    @property
-    def macs_per_cycle(self) -> int:
-        """Products formed in a cycle."""
-        return self.lanes_in * self.rows
 
     @property
     def modes(self) -> tuple[Mode, ...]:

@@ -8,6 +8,7 @@ from hw.arith.signed_sum import sum_timing
 from hw.arith.sum_terms import SumTiming, sum_width
 from hw.arith.target import TARGETS, Target
 from hw.config import parameter, refuse, validate
+from hw.engines.array_config import check_total_bits, least_total_bits
 from hw.engines.contract import Mode
 from hw.engines.tlmm_schedule import LookupSchedule
 from hw.engines.tlmm_table import walk_entries
@@ -59,17 +60,7 @@ class TlmmConfig:
                 f"1 to {self._block_units}, as a block of rows * tables = {self.rows * self.tables} groups has "
                 f"{self._block_units} units of five groups",
             )
-        if self.total_bits is not None and self.total_bits < self._least_total_bits:
-            refuse(
-                self,
-                "total_bits",
-                f"{self._least_total_bits} or more, for sums of n_in_max = {self.n_in_max} "
-                f"activations of {self.act_bits} bits",
-            )
-
-    @property
-    def _least_total_bits(self) -> int:
-        return (self.n_in_max << (self.act_bits - 1)).bit_length() + 1
+        check_total_bits(self, 1 << (self.act_bits - 1), f" activations of {self.act_bits} bits")
 
     @property
     def _block_units(self) -> int:
@@ -88,7 +79,7 @@ class TlmmConfig:
     @property
     def total_width(self) -> int:
         """Width of an accumulator and of a result: no sum of `n_in_max` products overflows it."""
-        return self.total_bits or self._least_total_bits
+        return self.total_bits or least_total_bits(self.n_in_max, 1 << (self.act_bits - 1))
 
     @property
     def magnitude(self) -> int:
