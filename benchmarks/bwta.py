@@ -1,4 +1,4 @@
-"""What Nomul promises of BWTA. The largest array takes several minutes to synthesise."""
+"""What Nomul promises of BWTA. The largest arrays take several minutes to synthesise, though a row is mapped once."""
 
 from benchmarks.cells import cell_figures
 from benchmarks.figures import Figure
