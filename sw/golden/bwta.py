@@ -124,7 +124,7 @@ def matmul(weight: Packed, activations: Packed, dtype: torch.dtype = torch.int32
         part = slice(start, min(start + block, tokens))
         if part.stop - start != block:
             some = _scratch(words, part.stop - start, n_out)
-        bits = some[0]
+        bits, y = some[0], result[part]
         # A sign is only where the mask is, so M & (w ^ S) is M & w ^ S.
         if weight.binary:
             present = shared[part]
@@ -132,10 +132,10 @@ def matmul(weight: Packed, activations: Packed, dtype: torch.dtype = torch.int32
             bits.bitwise_xor_(sign[:, part])
         else:
             torch.bitwise_and(masks, mask[:, part], out=bits)
-            present = _total(*some, dtype)
+            present = _total(*some, torch.empty_like(y))
             torch.bitwise_and(signs, mask[:, part], out=bits)
             bits.bitwise_xor_(sign[:, part] & masks)
-        torch.sub(present, _total(*some, dtype), alpha=2, out=result[part])
+        torch.sub(present, _total(*some, y), alpha=2, out=y)
     return result.view(*shape, n_out)
 
 
@@ -151,16 +151,15 @@ def _scratch(*shape: int) -> tuple[Tensor, npt.NDArray[np.uint64], npt.NDArray[n
     return bits, bits.numpy().view(np.uint64), _kept.counts[:size].reshape(shape)
 
 
-def _total(bits: Tensor, same: npt.NDArray[np.uint64], counts: npt.NDArray[np.uint8], dtype: torch.dtype) -> Tensor:
-    """Return the ones of [words, tokens, n_out] in all words, [tokens, n_out]; `counts` is written over."""
+def _total(bits: Tensor, same: npt.NDArray[np.uint64], counts: npt.NDArray[np.uint8], out: Tensor) -> Tensor:
+    """Write the ones of [words, tokens, n_out] in all words to `out`, [tokens, n_out]; `counts` is written over."""
     np.bitwise_count(same, out=counts)
-    totals = []
     for word in range(0, len(counts), FEW):
         some = counts[word]
         for other in counts[word + 1 : word + FEW]:
             some += other
-        totals.append(some.astype(np.float32 if dtype == torch.float32 else np.int32))
-    first, *others = totals
-    for other in others:
-        first += other
-    return torch.from_numpy(first)
+        if word:
+            out += torch.from_numpy(some)
+        else:
+            np.copyto(out.numpy(), some)
+    return out
