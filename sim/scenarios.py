@@ -11,7 +11,7 @@ from sim.check import Product, Run, bench_engine, build_engine, random_product
 from sim.grouped import extreme_groups
 from sim.runner import Simulator
 
-__all__ = ["SCENARIOS", "extremes", "run", "run_scenarios"]
+__all__ = ["SCENARIOS", "behind_axi", "extremes", "run", "run_scenarios"]
 
 FP16 = (-0x0401, 0x7BFF, 0, -0x8000, 1, 0x03FF, 0x0400, 0x3C00, 0x7C00, -0x0400, 0x7E00)
 """Words of binary16: largest of either sign, zeros, ends of the subnormal range, one, infinities, NaN."""
@@ -128,3 +128,16 @@ def run_scenarios(engine: str, config: Any, simulator: str) -> None:
     runs = {name: scenario(config) for name, scenario in SCENARIOS.items()}
     names = [name for name, some in runs.items() for _ in some]
     run(engine, config, simulator, [each for some in runs.values() for each in some], names)
+
+
+def behind_axi(engine: str, config: Any, simulator: str) -> None:
+    """Behind AXI jobs of all modes, the mode from its register, are exact under stalls; alone, one takes its cycles."""
+    shape = (min(37, config.n_in_max), min(7, config.n_out_max), 2)
+    products = [random_product(*shape, config, mode, mode) for mode in reversed(range(len(config.modes)))]
+    runs = [Run([*products, products[0]], stall=0.2), Run(products[:1])]
+    stalled, alone = bench_engine(build_engine(engine, config, simulator, "axi"), engine, config, runs, "axi")
+    for each, said in zip(runs, (stalled, alone), strict=True):
+        tokens = 2 * len(each.products)
+        assert (said["mismatches"], said["surplus"], said["fault"]) == (0, 0, 0), said["first_mismatch"]
+        assert (said["outputs"], said["tokens"]) == (shape[1] * tokens, tokens)
+    assert alone["cycles"] == config.cycles(**products[0].job)

@@ -7,7 +7,7 @@ import torch
 
 from hw.engines.baseline import BaselineConfig
 from sim.check import Product, Run
-from sim.scenarios import run, run_scenarios
+from sim.scenarios import behind_axi, run, run_scenarios
 
 SMALL: dict[str, Any] = {"n_in_max": 48, "n_out_max": 12}
 CONFIGS = {
@@ -41,3 +41,9 @@ def test_every_weight_times_every_activation(name: str, simulator_name: str) -> 
         weight[:, lane] = values.to(torch.int8)
         runs.append(Run([Product(weight, activations)]))
     run("baseline", CONFIGS[name], simulator_name, runs)
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("name", ["portable", "cells"])
+def test_behind_axi(name: str, simulator_name: str) -> None:
+    behind_axi("baseline", CONFIGS[name], simulator_name)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from hw.engines.boothflex import BoothFlexConfig
-from sim.check import Product, Run, bench_engine, build_engine, random_product
-from sim.scenarios import run, run_scenarios
+from sim.check import Product, Run, random_product
+from sim.scenarios import behind_axi, run, run_scenarios
 
 SMALL: dict[str, Any] = {"n_in_max": 48, "n_out_max": 12}
 CONFIGS = {
@@ -78,10 +78,5 @@ def test_a_change_of_mode_costs_no_more_than_the_pipeline(name: str, simulator_n
 
 @pytest.mark.bench
 @pytest.mark.parametrize("name", ["portable", "cells"])
-def test_behind_axi_the_mode_is_a_register(name: str, simulator_name: str) -> None:
-    """Jobs of both modes through AXI4-Stream, the mode from the register MODE."""
-    config = CONFIGS[name]
-    simulator = build_engine("boothflex", config, simulator_name, "axi")
-    products = [random_product(37, 7, 2, config, mode, mode) for mode in (TERNARY, INT8, TERNARY)]
-    (said,) = bench_engine(simulator, "boothflex", config, [Run(products, stall=0.2)], "axi")
-    assert (said["mismatches"], said["surplus"], said["outputs"]) == (0, 0, 3 * 7 * 2)
+def test_behind_axi(name: str, simulator_name: str) -> None:
+    behind_axi("boothflex", CONFIGS[name], simulator_name)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from hw.engines.boothflex_bs import BoothFlexBsConfig
-from sim.check import Product, Run, bench_engine, build_engine, random_product
-from sim.scenarios import run, run_scenarios
+from sim.check import Product, Run, random_product
+from sim.scenarios import behind_axi, run, run_scenarios
 
 SMALL: dict[str, Any] = {"n_in_max": 48, "n_out_max": 12}
 CONFIGS = {
@@ -57,10 +57,5 @@ def test_a_digit_takes_a_cycle(simulator_name: str) -> None:
 
 
 @pytest.mark.bench
-def test_behind_axi_the_mode_is_a_register(simulator_name: str) -> None:
-    """Jobs of all modes through AXI4-Stream, the mode from the register MODE."""
-    config = CONFIGS["portable"]
-    simulator = build_engine("boothflex_bs", config, simulator_name, "axi")
-    products = [random_product(13, 5, 2, config, mode, mode) for mode in (4, 1, 3, 0, 2)]
-    (said,) = bench_engine(simulator, "boothflex_bs", config, [Run(products, stall=0.2)], "axi")
-    assert (said["mismatches"], said["surplus"], said["outputs"]) == (0, 0, 5 * 5 * 2)
+def test_behind_axi(simulator_name: str) -> None:
+    behind_axi("boothflex_bs", CONFIGS["portable"], simulator_name)
