@@ -1,6 +1,5 @@
 """Benches of MixPE: the RTL of many configurations against plain torch, in Verilator or Icarus."""
 
-import functools
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ import torch
 from hw.arith.recoding import RECODINGS
 from hw.engines.mixpe import MixpeConfig
 from sim.check import Product, Run
-from sim.scenarios import Scenarios
+from sim.scenarios import run, run_scenarios
 from sw.formats.mixpe import Operands
 
 SMALL: dict[str, Any] = {"n_in_max": 96, "n_out_max": 24}
@@ -31,30 +30,10 @@ CONFIGS = {
 }
 
 
-@functools.cache
-def scenarios(name: str, simulator: str) -> Scenarios:
-    return Scenarios("mixpe", CONFIGS[name], simulator)
-
-
 @pytest.mark.bench
 @pytest.mark.parametrize("name", CONFIGS)
-class TestMixpe:
-    def test_extreme_operands(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).extreme_operands()
-
-    def test_cycles_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
-        config = CONFIGS[name]
-        shapes = [(config.lanes_in + 1, config.rows + 1, 4), (config.lanes_in, config.rows, 9)]
-        scenarios(name, simulator_name).cycles_equal_the_cost_model(shapes)
-
-    def test_ragged_sizes_with_stalls(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).ragged_sizes_with_stalls()
-
-    def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).reset_in_mid_flight()
-
-    def test_illegal_jobs_do_nothing(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).illegal_jobs_do_nothing()
+def test_scenarios(name: str, simulator_name: str) -> None:
+    run_scenarios("mixpe", CONFIGS[name], simulator_name)
 
 
 @pytest.mark.bench
@@ -76,4 +55,4 @@ def test_every_code_times_every_activation(recoding: str, target: str, codes: st
         zeros = (torch.arange(16)[:, None] * 5) % 16 + low
         scales = (torch.arange(16)[:, None] * 17) % 256
         runs.append(Run([Product(Operands(weight.to(torch.int8), zeros, scales, 4), activations)]))
-    Scenarios("mixpe", config, simulator_name).run(*runs)
+    run("mixpe", config, simulator_name, runs)

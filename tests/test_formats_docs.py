@@ -9,7 +9,7 @@ import torch
 
 from hw.engines.bwta import BwtaConfig
 from sw.engines import pack_activations
-from sw.formats import bitnet, bwta, dense, plane_words, tint, tlmm
+from sw.formats import baseline, bitnet, boothflex, boothflex_bs, bwta, dense, plane_words, tint, tlmm
 from sw.formats.checkpoint import save_dense
 from sw.formats.int4 import from_awq, from_gptq
 from sw.formats.ternary import TernaryLayer
@@ -34,6 +34,10 @@ def trits(words):
     return torch.tensor([int(word) for word in words], dtype=torch.int8)
 
 
+def matrix_of(words):
+    return torch.stack([trits(row.split()) for row in " ".join(words).split("/")])
+
+
 def octets(words):
     return torch.tensor([int(word, 16) for word in words], dtype=torch.uint8)
 
@@ -46,7 +50,10 @@ def test_every_block_has_a_test():
     assert sorted(BLOCKS) == [
         "absmean",
         "awq",
+        "baseline",
         "bitnet",
+        "boothflex",
+        "boothflex_bs",
         "bwta",
         "dense",
         "file",
@@ -137,7 +144,7 @@ def test_planes(values, words):
 @pytest.mark.parametrize(("stream", "transfers"), pairs("tlmm"))
 def test_tlmm(stream, transfers):
     group, tables, rows, form, *matrix = stream
-    weight = torch.stack([trits(row.split()) for row in " ".join(matrix).split("/")])
+    weight = matrix_of(matrix)
     sizes = {"group": int(group), "tables": int(tables), "rows": int(rows)}
     packed = (
         tlmm.pack_dense(weight, **sizes, units=1)
@@ -150,7 +157,7 @@ def test_tlmm(stream, transfers):
 @pytest.mark.parametrize(("stream", "transfers"), pairs("tint"))
 def test_tint(stream, transfers):
     lanes, rows, form, *matrix = stream
-    weight = torch.stack([trits(row.split()) for row in " ".join(matrix).split("/")])
+    weight = matrix_of(matrix)
     corrected = 8 if form == "cells" else None
     steps = tint.steps(weight, lanes=int(lanes), rows=int(rows), corrected=corrected)
     packed = tint.pack_dense(steps, units=1) if form == "dense" else tint.pack(steps, corrected)
@@ -164,6 +171,29 @@ def test_threshold(line):
     codes = getattr(threshold, mode)(torch.tensor([[int(value) for value in values]]), int(scale))
     expected = [[int(octet, 16) for octet in transfer.split()] for transfer in packed.split("|")]
     assert pack_activations(BwtaConfig(lanes_in=4, rows=2), codes).tolist() == expected
+
+
+@pytest.mark.parametrize(("stream", "transfers"), pairs("baseline"))
+def test_baseline(stream, transfers):
+    lanes, rows, form, *matrix = stream
+    packed = baseline.pack(baseline.steps(matrix_of(matrix), lanes=int(lanes), rows=int(rows)), form == "cells")
+    assert packed.reshape(-1).tolist() == octets(transfers).tolist()
+
+
+@pytest.mark.parametrize(("stream", "transfers"), pairs("boothflex"))
+def test_boothflex(stream, transfers):
+    lanes, rows, mode, form, *matrix = stream
+    steps = boothflex.steps(matrix_of(matrix), lanes=int(lanes), rows=int(rows), ternary=mode == "ternary")
+    assert boothflex.pack(steps, form == "cells").reshape(-1).tolist() == octets(transfers).tolist()
+
+
+@pytest.mark.parametrize(("stream", "transfers"), pairs("boothflex_bs"))
+def test_boothflex_bs(stream, transfers):
+    lanes, rows, digits, *matrix = stream
+    most = 1 << (2 * int(digits) - 1)
+    sizes = {"lanes": int(lanes), "rows": int(rows), "digits": int(digits)}
+    packed = boothflex_bs.pack(boothflex_bs.steps(matrix_of(matrix), **sizes, low=-most, high=most - 1))
+    assert packed.reshape(-1).tolist() == octets(transfers).tolist()
 
 
 @pytest.mark.parametrize("line", lines("bwta"))
