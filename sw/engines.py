@@ -58,7 +58,7 @@ def mixpe_layout(config: Any) -> mixpe.Layout:
     return mixpe.Layout(
         lanes=config.lanes_in, rows=config.rows, turn=config.turn, group=config.group or None,
         signed=config.codes == "signed",
-        recoding=config.recoding, scale_bits=config.scale_bits, transfer=config.activation_lanes,
+        recoding=config.digits, scale_bits=config.scale_bits, transfer=config.activation_lanes,
         delay=config.entry_delay, drain=config.drain, act_bits=config.act_bits, correction_bits=config.correction_bits,
         fold=config.fold,
     )  # fmt: skip

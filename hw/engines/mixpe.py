@@ -31,7 +31,7 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component
 
 from hw.arith.recoding import RECODINGS, Recoding, recoding
-from hw.arith.target import TARGETS, Target
+from hw.arith.target import AMD, TARGETS, Target
 from hw.config import parameter, refuse, validate
 from hw.engines.array_config import ArrayConfig, check_total_bits, least_total_bits
 from hw.engines.contract import Mode, engine_members
@@ -62,7 +62,9 @@ class MixpeConfig(ArrayConfig):
     )
     group: int = parameter(128, "inputs that share a scale; 0 is the whole row", low=0, high=1 << 20)
     codes: str = parameter("signed", "codes and zero points: -8 to 7, or 0 to 15", choices=("signed", "unsigned"))
-    recoding: str = parameter("ent", "how a weight becomes shifts and additions", choices=RECODINGS)
+    recoding: str | None = parameter(
+        None, "how a weight becomes shifts and additions; the target's best by default", choices=RECODINGS
+    )
     scale_bits: int = parameter(8, "width of a group's scale", low=1, high=16)
     act_bits: int = parameter(8, "width of an activation, two's complement", low=2, high=16)
     load_lanes: int | None = parameter(
@@ -105,7 +107,12 @@ class MixpeConfig(ArrayConfig):
     @cached_property
     def weight_recoding(self) -> Recoding:
         """How codes and zero points are read."""
-        return recoding(self.recoding, CODE_BITS)
+        return recoding(self.digits, CODE_BITS)
+
+    @property
+    def digits(self) -> str:
+        """Name of the recoding."""
+        return self.recoding or ("booth4" if Target(self.target) in AMD else "ent")
 
     @property
     def word_lanes(self) -> int:
@@ -156,7 +163,7 @@ class MixpeConfig(ArrayConfig):
     @property
     def entry_delay(self) -> int:
         """Transfers from a group's last to the one that brings the entry of a unit's first row."""
-        return sum_latency(self.word_lanes, Target(self.target)) - 1
+        return sum_latency(self.word_lanes, Target(self.target), self.digits) - 1
 
     @property
     def drain(self) -> int:

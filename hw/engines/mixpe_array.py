@@ -14,10 +14,11 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Member, Out
 
 from hw.arith.column_sum import running_sum
+from hw.arith.nibble_product import NibbleProduct
 from hw.arith.pipeline import Delays
 from hw.arith.recoding import Recoding, digit_lines, digit_product
 from hw.arith.signed_sum import signed_sum, sum_timing
-from hw.arith.target import Target
+from hw.arith.target import AMD, Target
 from hw.engines.group_scale import GroupScale, ScaleConfig, entry_layout, product_offset, zero_constant
 from hw.engines.group_schedule import GroupConfig, group_step_layout
 
@@ -29,6 +30,10 @@ CODE_BITS = 4
 
 class MixpeArrayConfig(GroupConfig, ScaleConfig, Protocol):
     """What the array asks of its configuration."""
+
+    @property
+    def digits(self) -> str:
+        """Name of the recoding."""
 
     @property
     def array_rows(self) -> int:
@@ -43,12 +48,17 @@ class MixpeArrayConfig(GroupConfig, ScaleConfig, Protocol):
         """Technology whose arithmetic forms are used."""
 
 
-def sum_latency(lanes: int, target: Target) -> int:
+def sum_latency(lanes: int, target: Target, recoding: str) -> int:
     """Return the steps from a group's last to the one with which the rows' sums are taken."""
     if target is Target.CELLS:
         return 3
     # Operand registers, products, the tree.
-    return 2 + sum_timing(lanes, target, negatable=False).latency
+    return 1 + product_stages(target, recoding) + sum_timing(lanes, target, negatable=False).latency
+
+
+def product_stages(target: Target, recoding: str) -> int:
+    """Return the stages of a product outside standard cells."""
+    return 2 if target in AMD and recoding == "booth4" else 1
 
 
 class MixpeArray(Component):
@@ -95,7 +105,7 @@ class MixpeArray(Component):
         """Build the operands' registers, the rows, the units and what tells them where a group ends."""
         m = Module()
         config = self.config
-        latency = sum_latency(config.word_lanes, Target(config.target))
+        latency = sum_latency(config.word_lanes, Target(config.target), config.digits)
         delay = Delays(m)
 
         activations = Signal.like(self.step.activations, reset_less=True)
@@ -173,17 +183,30 @@ class _SumRow(Component):
         config = self.config
         weights = Signal.like(self.weights, reset_less=True)
         m.d.sync += weights.eq(self.weights)
-        delay = Delays(m)
-        delays = sum_timing(config.word_lanes, Target(config.target), negatable=False).delays
+        delay, target = Delays(m), Target(config.target)
+        delays = sum_timing(config.word_lanes, target, negatable=False).delays
         most = 1 << (config.act_bits - 1)
         m.submodules.sum = sum_ = signed_sum(
             config.word_lanes,
             most * product_most(config.weight_recoding),
             config.group_width,
-            Target(config.target),
+            target,
             False,
+            clearable=True,
         )
+        if product_stages(target, config.digits) == 2:
+            later = Signal.like(self.activations, reset_less=True)
+            m.d.sync += later.eq(self.activations)
         for lane in range(config.word_lanes):
+            if product_stages(target, config.digits) == 2:
+                m.submodules[f"product{lane}"] = nibble = NibbleProduct(config.act_bits, target)
+                m.d.comb += [
+                    nibble.word.eq(self.activations[lane]),
+                    nibble.later.eq(later[lane]),
+                    nibble.code.eq(weights[lane]),
+                    sum_.words[lane].eq(delay(nibble.product, delays[lane])),
+                ]
+                continue
             terms = []
             for digit in config.weight_recoding.digits:
                 term = Signal(signed(config.act_bits + 2), name=f"term{lane}_{digit.shift}")
@@ -194,10 +217,7 @@ class _SumRow(Component):
             product = Signal.like(sum_.words[lane], name=f"product{lane}", reset_less=True)
             m.d.sync += product.eq(sum(terms[1:], terms[0]))
             m.d.comb += sum_.words[lane].eq(delay(product, delays[lane]))
-        addend = Signal(signed(config.group_width))
-        with m.If(~self.first[1]):
-            m.d.comb += addend.eq(sum_.total)
-        m.d.comb += [sum_.addend.eq(addend), self.total.eq(sum_.total)]
+        m.d.comb += [sum_.addend.eq(sum_.total), sum_.clear.eq(self.first[1]), self.total.eq(sum_.total)]
         return m
 
 
