@@ -16,7 +16,7 @@ from amaranth.lib.wiring import Component, In, Member, Out
 from hw.arith.column_sum import running_sum
 from hw.arith.nibble_product import NibbleProduct
 from hw.arith.pipeline import Delays
-from hw.arith.recoding import Recoding, digit_lines, digit_product
+from hw.arith.recoding import Recoding, digit_lines, digit_product, shift_add
 from hw.arith.signed_sum import signed_sum, sum_timing
 from hw.arith.target import AMD, Target
 from hw.engines.group_scale import GroupScale, ScaleConfig, entry_layout, product_offset, zero_constant
@@ -207,24 +207,12 @@ class _SumRow(Component):
                     sum_.words[lane].eq(delay(nibble.product, delays[lane])),
                 ]
                 continue
-            terms = []
-            for digit in config.weight_recoding.digits:
-                term = Signal(signed(config.act_bits + 2), name=f"term{lane}_{digit.shift}")
-                for value, line in digit_lines(digit, weights[lane]).items():
-                    with m.If(~line):
-                        m.d.comb += term.eq(_times(self.activations[lane], value))
-                terms.append(term << digit.shift)
             product = Signal.like(sum_.words[lane], name=f"product{lane}", reset_less=True)
-            m.d.sync += product.eq(sum(terms[1:], terms[0]))
+            digits = config.weight_recoding.digits
+            m.d.sync += product.eq(shift_add(m, f"term{lane}", digits, weights[lane], self.activations[lane]))
             m.d.comb += sum_.words[lane].eq(delay(product, delays[lane]))
         m.d.comb += [sum_.addend.eq(sum_.total), sum_.clear.eq(self.first[1]), self.total.eq(sum_.total)]
         return m
-
-
-def _times(word: Value, value: int) -> Value:
-    """Return a word times -2, -1, 1 or 2."""
-    shifted = word << 1 if abs(value) == 2 else word
-    return -shifted if value < 0 else shifted
 
 
 def product_most(recoding: Recoding) -> int:
