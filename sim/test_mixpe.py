@@ -8,7 +8,7 @@ import torch
 
 from hw.arith.recoding import RECODINGS
 from hw.engines.mixpe import MixpeConfig
-from sim.check import Product, Run
+from sim.check import Product, Run, bench_engine, build_engine, random_product
 from sim.scenarios import Scenarios
 from sw.formats.mixpe import Operands
 
@@ -77,3 +77,14 @@ def test_every_code_times_every_activation(recoding: str, target: str, codes: st
         scales = (torch.arange(16)[:, None] * 17) % 256
         runs.append(Run([Product(Operands(weight.to(torch.int8), zeros, scales, 4), activations)]))
     Scenarios("mixpe", config, simulator_name).run(*runs)
+
+
+@pytest.mark.bench
+def test_behind_axi(simulator_name: str) -> None:
+    config = MixpeConfig(lanes_in=4, rows=2, group=8, n_in_max=24, n_out_max=8)
+    products = [random_product(n_in, 5, 3, config, seed=n_in) for n_in in (7, 24)]
+    simulator = build_engine("mixpe", config, simulator_name, "axi")
+    runs = [Run(products), Run(products, 0.3, seed=1), Run(products, illegal_last={"n_in": 0, "n_out": 1, "tokens": 1})]
+    said = bench_engine(simulator, "mixpe", config, runs, "axi")
+    assert [(each["mismatches"], each["surplus"]) for each in said] == [(0, 0)] * 3
+    assert [each["fault"] for each in said] == [0, 0, 1]
