@@ -60,7 +60,7 @@ def mixpe_layout(config: Any) -> mixpe.Layout:
         signed=config.codes == "signed",
         recoding=config.digits, scale_bits=config.scale_bits, transfer=config.activation_lanes,
         delay=config.entry_delay, drain=config.drain, act_bits=config.act_bits, correction_bits=config.correction_bits,
-        fold=config.fold,
+        fold=config.fold, code_bits=config.code_bits,
     )  # fmt: skip
 
 
@@ -157,7 +157,7 @@ def _parse_setting(engine: str, setting: str) -> tuple[str, Any]:
 
 
 FORMS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
-    "mixpe": ({"weight": "int4", "activation": "int8"}, {"int8": "mixpe", "fp16": "mixpe_fp16"})
+    "mixpe": ({"weight": "int4", "activation": "int8"}, {"int8": "mixpe", "fp16": "mixpe_fp16"}),
 }
 """Engines under one name: what the fields that choose one are by default, and the engine of each activation."""
 
@@ -181,10 +181,14 @@ def choose_form(engine: str, settings: Sequence[str]) -> tuple[str, tuple[str, .
         if name not in chosen:
             rest.append(setting)
             continue
-        allowed = tuple(engines) if name == "activation" else (chosen[name],)
+        allowed = tuple(engines) if name == "activation" else ("int4", "ternary")
         if text not in allowed:
             raise InputError(f"field {name!r} of {engine} is {text!r}; allowed: {', '.join(allowed)}")
         chosen[name] = text
+    if chosen["weight"] == "ternary":
+        if chosen["activation"] != "int8":
+            raise InputError(f"field 'weight' of {engine} is 'ternary'; with activation = 'fp16' allowed: int4")
+        rest.append("weight=ternary")
     return engines[chosen["activation"]], tuple(rest), chosen
 
 

@@ -68,6 +68,10 @@ class ScaleConfig(Protocol):
         """Whether adders are explicit cells."""
 
     @property
+    def code_bits(self) -> int:
+        """Width of a zero point."""
+
+    @property
     def low_columns(self) -> int:
         """Lowest bits of a row's sum that are one step ahead of the others."""
 
@@ -86,7 +90,7 @@ def scale_digits(bits: int) -> Recoding:
 def entry_layout(config: ScaleConfig) -> data.StructLayout:
     """Return the layout of an entry."""
     scale = config.scale_bits + config.scale_bits % 2 + 1
-    return data.StructLayout({"zero": 4, "scale": scale, "correction": config.correction_bits})
+    return data.StructLayout({"zero": config.code_bits, "scale": scale, "correction": config.correction_bits})
 
 
 def product_offset(digit: Digit, width: int) -> int:

@@ -112,8 +112,8 @@ def command(
         "layer": layer, "activations": activations, "tokens": tokens, "simulator": simulator, "bus": bus,
         "stall": stall, "seed": seed,
     }  # fmt: skip
-    engine, settings, _ = choose_form(engine, settings)
-    if engine in GROUPED:
+    engine, settings, form = choose_form(engine, settings)
+    if engine in GROUPED and form["weight"] == "int4":
         _finish(check_grouped(engine, settings, target, path=checkpoint, **options), as_json)
         return
     config = configure(engine, settings, target)

@@ -108,7 +108,7 @@ def report_cells(
         def simulate(core: Core, found: Implementation, library: Library = library) -> dict[str, float]:
             status.update(f"simulating the netlist of {core.engine} in {library.name}")
             made = ENGINES[core.engine].config(**core.config)
-            if hasattr(config, "scale_bits"):
+            if getattr(config, "weight", None) == "int4":
                 product = grouped_product(config, tokens, whole=core.engine == "baseline")
             else:
                 chosen = choose_operands(core.engine, made, checkpoints.path(), tokens=tokens)
