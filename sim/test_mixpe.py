@@ -7,7 +7,7 @@ import torch
 
 from hw.arith.recoding import RECODINGS
 from hw.engines.mixpe import MixpeConfig
-from sim.check import Product, Run
+from sim.check import Product, Run, bench_engine, build_engine, random_product
 from sim.scenarios import run, run_scenarios
 from sw.formats.mixpe import Operands
 
@@ -22,6 +22,7 @@ CONFIGS = {
     "xcup": MixpeConfig(lanes_in=8, rows=4, group=32, target="xcup", **SMALL),
     "xc7": MixpeConfig(lanes_in=7, rows=2, group=14, act_bits=4, codes="unsigned", target="xc7", **SMALL),
     "ecp5": MixpeConfig(lanes_in=8, rows=2, group=32, target="ecp5", **SMALL),
+    "ternary": MixpeConfig(lanes_in=8, rows=2, group=16, weight="ternary", target="cells", **SMALL),
     "cells": MixpeConfig(lanes_in=8, rows=4, group=32, codes="unsigned", target="cells", **SMALL),
     "cells_fold": MixpeConfig(lanes_in=4, rows=6, fold=3, group=24, target="cells", **SMALL),
     "cells_digits": MixpeConfig(lanes_in=4, rows=4, group=8, recoding="digits", low=3, target="cells", **SMALL),
@@ -56,3 +57,14 @@ def test_every_code_times_every_activation(recoding: str, target: str, codes: st
         scales = (torch.arange(16)[:, None] * 17) % 256
         runs.append(Run([Product(Operands(weight.to(torch.int8), zeros, scales, 4), activations)]))
     run("mixpe", config, simulator_name, runs)
+
+
+@pytest.mark.bench
+def test_behind_axi(simulator_name: str) -> None:
+    config = MixpeConfig(lanes_in=4, rows=2, group=8, n_in_max=24, n_out_max=8)
+    products = [random_product(n_in, 5, 3, config, seed=n_in) for n_in in (7, 24)]
+    simulator = build_engine("mixpe", config, simulator_name, "axi")
+    runs = [Run(products), Run(products, 0.3, seed=1), Run(products, illegal_last={"n_in": 0, "n_out": 1, "tokens": 1})]
+    said = bench_engine(simulator, "mixpe", config, runs, "axi")
+    assert [(each["mismatches"], each["surplus"]) for each in said] == [(0, 0)] * 3
+    assert [each["fault"] for each in said] == [0, 0, 1]

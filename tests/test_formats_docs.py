@@ -8,8 +8,21 @@ import pytest
 import torch
 
 from hw.engines.bwta import BwtaConfig
-from sw.engines import pack_activations
-from sw.formats import baseline, bitnet, boothflex, boothflex_bs, bwta, dense, plane_words, tint, tlmm
+from hw.engines.mixpe import MixpeConfig
+from sw.engines import mixpe_layout, pack_activations
+from sw.formats import (
+    baseline,
+    bitnet,
+    boothflex,
+    boothflex_bs,
+    bwta,
+    dense,
+    fp16,
+    mixpe,
+    plane_words,
+    tint,
+    tlmm,
+)
 from sw.formats.checkpoint import save_dense
 from sw.formats.int4 import from_awq, from_gptq
 from sw.formats.ternary import TernaryLayer
@@ -57,7 +70,9 @@ def test_every_block_has_a_test():
         "bwta",
         "dense",
         "file",
+        "fp16",
         "gptq",
+        "mixpe",
         "planes",
         "scale",
         "threshold",
@@ -209,3 +224,28 @@ def test_bwta(line):
         steps = bwta.steps(torch.tensor(rows, dtype=torch.int8), lanes=4, rows=2, binary=binary)
         got = bwta.pack(steps, binary=binary, lines=kind == "cells")
     assert got.tolist() == expected
+
+
+def transfers(words):
+    """Transfers as the document writes them: bytes of each, `|` between two."""
+    return [bytes.fromhex(word) for word in " ".join(words).split(" | ")]
+
+
+@pytest.mark.parametrize(("group", "packed"), pairs("mixpe"))
+def test_mixpe(group, packed):
+    target, first, second, _, zero, _, scale = group
+    config = MixpeConfig(lanes_in=2, rows=1, group=2, target=target, n_in_max=2, n_out_max=1)
+    codes = torch.tensor([[int(first), int(second)]], dtype=torch.int8)
+    operands = mixpe.Operands(codes, torch.tensor([[int(zero)]]), torch.tensor([[int(scale)]]), 2)
+    stream = mixpe.pack(operands, mixpe_layout(config))
+    assert [row.tobytes() for row in stream] == transfers(packed)
+
+
+@pytest.mark.parametrize(("matrix", "packed"), pairs("fp16"))
+def test_fp16(matrix, packed):
+    lanes, rows, bits, *weights = matrix
+    base = 10 if bits == "4" else 16
+    whole = [[int(word, base) for word in row.split()] for row in " ".join(weights).split("/")]
+    signed = torch.tensor(whole) if bits == "4" else (torch.tensor(whole) ^ 0x8000) - 0x8000
+    stream = fp16.pack(signed, lanes=int(lanes), rows=int(rows), bits=int(bits))
+    assert [row.tobytes() for row in stream] == transfers(packed)
