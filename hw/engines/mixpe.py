@@ -22,10 +22,11 @@ sums: less area, and a wider vector memory.
 
 Measured in nangate45, 16 lanes x 8 rows, groups of 128, everything but the memories, made for 1.2 ns: 195 um2 a MAC at
 1.28 ns; with a fold of 2, 188 at 1.30. Of the 195, rows take about 155 (full adders 77, selection and its lines 35,
-code registers 18, accumulators and what the tree hands them 11), the scale unit 26 (totals 8, sums that wait 5, a
-total in two numbers 2, selection and adders 11), the schedule with the sums of activations 11, and operand registers
-6. A fold of 2 has half the accumulators and half the sums that wait, twice the activation registers, and a deeper
-tree.
+code registers 18, accumulators and what the tree hands them 11), the scale unit 26 (totals 8, sums that wait 5, a total
+in two numbers 2, selection and adders 11), the schedule with the sums of activations 11, and operand registers 6. A
+fold of 2 has half the accumulators and half the sums that wait, twice the activation registers, and a deeper tree.
+With it, both made for 1.4 ns and simulated on four vectors of a real layer in groups, (area x power) of the INT8 array
+is 3.17 times as large.
 
 Weights: a transfer holds a code for each row and each lane that are built, row 0 lane 0 lowest, and above them one
 entry for each scale unit. Transfers go block by block, in a block group by group, pass by pass, step by step; a
