@@ -1,0 +1,150 @@
+"""The configuration of a machine: a model's shape, an engine for its projections, and how wide the rest is."""
+
+import dataclasses
+import enum
+from typing import Any
+
+from hw.accelerators.shape import ModelShape
+from hw.config import refuse
+from hw.engines import ENGINES
+
+__all__ = ["AcceleratorConfig", "Projection", "WORD_BITS"]
+
+WORD_BITS = 20
+"""Width of a word: residual stream, attention output, gated hidden vector (docs/numerics.md)."""
+
+ACCELERATOR_ENGINES = ("tlmm", "tint", "boothflex")
+
+
+class Projection(enum.IntEnum):
+    """The matrices of a pass, in order: four in each layer, and one at the end."""
+
+    QKV = 0
+    """Queries, keys and values of a head, one head after the other."""
+    O = 1
+    GATE_UP = 2
+    """A transfer of the gate projection, then one of the up projection, and so on."""
+    DOWN = 3
+    HEAD = 4
+    """The ternary digits of the LM head, highest first, of `lanes` tokens after `lanes` tokens."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AcceleratorConfig:
+    """Configuration of `hw.accelerators.machine.Machine`.
+
+    Parameters
+    ----------
+    shape : ModelShape
+    engine : str
+        Engine of the projections: tlmm, tint or boothflex.
+    lanes : int
+        Elements of vectors that are worked on in a cycle, and rows of the engine. Even; divides head_dim, width and
+        ffn.
+    tile : int
+        Prompt tokens that share each matrix.
+    settings : tuple of (str, value)
+        Further fields of the engine's configuration.
+    steps : tuple of int
+        Phase of rotary embedding for one position, a number of 32 bits for each pair of a head.
+    trace : bool
+        Whether the simulated machine writes what it computes to files (`hw.accelerators.trace`).
+
+    Raises
+    ------
+    ValueError
+        If a field is out of its range, or the fields do not go together.
+    """
+
+    shape: ModelShape
+    engine: str = "tlmm"
+    lanes: int = 4
+    tile: int = 4
+    settings: tuple[tuple[str, Any], ...] = ()
+    steps: tuple[int, ...] = ()
+    trace: bool = False
+
+    def __post_init__(self) -> None:
+        """Check each field, then the fields together."""
+        shape = self.shape
+        if self.engine not in ACCELERATOR_ENGINES:
+            refuse(self, "engine", ", ".join(ACCELERATOR_ENGINES))
+        if self.lanes < 2 or self.lanes % 2:
+            refuse(self, "lanes", "an even number from 2 up")
+        for name in ("head_dim", "width", "ffn"):
+            if getattr(shape, name) % self.lanes:
+                refuse(self, "lanes", f"a divisor of head_dim, width and ffn; {name} is {getattr(shape, name)}")
+        if not 1 <= self.tile <= shape.context:
+            refuse(self, "tile", f"1 to the context, {shape.context}")
+        if len(self.steps) != shape.head_dim // 2:
+            refuse(self, "steps", f"head_dim / 2 = {shape.head_dim // 2} phases")
+        _ = self.engine_config
+
+    @property
+    def engine_config(self) -> Any:
+        """The configuration of the engine."""
+        given = dict(self.settings)
+        sizes = {
+            "rows": self.lanes,
+            "n_in_max": self.shape.longest,
+            "n_out_max": max(self.outputs(projection) for projection in Projection),
+        }
+        dense = {"weights": "dense"} if self.engine in ("tlmm", "tint") else {}
+        return ENGINES[self.engine].config(**{**dense, **sizes, **given})
+
+    @property
+    def mode(self) -> int:
+        """The engine's ternary mode."""
+        return [mode.name for mode in self.engine_config.modes].index("ternary")
+
+    def inputs(self, projection: Projection) -> int:
+        """Return n_in of a projection."""
+        shape = self.shape
+        return {Projection.O: shape.queries, Projection.DOWN: shape.ffn}.get(projection, shape.width)
+
+    def outputs(self, projection: Projection) -> int:
+        """Return n_out of a projection, as the engine takes it."""
+        shape = self.shape
+        return {
+            Projection.QKV: shape.vectors * shape.head_dim,
+            Projection.O: shape.width,
+            Projection.GATE_UP: 2 * shape.ffn,
+            Projection.DOWN: shape.width,
+            Projection.HEAD: self.head_blocks * shape.head_digits * self.lanes,
+        }[projection]
+
+    @property
+    def head_blocks(self) -> int:
+        """Transfers of logits."""
+        return -(-self.shape.vocabulary // self.lanes)
+
+    @property
+    def sum_bits(self) -> int:
+        """Width of the engine's results."""
+        return int(self.engine_config.total_width)
+
+    def words(self, length: int) -> int:
+        """Return the transfers of a vector."""
+        return length // self.lanes
+
+    @property
+    def words_max(self) -> int:
+        """Transfers of the longest vector."""
+        return self.words(self.shape.longest)
+
+    @property
+    def product_bits(self) -> int:
+        """Width of a gated product, two's complement (`ranges` in docs/numerics.md)."""
+        sums = 127 * self.shape.width
+        most = sums**3 if self.shape.activation == "relu2" else (((1 << 19) << 7) + (1 << 13)) * sums
+        return most.bit_length() + 1
+
+    def transfers(self, projection: Projection) -> int:
+        """Return the transfers of weights of a projection, for one token."""
+        return int(self.engine_config.weight_transfers(self.inputs(projection), self.outputs(projection), self.mode))
+
+    @property
+    def weight_depth(self) -> int:
+        """Transfers of all weights."""
+        layer = sum(self.transfers(projection) for projection in Projection if projection is not Projection.HEAD)
+        return self.shape.layers * layer + self.transfers(Projection.HEAD)

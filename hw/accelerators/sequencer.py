@@ -1,0 +1,169 @@
+"""The order of a pass: from tokens in to a token out, layer by layer (docs/numerics.md, "The model, token by token").
+
+A pass takes up to `tile` tokens of the prompt, or one that was generated, through every layer; the last pass of a
+prompt, and every pass after it, ends with the LM head and a token.
+"""
+
+import enum
+
+from amaranth.hdl import Module, Signal, Value
+from amaranth.lib import data, stream
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Component, In, Out
+
+from hw.accelerators.config import AcceleratorConfig
+
+__all__ = ["Sequencer", "Step", "job_layout"]
+
+class Step(enum.IntEnum):
+    """What a pass is made of."""
+
+    EMBED = 0
+    NORM_INPUT = 1
+    PROJECT_QKV = 2
+    ATTEND = 3
+    NORM_SUB = 4
+    PROJECT_O = 5
+    NORM_POST = 6
+    PROJECT_GATE_UP = 7
+    NORM_FFN = 8
+    PROJECT_DOWN = 9
+    NORM_FINAL = 10
+    PROJECT_HEAD = 11
+
+def job_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Return the payload of the machine's jobs: tokens of the prompt, and tokens to generate."""
+    return data.StructLayout({"prompt": range(config.shape.context + 1), "tokens": range(config.shape.context + 1)})
+
+class Sequencer(Component):
+    """Counts passes, layers and steps.
+
+    Members
+    -------
+    jobs : In(stream of {prompt, tokens})
+        Taken when the machine is idle. prompt and tokens are 1 or more; the last token generated is not read again, so
+        prompt + tokens - 1 may be the context.
+    prompt : In(stream of tokens)
+    results : Out(stream of {token, last})
+    fault : Out(1)
+        The last job was illegal, or a token of the prompt does not exist; such a job ends without a token.
+    begin : Out(1)
+        A step begins, and `step`, `layer`, `tokens`, `position` are it, until `ended`.
+    begin_pass : Out(1)
+        A cycle before a pass's first step.
+    step, layer, tokens, position : Out
+    ended : In(1)
+        The step has ended; in the last of its cycles.
+    place : In
+    identity : Out
+        The token at that place of the tile, a cycle later.
+    chosen : In
+        The token that the head has chosen, with `ended`.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+        shape = config.shape
+        token = range(shape.vocabulary)
+        super().__init__(
+            {
+                "jobs": In(stream.Signature(job_layout(config))),
+                "prompt": In(stream.Signature(range(shape.vocabulary))),
+                "results": Out(stream.Signature(data.StructLayout({"token": token, "last": 1}))),
+                "fault": Out(1),
+                "begin": Out(1),
+                "begin_pass": Out(1),
+                "step": Out(Step),
+                "layer": Out(range(max(shape.layers, 2))),
+                "tokens": Out(range(config.tile + 1)),
+                "position": Out(range(shape.context)),
+                "ended": In(1),
+                "place": In(range(max(config.tile, 2))),
+                "identity": Out(range(shape.vocabulary)),
+                "chosen": In(range(shape.vocabulary)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the state machine."""
+        m = Module()
+        config, shape = self.config, self.config.shape
+        m.submodules.identities = memory = Memory(shape=range(shape.vocabulary), depth=max(config.tile, 2), init=[])
+        write, read = memory.write_port(), memory.read_port()
+        m.d.comb += [read.addr.eq(self.place), self.identity.eq(read.data)]
+        rest, wanted = Signal(range(shape.context + 1)), Signal(range(shape.context + 1))
+        legal = Signal()
+        job: Value = self.jobs.payload
+        m.d.comb += legal.eq(
+            (job.prompt != 0) & (job.tokens != 0) & (job.prompt + job.tokens - 1 <= shape.context)
+        )
+        m.d.comb += [write.addr.eq(self.tokens), write.data.eq(self.prompt.payload)]
+        last_step = Signal()
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.jobs.ready.eq(1)
+                with m.If(self.jobs.valid):
+                    m.d.sync += [self.fault.eq(~legal), rest.eq(job.prompt), wanted.eq(job.tokens)]
+                    m.d.sync += [self.position.eq(0), self.tokens.eq(0)]
+                    with m.If(legal):
+                        m.next = "GATHER"
+            with m.State("GATHER"):
+                with m.If((rest == 0) | (self.tokens == config.tile)):
+                    m.next = "PASS"
+                with m.Else():
+                    m.d.comb += self.prompt.ready.eq(1)
+                    with m.If(self.prompt.valid):
+                        m.d.comb += write.en.eq(1)
+                        m.d.sync += [self.tokens.eq(self.tokens + 1), rest.eq(rest - 1)]
+                        with m.If(self.prompt.payload >= shape.vocabulary):
+                            m.d.sync += self.fault.eq(1)
+                            m.next = "DROP"
+            with m.State("DROP"):
+                m.d.comb += self.prompt.ready.eq(rest != 0)
+                with m.If(rest == 0):
+                    m.next = "IDLE"
+                with m.Elif(self.prompt.valid):
+                    m.d.sync += rest.eq(rest - 1)
+            with m.State("PASS"):
+                m.d.comb += self.begin_pass.eq(1)
+                m.d.sync += [self.layer.eq(0), self.step.eq(Step.EMBED)]
+                m.next = "BEGIN"
+            with m.State("BEGIN"):
+                m.d.comb += self.begin.eq(1)
+                m.next = "RUN"
+            with m.State("RUN"):
+                with m.If(self.ended):
+                    m.d.sync += self.step.eq(self.step.as_value() + 1)
+                    m.next = "BEGIN"
+                    with m.If(self.step == Step.PROJECT_DOWN):
+                        with m.If(self.layer != shape.layers - 1):
+                            m.d.sync += [self.layer.eq(self.layer + 1), self.step.eq(Step.NORM_INPUT)]
+                        with m.Elif(rest != 0):
+                            m.next = "NEXT"
+                    with m.If(self.step == Step.PROJECT_HEAD):
+                        m.next = "RESULT"
+            with m.State("NEXT"):
+                m.d.sync += [self.position.eq(self.position + self.tokens), self.tokens.eq(0)]
+                m.next = "GATHER"
+            with m.State("RESULT"):
+                m.d.comb += [
+                    self.results.valid.eq(1),
+                    self.results.payload.token.eq(self.chosen),
+                    self.results.payload.last.eq(last_step),
+                    last_step.eq(wanted == 1),
+                    write.addr.eq(0),
+                    write.data.eq(self.chosen),
+                ]
+                with m.If(self.results.ready):
+                    m.d.comb += write.en.eq(1)
+                    m.d.sync += [
+                        wanted.eq(wanted - 1),
+                        self.position.eq(self.position + self.tokens),
+                        self.tokens.eq(1),
+                    ]
+                    m.next = "PASS"
+                    with m.If(last_step):
+                        m.next = "IDLE"
+        return m
+
+assert Mux is not None
