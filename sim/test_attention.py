@@ -1,0 +1,205 @@
+"""Benches of attention with its cache: RTL against the golden function."""
+
+import dataclasses
+import functools
+import random
+from typing import Any
+
+import pytest
+import torch
+from amaranth.hdl import Module, signed
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import Component, In, Out
+from torch import Tensor
+
+from hw.attention.attention import Attention
+from hw.attention.attention_config import AttentionConfig
+from hw.attention.outputs import result_layout
+from hw.memory.kv_cache import KvCache, write_layout
+from hw.vector.scale import SCALE
+from sim.runner import Simulator, build
+from sw.flow.rtlil import verilog
+from sw.golden.attention import KVCache, attend
+from sw.golden.scale import Scale, constant
+
+CONFIGS = {
+    "small": AttentionConfig(head_dim=8, context=16, lanes=4, layers=2, kv_heads=3, units=2),
+    "large": AttentionConfig(head_dim=32, context=256, lanes=8),
+}
+OUTPUT_UNIT = constant(8 / (255 * 127))
+
+
+class Bench(Component):
+    """Attention and a cache; `hold` keeps the rows from it."""
+
+    def __init__(self, config: AttentionConfig) -> None:
+        self.config = config
+        writes = write_layout(config.layers, config.kv_heads, config.context, config.head_dim)
+        super().__init__(
+            {
+                "writes": In(stream.Signature(writes)),
+                "jobs": In(stream.Signature(config.job_layout)),
+                "queries": In(stream.Signature(data.ArrayLayout(signed(8), config.head_dim))),
+                "output_unit": In(SCALE),
+                "hold": In(1),
+                "results": Out(stream.Signature(result_layout(config))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Wire them together."""
+        m = Module()
+        config = self.config
+        m.submodules.cache = cache = KvCache(config.layers, config.kv_heads, config.context, config.head_dim)
+        m.submodules.attention = attention = Attention(config)
+        m.d.comb += [
+            attention.output_unit.eq(self.output_unit),
+            attention.rows.payload.eq(cache.rows.payload),
+            attention.rows.valid.eq(cache.rows.valid & ~self.hold),
+            cache.rows.ready.eq(attention.rows.ready & ~self.hold),
+        ]
+        for source, sink in (
+            (self.writes, cache.writes),
+            (self.jobs, attention.jobs),
+            (self.queries, attention.queries),
+            (attention.reads, cache.reads),
+            (attention.results, self.results),
+        ):
+            m.d.comb += [sink.payload.eq(source.payload), sink.valid.eq(source.valid), source.ready.eq(sink.ready)]
+        return m
+
+
+@dataclasses.dataclass
+class Job:
+    """One query: where it looks, how far, its codes, the scale of its scores."""
+
+    layer: int
+    head: int
+    length: int
+    query: list[int]
+    mantissa: int
+    exponent: int
+
+
+@dataclasses.dataclass
+class Memory:
+    """Keys and values `[layers, kv_heads, context, head_dim]` and their scales."""
+
+    keys: Tensor
+    key_scales: Tensor
+    values: Tensor
+    value_scales: Tensor
+
+    @classmethod
+    def random(cls, config: AttentionConfig, seed: int) -> "Memory":
+        """Return rows of random codes and scales."""
+        dice = torch.Generator().manual_seed(seed)
+        shape = (config.layers, config.kv_heads, config.context)
+
+        def draw(low: int, high: int, *more: int) -> Tensor:
+            return torch.randint(low, high, (*shape, *more), generator=dice)
+
+        codes = [draw(-127, 128, config.head_dim) for _ in range(2)]
+        return cls(codes[0], draw(0, 65536), codes[1], draw(0, 65536))
+
+    def writes(self, config: AttentionConfig) -> list[str]:
+        """Return the writes of all rows, in a random order."""
+        layout = write_layout(config.layers, config.kv_heads, config.context, config.head_dim)
+        rows = []
+        for values, codes, scales in ((0, self.keys, self.key_scales), (1, self.values, self.value_scales)):
+            for place in torch.ones(scales.shape).nonzero().tolist():
+                layer, head, token = place
+                row = {"codes": codes[layer, head, token].tolist(), "scale": int(scales[layer, head, token])}
+                rows.append({"values": values, "layer": layer, "head": head, "token": token, **row})
+        random.Random(1).shuffle(rows)
+        return [f"{layout.const(row).as_value().value:x}" for row in rows]
+
+    def attend(self, job: Job) -> list[int]:
+        """Return the golden output of a job."""
+        parts = []
+        for tensor in (self.keys, self.key_scales, self.values, self.value_scales):
+            parts.append(tensor[job.layer, job.head, : job.length][None, None])
+        query = torch.tensor(job.query).view(1, 1, 1, -1)
+        scale = Scale(torch.full((1, 1, 1), job.mantissa), torch.full((1, 1, 1), job.exponent))
+        return attend(query, scale, OUTPUT_UNIT, KVCache(*parts, length=job.length))["output"].flatten().tolist()
+
+
+@functools.cache
+def built(config: AttentionConfig, simulator: str) -> Simulator:
+    return build(verilog(Bench(config), "attention"), "attention", simulator)
+
+
+def run(
+    config: AttentionConfig, simulator: str, memory: Memory, jobs: list[Job], seed: int = 0, **settings: Any
+) -> list[list[int]]:
+    """Run jobs, compare every element of every output, and return the cycles of taken jobs and of last results."""
+    layout, query = config.job_layout, data.ArrayLayout(signed(8), config.head_dim)
+    case: dict[str, Any] = {"stall": 0.0, "hold": 0.0, "resets": [], "seed": seed, **settings}
+    unit = {"mantissa": int(OUTPUT_UNIT.mantissa), "exponent": int(OUTPUT_UNIT.exponent)}
+    case |= {
+        "writes": memory.writes(config),
+        "jobs": [
+            "{:x}".format(
+                layout.const(
+                    {
+                        "layer": job.layer,
+                        "head": job.head,
+                        "length": job.length,
+                        "query_scale": {"mantissa": job.mantissa, "exponent": job.exponent},
+                    }
+                ).as_value().value
+            )
+            for job in jobs
+        ],
+        "queries": [f"{query.const(job.query).as_value().value:x}" for job in jobs],
+        "output_unit": f"{SCALE.const(unit).as_value().value:x}",
+        "results": len(jobs) * config.transfers,
+        "limit": 2000 + 40 * sum(20 + job.length for job in jobs),
+    }  # fmt: skip
+    said = built(config, simulator).run("sim.attention_bench", case)
+    words = [int(text, 16) for text in said["results"]]
+    assert len(words) == case["results"], f"{len(words)} transfers came, not {case['results']}; seed {seed}"
+    for number, job in enumerate(jobs):
+        got = []
+        for transfer in range(config.transfers):
+            word = words[number * config.transfers + transfer]
+            assert word >> 20 * config.lanes == (transfer == config.transfers - 1), (number, transfer)
+            fields = [word >> 20 * lane & 0xFFFFF for lane in range(config.lanes)]
+            got += [field - (field >> 19 << 20) for field in fields]
+        assert got == memory.attend(job), f"job {number}: {job}; seed {seed}"
+    return [said["taken"], said["cycles"][config.transfers - 1 :: config.transfers]]
+
+
+def random_jobs(config: AttentionConfig, count: int, seed: int, longest: int | None = None) -> list[Job]:
+    """Return jobs of random places and lengths; their scores range from all equal to saturated."""
+    dice = random.Random(seed)
+    jobs = []
+    for _ in range(count):
+        length = dice.choice((1, 2, config.context, dice.randint(1, config.context)))
+        jobs.append(
+            Job(
+                dice.randrange(config.layers),
+                dice.randrange(config.kv_heads),
+                min(length, longest or length),
+                [dice.randint(-127, 127) for _ in range(config.head_dim)],
+                dice.choice((0, 32768, 65535, dice.randint(32768, 65535))),
+                dice.choice((0, 3, -60, *[-dice.randint(24, 44)] * 5)),
+            )
+        )
+        if not jobs[-1].mantissa:
+            jobs[-1].exponent = 0
+    return jobs
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("name", CONFIGS)
+class TestAttention:
+    def test_random_jobs(self, name: str, simulator_name: str) -> None:
+        config = CONFIGS[name]
+        run(config, simulator_name, Memory.random(config, 1), random_jobs(config, 60, 1))
+
+    @pytest.mark.parametrize(("stall", "hold"), [(0.5, 0.0), (0.0, 0.5), (0.7, 0.3)])
+    def test_stalls_change_nothing(self, name: str, stall: float, hold: float, simulator_name: str) -> None:
+        config = CONFIGS[name]
+        jobs = random_jobs(config, 40, 2, 40)
+        run(config, simulator_name, Memory.random(config, 2), jobs, seed=2, stall=stall, hold=hold)
