@@ -4,19 +4,15 @@
 
 The operation `requant` of docs/numerics.md, exact for every value, mantissa (normalised or not) and exponent.
 
-One shift to the right serves both directions, since the product enters with `bits` zeros below it. A stage of the
-shifter by 2^k keeps only what the stages after it can still bring into the word: `bits` + 2^k bits. Of the 2^k bits
-that it drops, those below the window say whether something is left of a half, those above it whether the word
-saturates; one stage drops either the ones or the others. So the widths fall from stage to stage, and neither a mask
-nor a comparison of wide numbers is needed.
-
 Cycle schedule: inputs in registers at t + 1; product t + 2, or, of values wider than `PIECE`, two products t + 2 and
-their sum t + 3. Then the coarse shift, the fine shift, the rounded word, and the clamped word, a cycle each.
+their sum t + 3. Then the four stages of `hw.vector.round_shift`.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
+
+from hw.vector.round_shift import RoundShift
 
 __all__ = ["Requantise"]
 
@@ -29,9 +25,6 @@ VALUE_BITS_MAX = 45
 PIECE = 27
 """Widest factor, signed, of one multiplier of UltraScale+. A wider value is cut into PIECE - 1 bits and the rest."""
 
-FINE = 3
-"""Stages of the fine shift: by less than 2^FINE."""
-
 
 class Requantise(Component):
     """Multiplies a transfer of values by one scale, every cycle.
@@ -43,7 +36,7 @@ class Requantise(Component):
     value_bits : int
         Width of a value, two's complement, 2 to 45.
     bits : int
-        Width of a word, 2 to 32.
+        Width of a word, 3 to 32.
 
     Attributes
     ----------
@@ -61,7 +54,7 @@ class Requantise(Component):
     """
 
     def __init__(self, lanes: int, value_bits: int, bits: int = 20) -> None:
-        assert 2 <= value_bits <= VALUE_BITS_MAX and 2 <= bits <= 32
+        assert 2 <= value_bits <= VALUE_BITS_MAX and 3 <= bits <= 32
         self.lanes, self.value_bits, self.bits = lanes, value_bits, bits
         super().__init__(
             {
@@ -79,30 +72,30 @@ class Requantise(Component):
     @property
     def latency(self) -> int:
         """Cycles from inputs to words."""
-        return self._product_stages + 5
+        return 1 + self._product_stages + RoundShift.latency
 
     def elaborate(self, platform: object) -> Module:
         """Build the distance, which all lanes share, and the lanes."""
         m = Module()
         mantissa = Signal(MANTISSA_BITS, reset_less=True)
         m.d.sync += mantissa.eq(self.mantissa)
-
-        # A product of value_bits + 16 bits rounds to 0 when shifted by one more; no shift to the left needs to be
-        # longer than bits - 1, which makes a word of any product but 0 saturate.
-        farthest = self.value_bits + MANTISSA_BITS + self.bits
-        distance = Signal(range(farthest + 1), reset_less=True)
-        wanted = Signal(signed(EXPONENT_BITS + 2))
+        # A shift to the left by bits - 1 makes a word of any product but 0 saturate.
+        shifts = [RoundShift(self.value_bits + MANTISSA_BITS, self.bits, left=self.bits - 1) for _ in range(self.lanes)]
+        farthest = shifts[0].farthest
+        distance, wanted = Signal(range(farthest + 1), reset_less=True), Signal(signed(EXPONENT_BITS + 2))
         m.d.comb += wanted.eq(self.bits - 1 - self.exponent)
         m.d.sync += distance.eq(Mux(wanted < 0, 0, Mux(wanted > farthest, farthest, wanted)))
         for stage in range(self._product_stages):
             later = Signal.like(distance, name=f"distance{stage}", reset_less=True)
             m.d.sync += later.eq(distance)
             distance = later
-        fine = Signal(FINE, reset_less=True)
-        m.d.sync += fine.eq(distance[:FINE])
-        for lane in range(self.lanes):
-            product = self._multiply(m, lane, self.values[lane], mantissa)
-            m.d.comb += self.words[lane].eq(self._word(m, lane, product, distance[FINE:], fine))
+        for lane, shift in enumerate(shifts):
+            m.submodules[f"shift{lane}"] = shift
+            m.d.comb += [
+                shift.value.eq(self._multiply(m, lane, self.values[lane], mantissa)),
+                shift.distance.eq(distance),
+                self.words[lane].eq(shift.word),
+            ]
         return m
 
     def _multiply(self, m: Module, lane: int, value: Value, mantissa: Value) -> Value:
@@ -122,54 +115,3 @@ class Requantise(Component):
             product.eq(Cat(low[:cut], (high + low[cut:])[: len(high)])),
         ]
         return product
-
-    def _word(self, m: Module, lane: int, product: Value, coarse: Value, fine: Value) -> Value:
-        """Return the word, a register, 4 cycles after the product; `fine` comes a cycle after `coarse`."""
-        bits = self.bits
-        stages = FINE + len(coarse)
-        entering = Signal(signed(bits + (1 << stages)), name=f"entering{lane}")
-        m.d.comb += entering.eq(Cat(Const(0, bits), product).as_signed())
-        sign: Value = product[-1]
-        below: Value = Const(0, 1)
-        above: Value = Const(0, 1)
-        window: Value = entering
-        for stage in reversed(range(stages)):
-            step = 1 << stage
-            chosen = coarse[stage - FINE] if stage >= FINE else fine[stage]
-            kept = Signal(bits + step, name=f"by{step}_{lane}")
-            m.d.comb += kept.eq(Mux(chosen, window[step:], window[: bits + step]))
-            below = below | (chosen & window[:step].any())
-            above = above | (~chosen & (window[bits + step :] ^ sign.replicate(step)).any())
-            window = kept
-            if stage == FINE:
-                state = Cat(kept, below, above, sign)
-                register = Signal(len(state), name=f"coarse{lane}", reset_less=True)
-                m.d.sync += register.eq(state)
-                window, below, above, sign = (
-                    register[: len(kept)], register[-3], register[-2], register[-1]
-                )  # fmt: skip
-
-        # Bit 0 of the window is the half, the others are the word, rounded down.
-        floor = Signal(signed(bits), name=f"floor{lane}", reset_less=True)
-        half, rest, over, negative = (
-            Signal(name=f"{name}{lane}", reset_less=True) for name in ("half", "rest", "over", "negative")
-        )
-        rounded = Signal(signed(bits + 1), name=f"rounded{lane}", reset_less=True)
-        beyond, minus = (Signal(name=f"{name}{lane}", reset_less=True) for name in ("beyond", "minus"))
-        word = Signal(signed(bits), name=f"word{lane}", reset_less=True)
-        m.d.sync += [
-            floor.eq(window[1 : bits + 1]),
-            half.eq(window[0]),
-            rest.eq(below),
-            over.eq(above),
-            negative.eq(sign),
-            rounded.eq(floor + (half & (rest | floor[0]))),
-            beyond.eq(over | (floor[bits - 1] != negative)),
-            minus.eq(negative),
-            word.eq(rounded),
-        ]
-        with m.If(beyond | (rounded[bits] != rounded[bits - 1])):
-            m.d.sync += word.eq(Cat(Const(1, 1), (~minus).replicate(bits - 2), minus))
-        with m.Elif(rounded[:bits] == 1 << (bits - 1)):
-            m.d.sync += word[0].eq(1)
-        return word
