@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hw.accelerators.config import AcceleratorConfig
+from hw.accelerators.lm_head import logit_bits
 from sw.accelerators import head_matrix, head_order
 from sw.golden.activation import relu2_gate, silu_gate
 from sw.golden.requantise import requantise
@@ -105,6 +106,8 @@ def _pass(
     if final:
         codes = seen["norm"][0, -1]
         yield event("codes", "norm", codes)
+        beyond = torch.zeros(-shape.vocabulary % lanes, dtype=torch.int64)
+        yield event("logits", "logits", torch.cat((seen["logits"][0, -1], beyond)))
         yield event("sums", "digits of the logits", head_matrix(model.head, shape.head_digits, lanes).long() @ codes)
 
 
@@ -130,6 +133,8 @@ def _widths(config: AcceleratorConfig, tap: str) -> list[tuple[int, bool]]:
     lanes, shape = config.lanes, config.shape
     if tap == "rows":
         return [(8, True)] * shape.head_dim + [(16, False), (10, True), (16, False)]
+    if tap == "logits":
+        return [(logit_bits(config), True)] * lanes
     width = {"codes": 8, "sums": config.sum_bits, "residual": 20, "hidden": config.product_bits}[tap]
     return [(width, True)] * lanes
 
@@ -166,7 +171,7 @@ def compare(
     return min(first.values(), key=lambda difference: difference.cycle, default=None)
 
 
-TAPS = ("sums", "codes", "rows", "residual", "hidden")
+TAPS = ("sums", "codes", "rows", "residual", "hidden", "logits")
 """The taps that are compared."""
 
 

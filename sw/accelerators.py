@@ -16,7 +16,7 @@ from torch import Tensor
 from hw.accelerators.config import AcceleratorConfig
 from hw.accelerators.scale_programs import CONSTANTS, Constant
 from hw.accelerators.shape import DIGITS_MAX, ModelShape
-from sw.engines import pack_weights
+from sw.engines import pack_weights, parse_setting
 from sw.errors import InputError
 from sw.golden.scale import Scale
 from sw.model.integer import IntegerLayer, IntegerModel
@@ -36,17 +36,43 @@ def shape_of(model: IntegerModel) -> ModelShape:
     )  # fmt: skip
 
 
-def machine_config(model: IntegerModel, **fields: Any) -> AcceleratorConfig:
-    """Return the configuration of a machine for a model; `fields` are those of `AcceleratorConfig`.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "tlmm": {"tables": 9, "fill_units": 9},
+    "tint": {"lanes_in": 32},
+    "boothflex": {"lanes_in": 8},
+}
+"""Fields of an engine that a small machine has otherwise than the engine alone: about 200 products a cycle."""
+
+
+def machine_config(
+    model: IntegerModel, engine: str = "tlmm", settings: Sequence[str] = (), **fields: Any
+) -> AcceleratorConfig:
+    """Return the configuration of a machine for a model.
+
+    Parameters
+    ----------
+    model : IntegerModel
+    engine : str
+        Engine of the projections.
+    settings : sequence of str
+        'field=value' of the engine, over those of `SETTINGS`.
+    **fields
+        Further fields of `AcceleratorConfig`.
 
     Raises
     ------
     InputError
-        If the fields do not go together.
+        If a field does not exist, has a wrong value, or the fields do not go together.
     """
+    if engine not in SETTINGS:
+        raise InputError(f"no machine is made of {engine!r}; its engine is one of {', '.join(SETTINGS)}")
+    chosen = SETTINGS[engine] | dict(parse_setting(engine, setting) for setting in settings)
+    steps = tuple(model.steps.tolist())
     try:
-        return AcceleratorConfig(shape_of(model), steps=tuple(model.steps.tolist()), **fields)
-    except ValueError as error:
+        return AcceleratorConfig(
+            shape_of(model), engine, settings=tuple(sorted(chosen.items())), steps=steps, **fields
+        )
+    except (ValueError, TypeError) as error:
         raise InputError(str(error)) from None
 
 

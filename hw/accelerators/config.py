@@ -58,8 +58,8 @@ class AcceleratorConfig:
 
     shape: ModelShape
     engine: str = "tlmm"
-    lanes: int = 4
-    tile: int = 4
+    lanes: int = 8
+    tile: int = 8
     settings: tuple[tuple[str, Any], ...] = ()
     steps: tuple[int, ...] = ()
     trace: bool = False
@@ -84,6 +84,9 @@ class AcceleratorConfig:
     def engine_config(self) -> Any:
         """The configuration of the engine."""
         given = dict(self.settings)
+        for name in ("rows", "n_in_max", "n_out_max"):
+            if name in given:
+                raise ValueError(f"the engine's {name} follows from the machine; it cannot be set")
         sizes = {
             "rows": self.lanes,
             "n_in_max": self.shape.longest,
@@ -131,6 +134,11 @@ class AcceleratorConfig:
     def words_max(self) -> int:
         """Transfers of the longest vector."""
         return self.words(self.shape.longest)
+
+    @property
+    def gate_bits(self) -> int:
+        """Width of a sum of the gate or the up projection, two's complement."""
+        return (127 * self.shape.width).bit_length() + 1
 
     @property
     def product_bits(self) -> int:

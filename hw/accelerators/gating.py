@@ -57,33 +57,37 @@ class Gating(Component):
         left = Signal(range(2 * config.words(config.shape.ffn) + 1))
         taken, up = Signal(), Signal()
         values = self.results.payload["values"]
-        gates = Signal(values.shape(), reset_less=True)
-        pair_gates, pair_ups = (Signal(values.shape(), name=name, reset_less=True) for name in ("gate", "up_sums"))
+        bits = config.gate_bits
+        operands = data.ArrayLayout(signed(bits), config.lanes)
+        gates, pair_gates, pair_ups = (
+            Signal(operands, name=name, reset_less=True) for name in ("gates", "pair_gates", "pair_ups")
+        )
         m.d.comb += [
             self.results.ready.eq(left != 0),
             taken.eq(self.results.valid & self.results.ready),
             up.eq(left[0]),
         ]
-        m.d.sync += [pair_gates.eq(gates), pair_ups.eq(values)]
+        m.d.sync += pair_gates.eq(gates)
+        m.d.sync += [pair_ups[lane].eq(values[lane]) for lane in range(config.lanes)]
         with m.If(taken):
             m.d.sync += left.eq(left - 1)
             with m.If(~up):
-                m.d.sync += gates.eq(values)
+                m.d.sync += [gates[lane].eq(values[lane]) for lane in range(config.lanes)]
         with m.If(self.start):
             m.d.sync += left.eq(2 * config.words(config.shape.ffn))
         latency = 1
         if config.shape.activation == "relu2":
-            m.submodules.gate = gate = Relu2Gate(config.lanes, config.sum_bits)
-            m.d.comb += [gate.gates.eq(pair_gates), gate.ups.eq(pair_ups)]
+            m.submodules.gate = gate = Relu2Gate(config.lanes, bits)
+            m.d.comb += [gate.gate.eq(pair_gates), gate.up.eq(pair_ups)]
         else:
-            m.submodules.requantise = requantise = Requantise(config.lanes, config.sum_bits, WORD_BITS)
-            m.submodules.gate = gate = SiluGate(config.lanes, config.sum_bits)
+            m.submodules.requantise = requantise = Requantise(config.lanes, bits, WORD_BITS)
+            m.submodules.gate = gate = SiluGate(config.lanes, bits)
             m.d.comb += [
                 requantise.values.eq(pair_gates),
                 requantise.mantissa.eq(self.scale.mantissa),
                 requantise.exponent.eq(self.scale.exponent),
-                gate.gates.eq(requantise.words),
-                gate.ups.eq(delay(pair_ups, requantise.latency)),
+                gate.gate.eq(requantise.words),
+                gate.up.eq(delay(pair_ups, requantise.latency)),
             ]
             latency += requantise.latency
         latency += gate.latency

@@ -258,6 +258,7 @@ class Machine(Component):
             self._heads.tokens.eq(sequencer.tokens),
             self._head.start.eq(begins & self._at(Step.PROJECT_HEAD)),
         ]
+        self._tap(m, "logits", self._head.logits_valid, self._head.logits)
         results = projections.results
         self._tap(m, "sums", results.valid & results.ready, results.payload["values"])
 

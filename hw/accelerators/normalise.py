@@ -145,8 +145,8 @@ class NormFeed(Component):
                 with m.If(last):
                     m.next = "SHIFT"
             with m.State("SHIFT"):
-                with m.If(magnitude.valid):
-                    m.d.sync += k.eq(Mux(magnitude.bits > WORD_BITS - 1, magnitude.bits - (WORD_BITS - 1), 0))
+                with m.If(magnitude.shift_valid):
+                    m.d.sync += k.eq(magnitude.shift)
                     m.next = "FEED"
             with m.State("FEED"):
                 m.d.comb += feeding.eq(room.available)
@@ -169,7 +169,7 @@ class NormFeed(Component):
             ]
         m.d.comb += [
             block.shift.eq(k),
-            magnitude.enable.eq(delay(scanning, 2)),
+            magnitude.valid.eq(delay(scanning, 2)),
             magnitude.first.eq(delay(first, 2)),
             magnitude.last.eq(delay(scanning & last, 2)),
         ]

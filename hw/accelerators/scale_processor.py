@@ -22,7 +22,8 @@ from hw.accelerators.scale_programs import (
     programs,
 )
 from hw.memory.rom import Rom
-from hw.vector.scale import SCALE, ScaleOperation, ScaleUnit
+from hw.vector.scale import SCALE, ScaleUnit
+from hw.vector.scale import Operation as ScaleOperation
 
 __all__ = ["ScaleProcessor"]
 

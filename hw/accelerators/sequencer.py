@@ -133,7 +133,7 @@ class Sequencer(Component):
                 m.next = "RUN"
             with m.State("RUN"):
                 with m.If(self.ended):
-                    m.d.sync += self.step.eq(self.step.as_value() + 1)
+                    m.d.sync += self.step.eq(self.step + 1)
                     m.next = "BEGIN"
                     with m.If(self.step == Step.PROJECT_DOWN):
                         with m.If(self.layer != shape.layers - 1):
@@ -166,4 +166,3 @@ class Sequencer(Component):
                         m.next = "IDLE"
         return m
 
-assert Mux is not None
