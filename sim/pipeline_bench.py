@@ -1,7 +1,7 @@
 """Drives components of fixed latency in Amaranth's own simulator: one set of inputs a cycle, one of outputs."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from amaranth.lib.wiring import Component
@@ -11,7 +11,7 @@ __all__ = ["simulate", "stream"]
 
 
 def stream(
-    unit: Component, inputs: dict[str, Sequence[Any]], outputs: Sequence[str], latency: int
+    unit: Component, inputs: Mapping[str, Sequence[Any]], outputs: Sequence[str], latency: int
 ) -> dict[str, list[Any]]:
     """Give a component its inputs, a set every cycle, and return what its outputs are `latency` cycles after each.
 

@@ -80,17 +80,17 @@ class Requantise(Component):
         mantissa = Signal(MANTISSA_BITS, reset_less=True)
         m.d.sync += mantissa.eq(self.mantissa)
         # A shift to the left by bits - 1 makes a word of any product but 0 saturate.
-        shifts = [RoundShift(self.value_bits + MANTISSA_BITS, self.bits, left=self.bits - 1) for _ in range(self.lanes)]
-        farthest = shifts[0].farthest
+        product_bits, left = self.value_bits + MANTISSA_BITS, self.bits - 1
+        farthest = RoundShift.farthest(product_bits, left)
         distance, wanted = Signal(range(farthest + 1), reset_less=True), Signal(signed(EXPONENT_BITS + 2))
-        m.d.comb += wanted.eq(self.bits - 1 - self.exponent)
+        m.d.comb += wanted.eq(left - self.exponent)
         m.d.sync += distance.eq(Mux(wanted < 0, 0, Mux(wanted > farthest, farthest, wanted)))
         for stage in range(self._product_stages):
             later = Signal.like(distance, name=f"distance{stage}", reset_less=True)
             m.d.sync += later.eq(distance)
             distance = later
-        for lane, shift in enumerate(shifts):
-            m.submodules[f"shift{lane}"] = shift
+        for lane in range(self.lanes):
+            m.submodules[f"shift{lane}"] = shift = RoundShift(product_bits, self.bits, left)
             m.d.comb += [
                 shift.value.eq(self._multiply(m, lane, self.values[lane], mantissa)),
                 shift.distance.eq(distance),

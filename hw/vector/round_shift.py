@@ -34,14 +34,11 @@ class RoundShift(Component):
     ----------
     latency : int
         Cycles from value and distance to word: the coarse shift, the fine shift, the rounding, the clamping.
-    farthest : int
-        The longest distance that is of use; it makes any value 0, and so does a longer one.
 
     Members
     -------
     value : In(signed(value_bits))
-    distance : In
-        Wide enough for `farthest`.
+    distance : In(distance_bits)
     word : Out(signed(bits))
         A register; symmetric.
     """
@@ -51,22 +48,31 @@ class RoundShift(Component):
     def __init__(self, value_bits: int, bits: int, left: int = 0) -> None:
         assert bits >= 3
         self.value_bits, self.bits, self.left = value_bits, bits, left
-        self.farthest = value_bits + left + 1
-        self.stages = max(FINE + 1, self.farthest.bit_length())
-        super().__init__({"value": In(signed(value_bits)), "distance": In(self.stages), "word": Out(signed(bits))})
+        distance = In(self.distance_bits(value_bits, left))
+        super().__init__({"value": In(signed(value_bits)), "distance": distance, "word": Out(signed(bits))})
+
+    @staticmethod
+    def farthest(value_bits: int, left: int = 0) -> int:
+        """Return the longest distance that is of use; it makes any value 0, and so does a longer one."""
+        return value_bits + left + 1
+
+    @classmethod
+    def distance_bits(cls, value_bits: int, left: int = 0) -> int:
+        """Return the width of `distance`, enough for the farthest: as many stages has the shifter."""
+        return max(FINE + 1, cls.farthest(value_bits, left).bit_length())
 
     def elaborate(self, platform: object) -> Module:
         """Build the shifter and the rounding."""
         m = Module()
-        bits = self.bits
+        bits, stages = self.bits, len(self.distance)
         # Bit 0 of the window becomes the half, the others the word, rounded down.
-        entering = Signal(signed(bits + (1 << self.stages)))
+        entering = Signal(signed(bits + (1 << stages)))
         m.d.comb += entering.eq(Cat(Const(0, self.left + 1), self.value).as_signed())
         fine = Signal(FINE, reset_less=True)
         m.d.sync += fine.eq(self.distance[:FINE])
         window: Value = entering
         below, above, sign = Const(0, 1), Const(0, 1), self.value[-1]  # type: tuple[Value, Value, Value]
-        for stage in reversed(range(self.stages)):
+        for stage in reversed(range(stages)):
             step = 1 << stage
             chosen = self.distance[stage] if stage >= FINE else fine[stage]
             kept = Signal(bits + step, name=f"by{step}")
