@@ -1,4 +1,4 @@
-"""The cocotb bench of attention with its cache: fill the cache, drive jobs and queries, note the results and their cycles.
+"""The cocotb bench of attention with its cache: fill the cache, drive jobs and queries, note results and cycles.
 
 Inputs that are not offered are all ones.
 """
@@ -29,7 +29,8 @@ class Offer:
 
     def restart(self) -> None:
         """Begin anew."""
-        self.position, self.offered = 0, None
+        self.position = 0
+        self.offered: int | None = None
         self.taken: list[int] = []
         self.valid.value, self.payload.value = 0, self.ones
 

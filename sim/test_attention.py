@@ -116,12 +116,14 @@ class Memory:
 
     def attend(self, job: Job) -> list[int]:
         """Return the golden output of a job."""
-        parts = []
-        for tensor in (self.keys, self.key_scales, self.values, self.value_scales):
-            parts.append(tensor[job.layer, job.head, : job.length][None, None])
+        keys, key_scales, values, value_scales = (
+            tensor[job.layer, job.head, : job.length][None, None]
+            for tensor in (self.keys, self.key_scales, self.values, self.value_scales)
+        )
+        cache = KVCache(keys, key_scales, values, value_scales, job.length)
         query = torch.tensor(job.query).view(1, 1, 1, -1)
         scale = Scale(torch.full((1, 1, 1), job.mantissa), torch.full((1, 1, 1), job.exponent))
-        return attend(query, scale, OUTPUT_UNIT, KVCache(*parts, length=job.length))["output"].flatten().tolist()
+        return attend(query, scale, OUTPUT_UNIT, cache)["output"].flatten().tolist()
 
 
 @functools.cache

@@ -126,9 +126,7 @@ class Attention(Component):
         """Issue read commands; return the queue of those whose rows have not all begun to come."""
         config = self.config
         job = self.jobs.payload
-        place = data.StructLayout(
-            {name: self.reads.payload.shape()[name].shape for name in ("layer", "head", "length")}
-        )
+        place = data.StructLayout({name: config.job_layout[name].shape for name in ("layer", "head", "length")})
         command = data.StructLayout({"values": 1, "length": config.length_bits, "query_scale": SCALE})
         m.submodules.in_flight = in_flight = Credit(config.jobs)
         m.submodules.later = later = Queue(place, config.jobs)

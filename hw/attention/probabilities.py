@@ -2,8 +2,8 @@
 
     p_t = round_half_even(255 * weighted_t / largest),   0 if the largest is 0
 
-They wait in a buffer for the largest; then one a cycle is divided, by the recurrence of `hw.vector.absmax`, and the codes
-wait in a short queue for the rows of values. Room in the buffer is reserved when a job's second pass begins.
+They wait in a buffer for the largest; then one a cycle is divided, by the recurrence of `hw.vector.absmax`, and the
+codes wait in a short queue for the rows of values. Room in the buffer is reserved when a job's second pass begins.
 
 Cycle schedule of an entry read at t: in registers t + 2, its code t + 2 + `Quotient.latency`, offered two later.
 """

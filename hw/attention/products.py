@@ -5,8 +5,8 @@ query's code or the probability, and its product is added to the element's sum, 
 DSP48 behind its multiplication, so the sums of values cost no logic. A key's products, each the whole of its element's
 sum, go on to a tree.
 
-Cycle schedule of a row taken at t: its codes, the query and the probability in registers t + 1, operands t + 2, products
-t + 3, sums t + 4, the dot product t + 4 + levels.
+Cycle schedule of a row taken at t: its codes, the query and the probability in registers t + 1, operands t + 2,
+products t + 3, sums t + 4, the dot product t + 4 + levels.
 """
 
 from amaranth.hdl import Module, Mux, Signal, Value, signed

@@ -2,8 +2,8 @@
 
     weight = E[distance mod 256] >> (distance div 256),   E[i] = round_half_even(2^15 * 2^(-i / 256))
 
-With base-2 scores the exponential is exact but for the table, where TeLLMe v2 (arXiv 2510.15926) computes it in floating
-point and rescales what it has summed whenever the maximum grows.
+With base-2 scores the exponential is exact but for the table, where TeLLMe v2 (arXiv 2510.15926) computes it in
+floating point and rescales what it has summed whenever the maximum grows.
 """
 
 from math import isqrt

@@ -2,8 +2,8 @@
 
     weight = exp2(score - largest score),   weighted = weight * value_scale
 
-Cycle schedule of an entry taken from the buffer at t: in registers t + 2, the distance t + 3, the weight t + 5, times the
-scale, and in the total, t + 6, in the largest product t + 7. Jobs follow each other without a gap.
+Cycle schedule of an entry taken from the buffer at t: in registers t + 2, the distance t + 3, the weight t + 5, times
+the scale, and in the total, t + 6, in the largest product t + 7. Jobs follow each other without a gap.
 """
 
 from amaranth.hdl import Module, Mux, Signal, signed
@@ -13,7 +13,7 @@ from amaranth.lib.wiring import Component, In, Out
 from hw.arith.pipeline import Delays
 from hw.attention.attention_config import WORD_BITS, AttentionConfig
 from hw.attention.scores import scored_layout
-from hw.attention.softmax import WEIGHT_BITS, Exp2Negative
+from hw.attention.softmax import Exp2Negative
 from hw.memory.kv_cache import SCALE_BITS
 from hw.memory.steps import Steps
 
