@@ -72,7 +72,7 @@ class HeadRotation(Component):
         row = data.ArrayLayout(angle, pairs)
         m.submodules.angles = angles = Memory(shape=row, depth=max(config.tile * transfers, 2), init=[])
         write, read = angles.write_port(), angles.read_port()
-        m.submodules.table = table = RopeTable(shape.head_dim // 2, config.steps)
+        m.submodules.table = table = RopeTable(config.steps)
 
         # Pairs come one a cycle; a row of them is written when it is whole.
         written = Signal(range(config.tile * transfers + 1))
