@@ -13,7 +13,7 @@ from amaranth.lib.wiring import Component, In, Out
 from torch import Tensor
 
 from hw.attention.attention import Attention
-from hw.attention.attention_config import AttentionConfig
+from hw.attention.attention_config import UNIT_CYCLES, AttentionConfig
 from hw.attention.outputs import result_layout
 from hw.memory.kv_cache import KvCache, write_layout
 from hw.vector.scale import SCALE
@@ -24,7 +24,7 @@ from sw.golden.scale import Scale, constant
 
 CONFIGS = {
     "small": AttentionConfig(head_dim=8, context=16, lanes=4, layers=2, kv_heads=3, units=2),
-    "large": AttentionConfig(head_dim=32, context=256, lanes=8),
+    "large": AttentionConfig(head_dim=32, context=256, lanes=8, kv_heads=4),
 }
 OUTPUT_UNIT = constant(8 / (255 * 127))
 
@@ -193,6 +193,37 @@ def random_jobs(config: AttentionConfig, count: int, seed: int, longest: int | N
     return jobs
 
 
+def corner_memory(config: AttentionConfig) -> Memory:
+    """Return a memory of special heads: random; zero; extreme codes and scales; one key and value above all others."""
+    memory = Memory.random(config, 3)
+    places = [(layer, head) for layer in range(config.layers) for head in range(config.kv_heads)]
+    (zero, extreme, huge) = places[1:4]
+    for tensor in (memory.keys, memory.key_scales, memory.values, memory.value_scales):
+        tensor[zero] = 0
+    for codes in (memory.keys, memory.values):
+        codes[extreme] = 127 * (codes[extreme] > 0) - 127 * (codes[extreme] <= 0)
+        codes[huge] = 1
+        codes[huge][config.context // 3] = 127
+    memory.key_scales[extreme], memory.value_scales[extreme] = 65535, 65535
+    memory.key_scales[huge], memory.value_scales[huge] = 1, 1
+    memory.key_scales[huge][config.context // 3], memory.value_scales[huge][config.context // 3] = 65535, 65535
+    return memory
+
+
+def corner_jobs(config: AttentionConfig) -> list[Job]:
+    """Return jobs at every head with queries of zeros, ones and extremes, and scales from 0 to saturation."""
+    jobs = []
+    extremes = [127 if i % 3 else -127 for i in range(config.head_dim)]
+    for layer in range(config.layers):
+        for head in range(config.kv_heads):
+            for query in ([0] * config.head_dim, [1] * config.head_dim, [127] * config.head_dim, extremes):
+                for length in (1, config.context // 3, config.context // 3 + 1, config.context):
+                    for mantissa, exponent in ((0, 0), (65535, -32), (40000, -46), (65535, 511), (32768, -512)):
+                        jobs.append(Job(layer, head, length, query, mantissa, exponent))
+    random.Random(5).shuffle(jobs)
+    return jobs[:: max(1, len(jobs) * config.context // 25600)]
+
+
 @pytest.mark.bench
 @pytest.mark.parametrize("name", CONFIGS)
 class TestAttention:
@@ -200,8 +231,64 @@ class TestAttention:
         config = CONFIGS[name]
         run(config, simulator_name, Memory.random(config, 1), random_jobs(config, 60, 1))
 
+    def test_corners(self, name: str, simulator_name: str) -> None:
+        config = CONFIGS[name]
+        run(config, simulator_name, corner_memory(config), corner_jobs(config), hold=0.1)
+
     @pytest.mark.parametrize(("stall", "hold"), [(0.5, 0.0), (0.0, 0.5), (0.7, 0.3)])
     def test_stalls_change_nothing(self, name: str, stall: float, hold: float, simulator_name: str) -> None:
         config = CONFIGS[name]
         jobs = random_jobs(config, 40, 2, 40)
         run(config, simulator_name, Memory.random(config, 2), jobs, seed=2, stall=stall, hold=hold)
+
+    def test_many_short_jobs(self, name: str, simulator_name: str) -> None:
+        """The first tokens of prompts: the queues between the passes fill with jobs."""
+        config = CONFIGS[name]
+        run(config, simulator_name, Memory.random(config, 4), random_jobs(config, 200, 4, 3), seed=4)
+
+    def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
+        config = CONFIGS[name]
+        dice = random.Random(6)
+        resets = [dice.randint(1, 400) for _ in range(12)]
+        run(config, simulator_name, Memory.random(config, 5), random_jobs(config, 20, 5), resets=resets, hold=0.2)
+
+    def test_a_wrong_bit_is_found(self, name: str, simulator_name: str) -> None:
+        """The expectation of keys or values that differ by one, of one token, is not met."""
+        config = CONFIGS[name]
+        for field in ("keys", "values"):
+            memory, other = Memory.random(config, 6), Memory.random(config, 6)
+            getattr(other, field)[0, 0, 1] += 1
+            job = Job(0, 0, 3, [1, 127] * (config.head_dim // 2), 65535, -37)
+            run(config, simulator_name, memory, [job])
+            memory.attend = other.attend  # type: ignore[method-assign]
+            with pytest.raises(AssertionError, match="job 0"):
+                run(config, simulator_name, memory, [job])
+
+
+def plain_jobs(config: AttentionConfig, length: int, count: int) -> list[Job]:
+    """Return equal jobs."""
+    return [Job(0, 0, length, [i % 7 - 3 for i in range(config.head_dim)], 40000, -36)] * count
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("name", CONFIGS)
+class TestCycles:
+    def test_alone(self, name: str, simulator_name: str) -> None:
+        config = CONFIGS[name]
+        for length in {1, 7, UNIT_CYCLES, config.context}:
+            if length <= config.context:
+                ((taken,), (done,)) = run(
+                    config, simulator_name, Memory.random(config, 7), plain_jobs(config, length, 1)
+                )
+                cycles, model = done - taken + 1, 3 * length + config.overhead
+                assert model <= cycles <= model + (UNIT_CYCLES if length < UNIT_CYCLES else 0)
+
+    def test_in_a_stream(self, name: str, simulator_name: str) -> None:
+        """The rows are the bound, or the scale units."""
+        config = CONFIGS[name]
+        for length in {1, 8, config.context // 2, config.context}:
+            taken, done = run(config, simulator_name, Memory.random(config, 7), plain_jobs(config, length, 12))
+            bound = max(2 * length, -(-UNIT_CYCLES // config.units))
+            assert done[-1] - taken[0] + 1 <= 12 * bound + config.overhead + UNIT_CYCLES
+            if 2 * length >= UNIT_CYCLES:
+                assert 24 * length < done[-1] - taken[0] + 1 < 24 * length + config.overhead
