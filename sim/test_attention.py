@@ -69,6 +69,22 @@ class Bench(Component):
         return m
 
 
+def pack(layout: data.StructLayout, **fields: int | list[int]) -> str:
+    """Return a payload in hexadecimal; lists are codes of a byte each."""
+    word = 0
+    for name, value in fields.items():
+        field = layout[name]
+        if isinstance(value, list):
+            value = int.from_bytes(bytes(code & 0xFF for code in value), "little")
+        word |= (value & (1 << field.width) - 1) << field.offset
+    return f"{word:x}"
+
+
+def pack_scale(mantissa: int, exponent: int) -> int:
+    """Return a scale as a number."""
+    return int(pack(SCALE, mantissa=mantissa, exponent=exponent), 16)
+
+
 @dataclasses.dataclass
 class Job:
     """One query: where it looks, how far, its codes, the scale of its scores."""
@@ -109,10 +125,13 @@ class Memory:
         for values, codes, scales in ((0, self.keys, self.key_scales), (1, self.values, self.value_scales)):
             for place in torch.ones(scales.shape).nonzero().tolist():
                 layer, head, token = place
-                row = {"codes": codes[layer, head, token].tolist(), "scale": int(scales[layer, head, token])}
-                rows.append({"values": values, "layer": layer, "head": head, "token": token, **row})
+                row: dict[str, Any] = {
+                    "codes": codes[layer, head, token].tolist(),
+                    "scale": int(scales[layer, head, token]),
+                }
+                rows.append(pack(layout, values=values, layer=layer, head=head, token=token, **row))
         random.Random(1).shuffle(rows)
-        return [f"{layout.const(row).as_value().value:x}" for row in rows]
+        return rows
 
     def attend(self, job: Job) -> list[int]:
         """Return the golden output of a job."""
@@ -135,26 +154,19 @@ def run(
     config: AttentionConfig, simulator: str, memory: Memory, jobs: list[Job], seed: int = 0, **settings: Any
 ) -> list[list[int]]:
     """Run jobs, compare every element of every output, and return the cycles of taken jobs and of last results."""
-    layout, query = config.job_layout, data.ArrayLayout(signed(8), config.head_dim)
+    layout = config.job_layout
     case: dict[str, Any] = {"stall": 0.0, "hold": 0.0, "resets": [], "seed": seed, **settings}
-    unit = {"mantissa": int(OUTPUT_UNIT.mantissa), "exponent": int(OUTPUT_UNIT.exponent)}
     case |= {
         "writes": memory.writes(config),
         "jobs": [
-            "{:x}".format(
-                layout.const(
-                    {
-                        "layer": job.layer,
-                        "head": job.head,
-                        "length": job.length,
-                        "query_scale": {"mantissa": job.mantissa, "exponent": job.exponent},
-                    }
-                ).as_value().value
+            pack(
+                layout, layer=job.layer, head=job.head, length=job.length,
+                query_scale=pack_scale(job.mantissa, job.exponent),
             )
             for job in jobs
         ],
-        "queries": [f"{query.const(job.query).as_value().value:x}" for job in jobs],
-        "output_unit": f"{SCALE.const(unit).as_value().value:x}",
+        "queries": [bytes(code & 0xFF for code in reversed(job.query)).hex() for job in jobs],
+        "output_unit": f"{pack_scale(int(OUTPUT_UNIT.mantissa), int(OUTPUT_UNIT.exponent)):x}",
         "results": len(jobs) * config.transfers,
         "limit": 2000 + 40 * sum(20 + job.length for job in jobs),
     }  # fmt: skip
