@@ -44,7 +44,11 @@ def build_machine(config: AcceleratorConfig) -> Simulator:
 
 
 def run_jobs(
-    simulator: Simulator, model: IntegerModel, config: AcceleratorConfig, jobs: Sequence[dict[str, Any]], folder: Path,
+    simulator: Simulator,
+    model: IntegerModel,
+    config: AcceleratorConfig,
+    jobs: Sequence[dict[str, Any]],
+    folder: Path,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Run jobs in a simulator, in a folder to which the parameters and the traces are written."""
@@ -98,5 +102,3 @@ def generate(
                 raise ToolError(str(difference))
         if said["error"] or said["fault"]:
             raise ToolError(f"the machine stopped after {len(said['tokens'])} tokens: {said['error'] or 'fault'}")
-
-

@@ -69,9 +69,7 @@ def machine_config(
     chosen = SETTINGS[engine] | dict(parse_setting(engine, setting) for setting in settings)
     steps = tuple(model.steps.tolist())
     try:
-        return AcceleratorConfig(
-            shape_of(model), engine, settings=tuple(sorted(chosen.items())), steps=steps, **fields
-        )
+        return AcceleratorConfig(shape_of(model), engine, settings=tuple(sorted(chosen.items())), steps=steps, **fields)
     except (ValueError, TypeError) as error:
         raise InputError(str(error)) from None
 

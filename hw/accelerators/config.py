@@ -92,7 +92,10 @@ class AcceleratorConfig:
             "n_in_max": self.shape.longest,
             "n_out_max": max(self.outputs(projection) for projection in Projection),
         }
-        dense = {"weights": "dense"} if self.engine in ("tlmm", "tint") else {}
+        dense: dict[str, Any] = {"weights": "dense"} if self.engine in ("tlmm", "tint") else {}
+        if self.engine == "tlmm" and "tables" in given:
+            # A block of weights a cycle.
+            dense["weight_lanes"] = -(-self.lanes * given["tables"] // 5)
         return ENGINES[self.engine].config(**{**dense, **sizes, **given})
 
     @property

@@ -359,4 +359,3 @@ class Machine(Component):
             self._projections.codes.eq(codes.payload["values"]),
         ]
         self._tap(m, "codes", norms.coded, codes.payload["values"])
-

@@ -110,14 +110,16 @@ class NormFeed(Component):
         m.submodules.shift = block = BlockShift(config.lanes, bits)
         m.submodules.products = products = NormProducts(config.lanes, length_max=config.shape.longest)
         m.submodules.magnitude = magnitude = MagnitudeBits(config.lanes, bits)
-        m.submodules.gains = gains = Rom(
-            data.ArrayLayout(signed(CODE_BITS), config.lanes), self.gain_words, self.file
-        )
+        m.submodules.gains = gains = Rom(data.ArrayLayout(signed(CODE_BITS), config.lanes), self.gain_words, self.file)
         m.submodules.room = room = Credit(WAITING)
         m.submodules.waiting = waiting = Queue(self.values.payload.shape(), WAITING)
         m.submodules.summed = summed = Queue(self.sums.payload.shape(), max(config.tile, 2))
 
-        word, base, left = Signal(range(config.words_max + 1)), Signal(self.address.shape()), Signal(self.tokens.shape())
+        word, base, left = (
+            Signal(range(config.words_max + 1)),
+            Signal(self.address.shape()),
+            Signal(self.tokens.shape()),
+        )
         scanning, feeding, k = Signal(), Signal(), Signal(6)
         last, first = Signal(), Signal()
         m.d.comb += [

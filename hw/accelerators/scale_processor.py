@@ -80,7 +80,9 @@ class ScaleProcessor(Component):
         `Slot.RESIDUAL` of a token, two cycles later.
     """
 
-    def __init__(self, layers: int, tile: int, activation: str, maximum_bits: int, squares_bits: int, file: str) -> None:
+    def __init__(
+        self, layers: int, tile: int, activation: str, maximum_bits: int, squares_bits: int, file: str
+    ) -> None:
         self.layers, self.tile, self.activation, self.file = layers, tile, activation, file
         super().__init__(
             {

@@ -15,6 +15,7 @@ from hw.accelerators.config import AcceleratorConfig
 
 __all__ = ["Sequencer", "Step", "job_layout"]
 
+
 class Step(enum.IntEnum):
     """What a pass is made of."""
 
@@ -31,9 +32,11 @@ class Step(enum.IntEnum):
     NORM_FINAL = 10
     PROJECT_HEAD = 11
 
+
 def job_layout(config: AcceleratorConfig) -> data.StructLayout:
     """Return the payload of the machine's jobs: tokens of the prompt, and tokens to generate."""
     return data.StructLayout({"prompt": range(config.shape.context + 1), "tokens": range(config.shape.context + 1)})
+
 
 class Sequencer(Component):
     """Counts passes, layers and steps.
@@ -94,9 +97,7 @@ class Sequencer(Component):
         rest, wanted = Signal(range(shape.context + 1)), Signal(range(shape.context + 1))
         legal = Signal()
         job: Value = self.jobs.payload
-        m.d.comb += legal.eq(
-            (job.prompt != 0) & (job.tokens != 0) & (job.prompt + job.tokens - 1 <= shape.context)
-        )
+        m.d.comb += legal.eq((job.prompt != 0) & (job.tokens != 0) & (job.prompt + job.tokens - 1 <= shape.context))
         m.d.comb += [write.addr.eq(self.tokens), write.data.eq(self.prompt.payload)]
         last_step = Signal()
         with m.FSM():
@@ -165,4 +166,3 @@ class Sequencer(Component):
                     with m.If(last_step):
                         m.next = "IDLE"
         return m
-
