@@ -8,13 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from hw.accelerators.config import AcceleratorConfig
-from hw.accelerators.machine import FILES, Machine
-from sim.runner import Simulator, build
+from hw.accelerators.machine import Machine
 from sim.accelerator_trace import Difference, compare
+from sim.runner import Simulator, build
 from sw.accelerators import write_images
 from sw.errors import ToolError
 from sw.flow.rtlil import verilog

@@ -94,7 +94,7 @@ async def _job(dut: Any, job: dict[str, Any], dice: random.Random, tokens_file: 
 
 @cocotb.test()
 async def generate(dut: Any) -> None:
-    """Run the jobs of the case, one after the other; a job with `reset_after` is reset in mid-flight and given again."""
+    """Run the jobs of the case one by one; a job with `reset_after` is reset in mid-flight and given again."""
     case = json.loads(Path(os.environ["NOMUL_CASE"]).read_text())
     tokens_file = Path(case["tokens_file"])
     dice = random.Random(case.get("seed", 0))

@@ -93,7 +93,9 @@ class TestMachine:
         assert said["tokens"] == expected(name, prompt, 17)
 
     def test_stalls_and_jobs_behind_each_other_change_nothing(self, name: str, tmp_path: Path) -> None:
-        jobs = [{"prompt": [index % 13 for index in range(n)], "tokens": 3, "stall": 0.7} for n in (1, 2, 7)]
+        jobs: list[dict[str, Any]] = [
+            {"prompt": [index % 13 for index in range(n)], "tokens": 3, "stall": 0.7} for n in (1, 2, 7)
+        ]
         for job, said in zip(jobs, run(name, jobs, tmp_path, seed=5), strict=True):
             assert said["error"] is None and said["tokens"] == expected(name, job["prompt"], job["tokens"])
 
