@@ -45,8 +45,9 @@ async def _job(dut: Any, job: dict[str, Any], dice: random.Random, tokens_file: 
             await FallingEdge(dut.clk)
 
     await wait()
-    size = len(dut.jobs__payload) // 2
-    dut.jobs__payload.value = job.get("prompt_length", len(job["prompt"])) | job["tokens"] << size
+    size = len(dut.jobs__payload) // 3
+    fields = (job.get("prompt_length", len(job["prompt"])), job["tokens"], job.get("position", 0))
+    dut.jobs__payload.value = sum(value << size * place for place, value in enumerate(fields))
     dut.jobs__valid.value = 1
     while not int(dut.jobs__ready.value):
         await FallingEdge(dut.clk)

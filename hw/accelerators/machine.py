@@ -34,6 +34,7 @@ from hw.accelerators.scale_programs import Program
 from hw.accelerators.sequencer import PROJECTIONS, Sequencer, Step, job_layout
 from hw.accelerators.token_control import TOKEN_STEPS, TokenControl
 from hw.accelerators.trace import add_tap
+from hw.accelerators.weights import BlockWeights
 from hw.attention.attention import Attention
 from hw.attention.attention_config import AttentionConfig
 from hw.memory.kv_cache import KvCache
@@ -57,7 +58,7 @@ class Machine(Component):
 
     Members
     -------
-    jobs : In(stream of {prompt, tokens})
+    jobs : In(stream of {prompt, tokens, position})
     prompt : In(stream of tokens)
     results : Out(stream of {token, last})
     logits_valid : Out(1)
@@ -90,11 +91,12 @@ class Machine(Component):
         )
         self._sequencer = Sequencer(config)
         self._scales = ScaleProcessor(shape.layers, config.tile, shape.activation, PRODUCT_BITS, squares_bits(config))
-        self._projections = Projections(config, "weights.hex")
+        self._projections = Projections(config)
         self._residual = ResidualStream(config)
         self._feed = NormFeed(config)
         self._norms = NormControl(config)
         self._parameters = BlockParameters(config)
+        self._weights = BlockWeights(config)
         self._tokens = TokenControl(config)
         self._rotation = HeadRotation(config, PRODUCT_BITS)
         self._heads = Heads(config, PRODUCT_BITS)
@@ -114,17 +116,18 @@ class Machine(Component):
         m = Module()
         for name in ("sequencer", "scales", "projections", "residual", "feed", "norms", "tokens", "rotation", "heads"):
             m.submodules[name] = getattr(self, f"_{name}")
-        m.submodules.parameters = self._parameters
+        m.submodules.parameters, m.submodules.weights = self._parameters, self._weights
         m.submodules.gating, m.submodules.head, m.submodules.absmax = self._gating, self._head, self._absmax
         sequencer = self._sequencer
         connect(m, flipped(self.jobs), sequencer.jobs)
         connect(m, flipped(self.prompt), sequencer.prompt)
         connect(m, sequencer.results, flipped(self.results))
         m.d.comb += [
-            self.busy.eq(~sequencer.jobs.ready),
+            self.busy.eq(~sequencer.jobs.ready & sequencer.ready & ~sequencer.stopped),
             self.step.eq(sequencer.step),
             self.layer.eq(sequencer.layer),
-            self.fault.eq(sequencer.fault | self._projections.fault),
+            self.fault.eq(sequencer.fault | self._projections.fault | self._weights.fault),
+            sequencer.ready.eq(1),
             self.logits.eq(self._head.logits),
             self.logits_valid.eq(self._head.logits_valid),
             sequencer.chosen.eq(self._head.token),
@@ -225,10 +228,15 @@ class Machine(Component):
 
     def _project(self, m: Module) -> None:
         """Start the projections, and pass their results to those who want them."""
-        sequencer, projections = self._sequencer, self._projections
+        sequencer, projections, weights = self._sequencer, self._projections, self._weights
+        connect(m, sequencer.passes, weights.passes)
+        connect(m, weights.output, projections.weights)
         begins = sequencer.begin & self._at(*PROJECTIONS)
         m.d.comb += [
-            projections.rewind.eq(sequencer.begin_pass),
+            weights.rewind.eq(sequencer.begin_pass),
+            weights.start.eq(begins),
+            weights.projection.eq(projections.projection),
+            weights.tokens.eq(projections.tokens),
             projections.start.eq(begins),
             projections.tokens.eq(Mux(self._at(Step.PROJECT_HEAD), 1, sequencer.tokens)),
         ]
