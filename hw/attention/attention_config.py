@@ -40,6 +40,7 @@ class AttentionConfig:
     lanes: int = parameter(4, "elements of an output given in parallel", low=1, high=256)
     layers: int = parameter(1, "layers of the cache", low=1, high=256)
     kv_heads: int = parameter(1, "key-value heads of a layer", low=1, high=256)
+    queries: int = parameter(1, "queries that share each row that is read", low=1, high=64)
     jobs: int = parameter(16, "jobs in flight at most, and two", low=4, high=64)
     units: int = parameter(1, "scale units that take jobs in turn, so that short jobs follow faster", low=1, high=8)
     target: str = parameter("portable", "technology whose arithmetic and memories are used", choices=TARGETS)
@@ -52,10 +53,17 @@ class AttentionConfig:
 
     @property
     def job_layout(self) -> data.StructLayout:
-        """Payload of a job: whose keys and values, how many tokens are visible, the scale of its scores."""
+        """Payload of a job: whose keys and values, how many tokens are visible, the scale of its scores.
+
+        With several queries, `length` is that of the rows that are read, the largest of `lengths`, one for each query,
+        of which those of 0 take no part; and there are as many `query_scales`.
+        """
         read = read_layout(self.layers, self.kv_heads, self.context)
-        places = {name: read[name].shape for name in ("layer", "head", "length")}
-        return data.StructLayout(places | {"query_scale": SCALE})
+        fields = {name: read[name].shape for name in ("layer", "head", "length")}
+        if self.queries == 1:
+            return data.StructLayout(fields | {"query_scale": SCALE})
+        lengths = data.ArrayLayout(self.length_bits, self.queries)
+        return data.StructLayout(fields | {"lengths": lengths, "query_scales": data.ArrayLayout(SCALE, self.queries)})
 
     @property
     def transfers(self) -> int:
