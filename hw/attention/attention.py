@@ -15,13 +15,19 @@ the first weight, so nothing masked is computed and nothing is rescaled.
 Passes of several jobs overlap: rows of keys of later jobs come while the second pass of this one runs. Scores and
 weights wait in rings of twice the context; a job's room is reserved before its first row is asked for, so that rows of
 keys are always taken at once, and what is read first can always be finished. Keys go before values, as long as there is
-room and a job.
+room and a job; the values of a job are asked for when its second pass has read its last score.
+
+Several queries may share each row that is read, those of query heads with one key-value head, or of tokens in a row:
+each has an element of its own, with its products, buffers and scale units, and a length of its own, beyond which it
+sees no row. A row is taken when all elements that want it can take it.
 
 Cycles, from a job's transfer to that of its last result, when no stream stalls and the cache is `KvCache`:
 
     alone        3 length + levels + head_dim / lanes + 59, where the unit of D is in time (84 tokens or more);
                  2 length + levels + head_dim / lanes + 121 or a few less, where it is not
-    in a stream  2 length a job, or 80 / units where that is more, and 130 or less for the first and the last
+    in a stream  2 length a job, or some 82 / units where that is more, and less than 150 for the first and the last
+
+levels is log2 of head_dim, rounded up; `length` the longest, if there are several queries.
 """
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
