@@ -23,9 +23,8 @@ sees no row. A row is taken when all elements that want it can take it.
 
 Cycles, from a job's transfer to that of its last result, when no stream stalls and the cache is `KvCache`:
 
-    alone        3 length + levels + head_dim / lanes + 59, where the unit of D is in time (84 tokens or more);
-                 2 length + levels + head_dim / lanes + 121 or a few less, where it is not
-    in a stream  2 length a job, or some 82 / units where that is more, and less than 150 for the first and the last
+    alone        3 length + levels + head_dim / lanes + 59; below 16 tokens up to 26 more, for the unit of D
+    in a stream  2 length a job, or some 22 for the unit of D where that is more, and less than 100 for all together
 
 levels is log2 of head_dim, rounded up; `length` the longest, if there are several queries.
 """

@@ -27,9 +27,9 @@ WIDE_SCALE = data.StructLayout({"mantissa": MANTISSA_BITS, "exponent": signed(12
 """A scale on its way: with room in its exponent."""
 
 
-def _round(top: Value, exponent: Value) -> data.View | Value:
-    """Return the scale of a normalised number: `top` times two to the power of `exponent + 16 - len(top)`, rounded."""
-    floor, half, rest = top[-MANTISSA_BITS:], top[-MANTISSA_BITS - 1], top[: -MANTISSA_BITS - 1]
+def _round(number: Value, exponent: Value) -> Value:
+    """Return a scale, `WIDE_SCALE`: the upper 16 bits of a number with its top bit set, rounded by the others."""
+    floor, half, rest = number[-MANTISSA_BITS:], number[-MANTISSA_BITS - 1], number[: -MANTISSA_BITS - 1]
     rounded = (floor + (half & (rest.any() | floor[0])))[: MANTISSA_BITS + 1]
     over = rounded[-1]
     mantissa = Cat(rounded[: MANTISSA_BITS - 1], rounded[MANTISSA_BITS - 1] | over)
@@ -173,4 +173,3 @@ class OutputUnit(Component):
                     self.units.payload.exponent.eq(final.exponent),
                 ]
                 m.next = "IDLE"
-        return
