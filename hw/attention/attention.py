@@ -18,13 +18,13 @@ keys are always taken at once, and what is read first can always be finished. Ke
 room and a job; the values of a job are asked for when its second pass has read its last score.
 
 Several queries may share each row that is read, those of query heads with one key-value head, or of tokens in a row:
-each has an element of its own, with its products, buffers and scale units, and a length of its own, beyond which it
+each has an element of its own, with its products, buffers and unit of sums, and a length of its own, beyond which it
 sees no row. A row is taken when all elements that want it can take it.
 
 Cycles, from a job's transfer to that of its last result, when no stream stalls and the cache is `KvCache`:
 
     alone        3 length + levels + head_dim / lanes + 59; below 16 tokens up to 26 more, for the unit of D
-    in a stream  2 length a job, or some 22 for the unit of D where that is more, and less than 100 for all together
+    in a stream  2 length a job, or some 22 for the unit of D where that is more, and 21 to 81 for all jobs
 
 levels is log2 of head_dim, rounded up; `length` the longest, if there are several queries.
 """
