@@ -68,11 +68,11 @@ async def run(dut: Any, streams: list[Offer], case: dict[str, Any], dice: random
     results: list[str] = []
     cycles: list[int] = []
     cycle = idle = 0
-    stall, hold = case["stall"], case["hold"]
+    stall, hold, refuse = case["stall"], case["hold"], case["refuse"]
     while idle < 8 and cycle < limit:
         for stream in streams:
             stream.drive(stall)
-        accept = not stall or dice.random() >= stall
+        accept = not refuse or dice.random() >= refuse
         dut.results__ready.value = int(accept)
         dut.hold.value = int(hold > 0 and dice.random() < hold)
         await FallingEdge(dut.clk)
