@@ -33,12 +33,21 @@ class Setup:
     tile: int
     activation: str = "relu2"
     tied: bool = True
+    fields: tuple[tuple[str, Any], ...] = ()
+    """Further ones of the machine."""
 
 
 SETUPS = {
     "tlmm": Setup("tlmm", ("tables=4", "fill_units=2"), 4, 3),
     "tint": Setup("tint", ("lanes_in=8",), 8, 4, activation="silu", tied=False),
     "boothflex": Setup("boothflex", ("lanes_in=2",), 4, 1),
+    "axi": Setup(
+        "tlmm",
+        ("tables=4", "fill_units=2"),
+        4,
+        3,
+        fields=(("memory", "axi"), ("ring", 64), ("ports", 2), ("port_bits", 64)),
+    ),
 }
 
 
@@ -62,7 +71,9 @@ def model_of(setup: Setup) -> IntegerModel:
 def machine_of(setup: Setup) -> tuple[AcceleratorConfig, Simulator]:
     """Return the configuration and the simulator of its machine."""
     model = model_of(setup)
-    config = machine_config(model, setup.engine, setup.settings, lanes=setup.lanes, tile=setup.tile, trace=True)
+    config = machine_config(
+        model, setup.engine, setup.settings, lanes=setup.lanes, tile=setup.tile, trace=True, **dict(setup.fields)
+    )
     return config, build_machine(config)
 
 

@@ -137,3 +137,8 @@ class MemoryMap:
     def cache(self) -> int:
         """First word of the keys and values."""
         return self.weights + self.layers_words + self.head_words
+
+    @property
+    def end(self) -> int:
+        """Words of everything."""
+        return self.cache
