@@ -77,8 +77,8 @@ class KvLayout:
         return self.layers * self.kv_heads * self.head
 
     def blocks(self, tokens: Value) -> Value:
-        """Return floor(tokens / `tokens`), for values up to twice the context."""
-        divisor, most = self.tokens, 2 * self.context
+        """Return floor(tokens / `tokens`), for values up to context + tokens."""
+        divisor, most = self.tokens, self.context + self.tokens
         if not divisor & (divisor - 1):
             return tokens >> (divisor.bit_length() - 1)
         # Exact for n <= most: with m = ceil(2^k / d), m d - 2^k < d <= 2^k / most.
@@ -184,12 +184,12 @@ class KvDram(Component):
             waiting.output.ready.eq(done),
         ]
         write, store = waiting.output.payload, self.stores.payload
-        width = layout.size.bit_length()
+        width = len(self.base)
         number = Signal(range(layout.layers * layout.kv_heads), reset_less=True)
         head, place, row, scales = (
             Signal(width, name=name, reset_less=True) for name in ("head", "place", "row_address", "scales_address")
         )
-        block = Signal(range(2 * layout.context), reset_less=True)
+        block = Signal(range(layout.context), reset_less=True)
         rest = Signal(range(max(layout.tokens, 2)), reset_less=True)
         part = Signal(range(words + 1))
         offer = Signal(self.stores.payload.shape(), reset_less=True)
@@ -246,7 +246,7 @@ class KvDram(Component):
         read, command = self.reads.payload, self.commands.payload
         held = Signal(kind, reset_less=True)
         number = Signal(range(layout.layers * layout.kv_heads), reset_less=True)
-        blocks = Signal(range(2 * layout.context), reset_less=True)
+        blocks = Signal(range(layout.context + layout.tokens), reset_less=True)
         offset = Signal(layout.size.bit_length(), reset_less=True)
         with m.FSM():
             with m.State("IDLE"):
@@ -280,6 +280,7 @@ class KvDram(Component):
 
         current = expected.output.payload
         scales = Signal(layout.word, reset_less=True)
+        pair = Signal(PAIR_BITS, reset_less=True)
         row = Signal(range(layout.context), name="row")
         token = Signal(range(layout.tokens + 1))  # of the block; the scales come before the first
         part = Signal(range(layout.row), name="part")
@@ -291,7 +292,7 @@ class KvDram(Component):
             last.eq(row == current.length - 1),
             expected.output.ready.eq(ends & last),
             under_way.give.eq(ends & last),
-            Value.cast(self.rows.payload.codes).eq(codes),
+            self.rows.payload.eq(Cat(codes[: 8 * layout.head_dim], pair)),
         ]
         with m.If(self.rows.ready):
             m.d.sync += self.rows.valid.eq(0)
@@ -305,7 +306,7 @@ class KvDram(Component):
         with m.If(ends):
             m.d.sync += [
                 self.rows.valid.eq(1),
-                Cat(self.rows.payload.key_scale, self.rows.payload.value_scale).eq(scales[:PAIR_BITS]),
+                pair.eq(scales),
                 scales.eq(scales >> PAIR_BITS),
                 part.eq(0),
                 row.eq(Mux(last, 0, row + 1)),
