@@ -37,7 +37,7 @@ def attach_rams(dut: Any, case: dict[str, Any], dice: random.Random) -> None:
         memory.write(place, contents[place : place + 4096])
     for port in range(case["ports"]):
         ram = AxiRam(AxiBus.from_prefix(dut, f"m_axi{port}"), dut.clk, size=1 << case["address_bits"], mem=memory)
-        for interface in (ram.write_if, ram.read_if):
+        for interface in (ram.write_if, ram.read_if) if case["stall"] else ():
             for name in ("aw_channel", "w_channel", "b_channel", "ar_channel", "r_channel"):
                 if hasattr(interface, name):
                     getattr(interface, name).set_pause_generator(pauses(random.Random(dice.random()), case["stall"]))
@@ -107,6 +107,7 @@ async def access(dut: Any) -> None:
     inner = hasattr(dut, "violation")
     if inner:
         dut.stall.value = round(256 * case["stall"])
+        dut.disturb.value = case["disturb"]
         dut.error_low.value, dut.error_high.value = case["errors"]
     Clock(dut.clk, 10, unit="ns").start(start_high=False)
     if not inner:
@@ -129,8 +130,8 @@ async def access(dut: Any) -> None:
     for cycles in case["resets"]:
         await run(dut, [writes, *offers], sinks, case, cycles)
         await reset()
-    written = await run(dut, [writes], [], case | {"words": []}, 20_000)
-    for _ in range(20_000):
+    written = await run(dut, [writes], [], case | {"words": []}, case["limit"])
+    for _ in range(case["limit"]):
         await FallingEdge(dut.clk)
         idle = int(dut.idle.value)
         await RisingEdge(dut.clk)

@@ -3,13 +3,14 @@
 import dataclasses
 import functools
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from amaranth.hdl import Module, signed
 from amaranth.lib import data, stream
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import Component, In, Member, Out
 from torch import Tensor
 
 from hw.attention.attention import Attention
@@ -33,7 +34,7 @@ OUTPUT_UNIT = constant(8 / (255 * 127))
 class Bench(Component):
     """Attention and a cache; `hold` keeps the rows from it."""
 
-    def __init__(self, config: AttentionConfig) -> None:
+    def __init__(self, config: AttentionConfig, more: dict[str, Member] | None = None) -> None:
         self.config = config
         writes = write_layout(config.layers, config.kv_heads, config.context, config.head_dim)
         super().__init__(
@@ -45,13 +46,19 @@ class Bench(Component):
                 "hold": In(1),
                 "results": Out(stream.Signature(result_layout(config))),
             }
+            | (more or {})
         )
+
+    def cache(self, m: Module) -> Component:
+        """Build the cache."""
+        config = self.config
+        m.submodules.cache = cache = KvCache(config.layers, config.kv_heads, config.context, config.head_dim)
+        return cache
 
     def elaborate(self, platform: object) -> Module:
         """Wire them together."""
         m = Module()
-        config = self.config
-        m.submodules.cache = cache = KvCache(config.layers, config.kv_heads, config.context, config.head_dim)
+        config, cache = self.config, self.cache(m)
         m.submodules.attention = attention = Attention(config)
         m.d.comb += [
             attention.output_unit.eq(self.output_unit),
@@ -168,7 +175,13 @@ def built(config: AttentionConfig, simulator: str) -> Simulator:
 
 
 def run(
-    config: AttentionConfig, simulator: str, memory: Memory, jobs: list[Job], seed: int = 0, **settings: Any
+    config: AttentionConfig,
+    simulator: str | Simulator,
+    memory: Memory,
+    jobs: list[Job],
+    seed: int = 0,
+    folder: Path | None = None,
+    **settings: Any,
 ) -> list[list[int]]:
     """Run jobs, compare every element of every output, and return the cycles of taken jobs and of last results.
 
@@ -184,7 +197,9 @@ def run(
         "results": len(wanted) * config.transfers,
         "limit": 4000 + 100 * sum(20 + job.length for job in jobs),
     }  # fmt: skip
-    said = built(config, simulator).run("sim.attention_bench", case)
+    built_one = built(config, simulator) if isinstance(simulator, str) else simulator
+    said = built_one.run("sim.attention_bench", case, folder=folder)
+    assert not said.get("violation"), "a rule of AXI was broken, or a memory error was answered"
     words = [int(text, 16) for text in said["results"]]
     assert len(words) == case["results"], f"{len(words)} transfers came, not {case['results']}; seed {seed}"
     for number, job in enumerate(wanted):
