@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hw.engines.bwta import BwtaConfig
-from sim.check import Product, Run
+from sim.check import Product, Run, check_product, random_product
 from sim.scenarios import Scenarios
 
 SMALL: dict[str, Any] = {"n_in_max": 96, "n_out_max": 24}
@@ -75,3 +75,12 @@ def test_every_weight_times_every_activation(name: str, simulator_name: str) -> 
             )
             runs.append(Run([Product(weight, vectors, number)]))
     scenarios(name, simulator_name).run(*runs)
+
+
+@pytest.mark.bench
+def test_behind_axi(simulator_name: str) -> None:
+    config = BwtaConfig(lanes_in=8, rows=4, products="all", n_in_max=32, n_out_max=12)
+    for mode, stall in ((0, 0.0), (2, 0.3), (3, 0.3)):
+        product = random_product(19, 7, 2, config, seed=mode, mode=mode)
+        said = check_product("bwta", config, product, simulator=simulator_name, bus="axi", stall=stall, seed=mode)
+        assert (said["mismatches"], said["outputs"]) == (0, 14)

@@ -13,6 +13,7 @@ from sw.formats import bitnet, bwta, dense, plane_words, tint, tlmm
 from sw.formats.checkpoint import save_dense
 from sw.formats.int4 import from_awq, from_gptq
 from sw.formats.ternary import TernaryLayer
+from sw.golden import threshold
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "formats.md"
 BLOCKS = dict(
@@ -52,6 +53,7 @@ def test_every_block_has_a_test():
         "gptq",
         "planes",
         "scale",
+        "threshold",
         "tint",
         "tlmm",
     ]
@@ -153,6 +155,15 @@ def test_tint(stream, transfers):
     steps = tint.steps(weight, lanes=int(lanes), rows=int(rows), corrected=corrected)
     packed = tint.pack_dense(steps, units=1) if form == "dense" else tint.pack(steps, corrected)
     assert packed.reshape(-1).tolist() == octets(transfers).tolist()
+
+
+@pytest.mark.parametrize("line", lines("threshold"))
+def test_threshold(line):
+    given, packed = line.split(" : ")
+    mode, scale, *values = given.split()
+    codes = getattr(threshold, mode)(torch.tensor([[int(value) for value in values]]), int(scale))
+    expected = [[int(octet, 16) for octet in transfer.split()] for transfer in packed.split("|")]
+    assert pack_activations(BwtaConfig(lanes_in=4, rows=2), codes).tolist() == expected
 
 
 @pytest.mark.parametrize("line", lines("bwta"))
