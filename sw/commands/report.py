@@ -12,7 +12,7 @@ from hw.arith.target import TARGETS as ARITHMETIC
 from hw.units import UNITS
 from sw.commands.report_cells import cell_table, report_cells
 from sw.console import json_option, print_json, stderr, stdout
-from sw.engines import configure
+from sw.engines import choose_form, configure
 from sw.errors import InputError
 from sw.flow.cell_report import Core
 from sw.flow.report import Report, Work, check_routable, report
@@ -133,6 +133,7 @@ def command(
         )
     if once and (pnr or target == CELLS):
         raise InputError("--once goes neither with --pnr, which needs a flat netlist, nor with target 'cells'")
+    engine, settings, form = choose_form(engine, settings)
     arithmetic = "portable" if portable or target not in ARITHMETIC else target
     config = configure(engine, settings, arithmetic)
     if pnr:
@@ -161,7 +162,7 @@ def command(
                 once=once,
                 progress=lambda step: status.update(step),
             )
-    shape = {"job": job} if job else {"layer": {"n_out": n_out, "n_in": n_in}}
+    shape = ({"job": job} if job else {"layer": {"n_out": n_out, "n_in": n_in}}) | form
     if target == CELLS:
         if as_json:
             libraries = [each.as_json() for each in found]
