@@ -73,11 +73,17 @@ class Simulator:
     folder: Path
 
     def run(
-        self, module: str, case: dict[str, Any], test: str | None = None, activity: Path | None = None
+        self,
+        module: str,
+        case: dict[str, Any],
+        test: str | None = None,
+        activity: Path | None = None,
+        folder: Path | None = None,
     ) -> dict[str, Any]:
         """Run the cocotb tests of `module`, give them `case`, and return what they write.
 
-        With `activity`, a simulator built for it also writes the toggles of every net there, in SAIF.
+        With `activity`, a simulator built for it also writes the toggles of every net there, in SAIF. The simulation
+        runs in `folder`, where the design finds its files, or in one of its own.
 
         The case reaches the bench as a JSON file named by the environment variable NOMUL_CASE; the bench writes its
         result, one JSON object, to the file named by NOMUL_RESULT.
@@ -90,7 +96,7 @@ class Simulator:
         from cocotb_tools.runner import get_runner
 
         with tempfile.TemporaryDirectory(prefix="nomul-bench-") as name:
-            folder = Path(name)
+            folder = folder or Path(name)
             case_file, result_file, log_file = folder / "case.json", folder / "result.json", folder / "log.txt"
             case_file.write_text(json.dumps(case))
             environment = {

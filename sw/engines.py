@@ -15,7 +15,7 @@ from hw.units import UNITS
 from sw.errors import InputError
 from sw.formats import baseline, boothflex, boothflex_bs, bwta, fp16, mixpe, tint, tlmm
 
-__all__ = ["FORMS", "choose_form", "configure", "pack_activations", "pack_weights"]
+__all__ = ["FORMS", "choose_form", "configure", "pack_activations", "pack_weights", "parse_setting"]
 
 
 def _pack_tlmm(config: Any, weight: Tensor, mode: int) -> npt.NDArray[np.uint8]:
@@ -130,7 +130,7 @@ def pack_activations(config: Any, activations: Tensor) -> npt.NDArray[np.uint8]:
     return np.packbits(bits.reshape(len(lanes), -1).astype(np.uint8), axis=1, bitorder="little")
 
 
-def _parse_setting(engine: str, setting: str) -> tuple[str, Any]:
+def parse_setting(engine: str, setting: str) -> tuple[str, Any]:
     """Turn 'field=value' into a field of an engine's configuration.
 
     Raises
@@ -213,7 +213,7 @@ def configure(engine: str, settings: Sequence[str] = (), target: str | None = No
         raise InputError(
             f"no engine is called {engine!r}; the engines are {', '.join(ENGINES)}; the units {', '.join(UNITS)}"
         )
-    values = dict(_parse_setting(engine, setting) for setting in settings)
+    values = dict(parse_setting(engine, setting) for setting in settings)
     if target is not None:
         values["target"] = target
     try:

@@ -3,11 +3,13 @@
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
 
 from sw import console
+from sw.errors import InputError
 from sw.model import checkpoints
 from sw.model.generation import check_request, generate_float, generate_integer
 from sw.model.integer import IntegerModel, Positions
@@ -20,10 +22,15 @@ from sw.model.text import encode
     "--checkpoint", type=click.Path(path_type=Path), help="A character model; the committed 'tiny' if absent."
 )
 @click.option("--prompt", required=True, help="The text to continue.")
-@click.option("--backend", type=click.Choice(["float", "integer"]), default="integer", show_default=True)
+@click.option("--backend", type=click.Choice(["float", "integer", "rtl"]), default="integer", show_default=True)
 @click.option("--tokens", type=int, help="Characters to generate; 200, or as many as the context holds, if absent.")
 @click.option("--temperature", type=float, default=0.0, show_default=True, help="0 chooses the likeliest character.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random choices at a temperature.")
+@click.option("--engine", default="tlmm", show_default=True, help="Backend rtl: the engine of the projections.")
+@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Backend rtl: a field of the engine.")
+@click.option("--lanes", type=int, help="Backend rtl: elements of vectors in a cycle, and rows of the engine.")
+@click.option("--tile", type=int, help="Backend rtl: prompt tokens that share the weights.")
+@click.option("--clock", type=float, default=100.0, show_default=True, help="Backend rtl: MHz, for tokens a second.")
 @console.json_option
 def command(
     checkpoint: Path | None,
@@ -32,6 +39,11 @@ def command(
     tokens: int | None,
     temperature: float,
     seed: int,
+    engine: str,
+    settings: tuple[str, ...],
+    lanes: int | None,
+    tile: int | None,
+    clock: float,
     as_json: bool,
 ) -> None:
     """Continue a prompt, character by character."""
@@ -43,7 +55,17 @@ def command(
     if tokens is None:
         tokens = max(1, min(200, model.config.context - len(start) + 1))
     check_request(model.config, start, tokens, temperature)
-    if backend == "float":
+    figures: dict[str, Any] = {}
+    if backend == "rtl":
+        from sw.commands.generate_rtl import generate_rtl
+
+        if temperature:
+            raise InputError(f"temperature is {temperature}; the machine chooses greedily, at temperature 0")
+        integer = IntegerModel(model, Positions.from_config(config, model.config.layers, str(path)))
+        stream = generate_rtl(
+            integer, start, tokens, engine=engine, settings=settings, lanes=lanes, tile=tile, figures=figures
+        )
+    elif backend == "float":
         stream = generate_float(model, start, tokens, temperature, seed)
     else:
         integer = IntegerModel(model, Positions.from_config(config, model.config.layers, str(path)))
@@ -69,6 +91,7 @@ def command(
                 "temperature": temperature,
                 "seed": seed,
                 "tokens_per_second": round(rate, 2),
+                **figures,
             }
         )
     else:
@@ -77,3 +100,21 @@ def command(
         console.stderr.print(
             f"{tokens} characters, {rate:.1f} a second, {backend} backend, {path.name}", highlight=False
         )
+        if figures:
+            show_machine(figures, clock)
+
+
+def show_machine(figures: dict[str, Any], clock: float) -> None:
+    """Say what the machine took, and what that is at a clock in MHz."""
+    decode = figures["cycles_per_token"]
+    lines = [
+        f"every recorded value equals the integer model's; prefill {figures['prefill_cycles_per_token']:,.0f} cycles a "
+        f"token, {1e6 * clock / figures['prefill_cycles_per_token']:,.0f} tokens a second at {clock:g} MHz"
+    ]
+    if decode:
+        lines.append(
+            f"decode {decode:,.0f} cycles a token, {1e6 * clock / decode:,.0f} tokens a second at {clock:g} MHz; "
+            f"{figures['weight_bytes_per_token']:,} bytes of weights a token, all on the chip"
+        )
+    for line in lines:
+        console.stderr.print(line, highlight=False)

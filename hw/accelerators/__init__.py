@@ -1,0 +1,1 @@
+"""Whole machines: a language model in gateware."""

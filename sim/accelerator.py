@@ -1,0 +1,191 @@
+"""Runs a machine in a simulator, and compares every value that it makes with the integer model's."""
+
+import dataclasses
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from amaranth.hdl import Module
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
+from torch import Tensor
+
+from hw.accelerators.config import AcceleratorConfig
+from hw.accelerators.machine import Machine
+from hw.accelerators.memory_map import MemoryMap
+from hw.accelerators.weights import ADDRESS_BITS
+from sim.accelerator_trace import Difference, compare
+from sim.dram import Dram, DramConfig, attach, verilog_with_dram
+from sim.runner import Simulator, build
+from sw.accelerators import dram_image, write_images
+from sw.errors import ToolError
+from sw.flow.rtlil import verilog
+from sw.model.integer import IntegerModel
+
+__all__ = ["Generation", "build_machine", "generate"]
+
+TOP = "machine"
+
+
+@dataclasses.dataclass
+class Generation:
+    """What a simulated machine did with a prompt."""
+
+    tokens: list[int] = dataclasses.field(default_factory=list)
+    cycles: list[int] = dataclasses.field(default_factory=list)
+    """Cycles from the job to each token."""
+    seconds: float = 0.0
+    """Of the simulation."""
+    difference: Difference | None = None
+    """Where it began to differ from the integer model, if it was traced and did."""
+
+
+class MachineWithDram(Component):
+    """A machine whose memory is DRAM, with the DRAM: its streams are those of the machine.
+
+    Further members
+    ---------------
+    stall, error_low, error_high : In
+        As of `sim.dram.Dram`; `error_low` and `error_high` are set before anything is read.
+    violation, mismatch, memory_error : Out(1)
+    read_beats, write_beats : Out(64)
+    """
+
+    def __init__(self, config: AcceleratorConfig, dram: DramConfig) -> None:
+        self.machine, self.dram = Machine(config), Dram(dram)
+        shared = ("jobs", "prompt", "results", "logits_valid", "logits", "busy", "step", "layer", "fault")
+        members = dict(self.machine.signature.members)
+        super().__init__(
+            {
+                **{name: members[name] for name in (*shared, "mismatch", "memory_error")},
+                "stall": In(8),
+                "error_low": In(ADDRESS_BITS),
+                "error_high": In(ADDRESS_BITS),
+                "violation": Out(1),
+                "read_beats": Out(64),
+                "write_beats": Out(64),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Connect them."""
+        m = Module()
+        m.submodules.machine, m.submodules.dram = machine, dram = self.machine, self.dram
+        attach(m, dram, machine)
+        connect(m, flipped(self.jobs), machine.jobs)
+        connect(m, flipped(self.prompt), machine.prompt)
+        connect(m, machine.results, flipped(self.results))
+        stride = stripe_bytes(machine.config)
+        m.d.comb += [base.eq(port * stride) for port, base in enumerate(machine.bases)]
+        m.d.comb += [
+            *(getattr(self, name).eq(getattr(machine, name))
+              for name in ("logits_valid", "logits", "busy", "step", "layer", "fault", "mismatch", "memory_error")),
+            *(getattr(dram, name).eq(getattr(self, name)) for name in ("stall", "error_low", "error_high")),
+            *(getattr(self, name).eq(getattr(dram, name)) for name in ("violation", "read_beats", "write_beats")),
+        ]  # fmt: skip
+        return m
+
+
+def stripe_bytes(config: AcceleratorConfig) -> int:
+    """Return the distance of the ports' stripes in DRAM: what each needs, in whole pages."""
+    words = MemoryMap(config).end
+    return -(-words * config.port_bits // 8 // 4096) * 4096
+
+
+def build_machine(config: AcceleratorConfig, dram: DramConfig | None = None) -> Simulator:
+    """Generate a machine and build a simulator of it; its parameters come later, from files.
+
+    A machine whose memory is DRAM gets one, with the sizes of its ports whatever `dram` says.
+    """
+    if config.memory == "block":
+        return build(verilog(Machine(config), TOP), TOP, target=config.engine_config.target)
+    sizes = {"ports": config.ports, "port_bits": config.port_bits, "size": config.ports * stripe_bytes(config)}
+    component = MachineWithDram(config, dataclasses.replace(dram or DramConfig(), **sizes))
+    return build(verilog_with_dram(component, TOP), TOP, target=config.engine_config.target)
+
+
+def write_dram(model: IntegerModel, config: AcceleratorConfig, file: Path) -> None:
+    """Write the contents of a machine's DRAM: the stripes of its ports, one after the other."""
+    image, stride, width = dram_image(model, config), stripe_bytes(config), config.port_bits // 8
+    with file.open("wb") as out:
+        for port in range(config.ports):
+            out.seek(port * stride)
+            out.write(np.ascontiguousarray(image[:, port * width : (port + 1) * width]).tobytes())
+        out.truncate(config.ports * stride)
+
+
+def run_jobs(
+    simulator: Simulator,
+    model: IntegerModel,
+    config: AcceleratorConfig,
+    jobs: Sequence[dict[str, Any]],
+    folder: Path,
+    seed: int = 0,
+    memory: dict[str, int] | None = None,
+    image: bytes | None = None,
+) -> dict[str, Any]:
+    """Run jobs in a simulator, in a folder to which the parameters and the traces are written.
+
+    `memory` says `stall`, `error_low` and `error_high` of `sim.dram.Dram`; `image` is its contents, if not the model's.
+    """
+    if config.memory == "block":
+        write_images(model, config, folder)
+    elif image is None:
+        write_dram(model, config, folder / "dram.bin")
+    else:
+        (folder / "dram.bin").write_bytes(image)
+    case: dict[str, Any] = {"jobs": list(jobs), "tokens_file": str(folder / "tokens.txt"), "seed": seed}
+    if config.memory == "axi":
+        case["memory"] = {"stall": 0, "error_low": 0, "error_high": 0, **(memory or {})}
+        case["read"] = ["violation", "mismatch", "memory_error", "read_beats", "write_beats"]
+    return simulator.run("sim.accelerator_bench", case, folder=folder)
+
+
+def generate(
+    simulator: Simulator, model: IntegerModel, config: AcceleratorConfig, prompt: Tensor, tokens: int
+) -> Iterator[tuple[int, int]]:
+    """Yield each token and its cycle as the simulated machine makes it.
+
+    Raises
+    ------
+    ToolError
+        If the simulator stops, or, with `config.trace`, if a value differs from the integer model's; the message says
+        which is the first.
+    """
+    with tempfile.TemporaryDirectory(prefix="nomul-machine-") as name:
+        folder = Path(name)
+        job = {"prompt": prompt.tolist(), "tokens": tokens, "timeout": 20_000_000}
+        outcome: dict[str, Any] = {}
+
+        def work() -> None:
+            try:
+                outcome.update(run_jobs(simulator, model, config, [job], folder))
+            except BaseException as error:
+                outcome["raised"] = error
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        seen, file = 0, folder / "tokens.txt"
+        while True:
+            alive = worker.is_alive()
+            lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+            for line in lines[seen:]:
+                if line.endswith("\n"):
+                    seen += 1
+                    token, cycle = line.split()
+                    yield int(token), int(cycle)
+            if not alive:
+                break
+            time.sleep(0.02)
+        if "raised" in outcome:
+            raise outcome["raised"]
+        (said,) = outcome["jobs"]
+        if config.trace:
+            difference = compare(model, config, prompt, said["tokens"], folder)
+            if difference is not None:
+                raise ToolError(str(difference))
+        if said["error"] or said["fault"]:
+            raise ToolError(f"the machine stopped after {len(said['tokens'])} tokens: {said['error'] or 'fault'}")

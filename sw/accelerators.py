@@ -1,0 +1,241 @@
+"""The machines as the host sees them: a configuration for a model, and the files of its parameters.
+
+Rows of a projection are put into the order in which the machine wants its results
+(`hw.accelerators.config.Projection`): rotary partners of a head in one transfer, gate and up transfer by transfer, the
+LM head as ternary digits.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hw.accelerators.config import AcceleratorConfig, Projection
+from hw.accelerators.memory_map import DIGEST_BITS, MemoryMap, digest
+from hw.accelerators.scale_programs import CONSTANTS, Constant
+from hw.accelerators.shape import DIGITS_MAX, ModelShape
+from sw.engines import pack_weights, parse_setting
+from sw.errors import InputError
+from sw.formats import tint, tlmm
+from sw.golden.scale import Scale
+from sw.model.integer import IntegerLayer, IntegerModel
+
+__all__ = [
+    "dram_image",
+    "head_matrix",
+    "head_order",
+    "images",
+    "machine_config",
+    "shape_of",
+    "ternary_digits",
+    "write_images",
+]
+
+
+def shape_of(model: IntegerModel) -> ModelShape:
+    """Return the shape of a model."""
+    config = model.config
+    most = int(model.head.abs().max())
+    digits = next(count for count in range(1, DIGITS_MAX + 1) if (3**count - 1) // 2 >= most)
+    return ModelShape(
+        width=config.width, layers=config.layers, heads=config.heads, kv_heads=config.kv_heads,
+        head_dim=config.head_dim, ffn=config.ffn, vocabulary=config.vocabulary, context=config.context,
+        activation=config.activation, head_digits=digits,
+    )  # fmt: skip
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "tlmm": {"tables": 9, "fill_units": 9},
+    "tint": {"lanes_in": 32},
+    "boothflex": {"lanes_in": 8},
+}
+"""Fields of an engine that a small machine has otherwise than the engine alone: about 200 products a cycle."""
+
+
+def machine_config(
+    model: IntegerModel, engine: str = "tlmm", settings: Sequence[str] = (), **fields: Any
+) -> AcceleratorConfig:
+    """Return the configuration of a machine for a model.
+
+    Parameters
+    ----------
+    model : IntegerModel
+    engine : str
+        Engine of the projections.
+    settings : sequence of str
+        'field=value' of the engine, over those of `SETTINGS`.
+    **fields
+        Further fields of `AcceleratorConfig`.
+
+    Raises
+    ------
+    InputError
+        If a field does not exist, has a wrong value, or the fields do not go together.
+    """
+    if engine not in SETTINGS:
+        raise InputError(f"no machine is made of {engine!r}; its engine is one of {', '.join(SETTINGS)}")
+    chosen = SETTINGS[engine] | dict(parse_setting(engine, setting) for setting in settings)
+    steps = tuple(model.steps.tolist())
+    try:
+        return AcceleratorConfig(shape_of(model), engine, settings=tuple(sorted(chosen.items())), steps=steps, **fields)
+    except (ValueError, TypeError) as error:
+        raise InputError(str(error)) from None
+
+
+def ternary_digits(codes: Tensor, count: int) -> Tensor:
+    """Return the balanced ternary digits of integers, lowest first: int8 [count, ...], codes = sum 3^d digit_d."""
+    digits, rest = [], codes.long()
+    for _ in range(count):
+        digit = (rest + 1) % 3 - 1
+        digits.append(digit.to(torch.int8))
+        rest = (rest - digit) // 3
+    assert not rest.any(), "more digits are needed"
+    return torch.stack(digits)
+
+
+def head_order(head_dim: int, lanes: int) -> Tensor:
+    """Return the elements of a head in the order of its transfers: `lanes / 2` lows, then their rotary partners."""
+    pairs = torch.arange(head_dim // 2).view(-1, lanes // 2)
+    return torch.cat((pairs, pairs + head_dim // 2), dim=1).flatten()
+
+
+def _interleave(matrices: Sequence[Tensor], lanes: int) -> Tensor:
+    """Return the rows of equally tall matrices, `lanes` of the first, of the second, ..., of the first again."""
+    blocks = torch.stack([matrix.view(-1, lanes, matrix.shape[-1]) for matrix in matrices], dim=1)
+    return blocks.reshape(-1, matrices[0].shape[-1])
+
+
+def layer_matrices(layer: IntegerLayer, lanes: int) -> list[Tensor]:
+    """Return the four matrices of a layer, int8 [n_out, n_in], as the machine takes them."""
+    head_dim, weights = layer.config.head_dim, layer.weights
+    order = head_order(head_dim, lanes)
+    rotated = [weights[name].unflatten(0, (-1, head_dim))[:, order].flatten(0, 1) for name in ("q_proj", "k_proj")]
+    return [
+        torch.cat([*rotated, weights["v_proj"]]),
+        weights["o_proj"],
+        _interleave([weights["gate_proj"], weights["up_proj"]], lanes),
+        weights["down_proj"],
+    ]
+
+
+def head_matrix(head: Tensor, digits: int, lanes: int) -> Tensor:
+    """Return the LM head's digits as the machine takes them, int8 [blocks * digits * lanes, width]."""
+    padded = torch.nn.functional.pad(head, (0, 0, 0, -len(head) % lanes))
+    return _interleave(list(ternary_digits(padded, digits).flip(0)), lanes)
+
+
+def _constants(layer: IntegerLayer, embed: Scale) -> list[int]:
+    values = {
+        Constant.INVERSE_WIDTH: layer.input_norm.inverse_length,
+        Constant.INVERSE_QUERIES: layer.attention_norm.inverse_length,
+        Constant.INVERSE_FFN: layer.ffn_norm.inverse_length,
+        Constant.GAIN_INPUT: layer.input_norm.unit,
+        Constant.GAIN_SUB: layer.attention_norm.unit,
+        Constant.GAIN_POST: layer.post_norm.unit,
+        Constant.GAIN_FFN: layer.ffn_norm.unit,
+        Constant.EPS_RESIDUAL: layer.input_norm.eps,
+        Constant.EPS_ATTENTION: layer.attention_norm.eps,
+        Constant.EPS_FFN: layer.ffn_norm.eps,
+        Constant.QUERY: layer.query_unit,
+        Constant.KEY: layer.key_unit,
+        Constant.VALUE: layer.value_unit,
+        Constant.OUTPUT: layer.output_unit,
+        Constant.OUT: layer.o_unit,
+        Constant.DOWN: layer.down_unit,
+        Constant.GATE: layer.gate_unit,
+        Constant.UP: layer.up_unit,
+        Constant.EMBED: embed,
+        Constant.SILU: layer.silu_unit,
+        Constant.SILU_RESULT: layer.silu_result,
+    }
+    words = [0] * CONSTANTS
+    for constant, scale in values.items():
+        words[constant] = int(scale.mantissa) | (int(scale.exponent) & 1023) << 16
+    return words
+
+
+def _bytes(codes: Tensor, lanes: int) -> npt.NDArray[np.uint8]:
+    return codes.reshape(-1, lanes).to(torch.int8).numpy().view(np.uint8)
+
+
+def _matrices(model: IntegerModel, config: AcceleratorConfig) -> Iterator[Tensor]:
+    """Yield the matrices of a pass, chunk by chunk, int8."""
+    for layer in model.layers:
+        for projection, matrix in zip(Projection, layer_matrices(layer, config.lanes), strict=False):
+            yield from (chunk.to(torch.int8) for chunk in matrix.chunk(config.chunks(projection)))
+    yield head_matrix(model.head, config.shape.head_digits, config.lanes).to(torch.int8)
+
+
+def images(model: IntegerModel, config: AcceleratorConfig) -> dict[str, tuple[int, npt.NDArray[np.uint8]]]:
+    """Return what a machine reads, by the names of `hw.accelerators.machine.FILES`.
+
+    Each is the width of a word in bits, and uint8 [words, bytes], little-endian.
+    """
+    lanes = config.lanes
+    engine, mode = config.engine_config, config.mode
+    weights = np.concatenate([pack_weights(config.engine, engine, matrix, mode) for matrix in _matrices(model, config)])
+    assert len(weights) == config.weight_depth
+    gains = np.concatenate([_bytes(gain, lanes) for gain in _gains(model)])
+    constants = np.array([_constants(layer, model.embedding_unit) for layer in model.layers], dtype="<u4")
+    return {
+        "weights": (engine.weight_width, weights),
+        "embedding": (8 * lanes, _bytes(model.embedding, lanes)),
+        "gains": (8 * lanes, gains),
+        "constants": (26, constants.reshape(-1, 1).view(np.uint8)),
+    }
+
+
+def _gains(model: IntegerModel) -> list[Tensor]:
+    """Return the gains of all norms, in order."""
+    layers = model.layers
+    norms = [n for layer in layers for n in (layer.input_norm, layer.attention_norm, layer.post_norm, layer.ffn_norm)]
+    return [norm.gain for norm in [*norms, model.norm]]
+
+
+def dram_image(model: IntegerModel, config: AcceleratorConfig) -> npt.NDArray[np.uint8]:
+    """Return what lies in a machine's DRAM when it begins (`hw.accelerators.memory_map`), uint8 [words, bytes].
+
+    Bytes p * port_bits / 8 and up of each word are port p's.
+    """
+    place = MemoryMap(config)
+    size = place.word_bytes
+
+    def words(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return rows [n, bytes] each of which begins a word."""
+        return np.pad(values, ((0, 0), (0, -values.shape[1] % size))).reshape(-1, size)
+
+    header = np.frombuffer(digest(config).to_bytes(DIGEST_BITS // 8, "little"), np.uint8)[None, :size]
+    constants = np.array([_constants(layer, model.embedding_unit) for layer in model.layers], dtype="<u4")
+    gains = [words(gain.to(torch.int8).numpy().view(np.uint8)[None]) for gain in _gains(model)]
+    embedding = words(model.embedding.to(torch.int8).numpy().view(np.uint8))
+    weights = [words(_dense(matrix, config, place)) for matrix in _matrices(model, config)]
+    parts = [words(header), words(constants.view(np.uint8).reshape(1, -1)), *gains, embedding, *weights]
+    image = np.concatenate(parts)
+    assert len(image) == place.cache
+    return image
+
+
+def _dense(matrix: Tensor, config: AcceleratorConfig, place: MemoryMap) -> npt.NDArray[np.uint8]:
+    """Return a chunk's weights as the machine reads them: [n, bytes], each row from a new word."""
+    engine = config.engine_config
+    if config.engine == "tlmm":
+        sizes = {"group": engine.group, "tables": engine.tables, "rows": engine.rows}
+        return tlmm.pack_dense(matrix, **sizes, units=place.units)
+    if config.engine == "tint":
+        return tint.pack_dense(tint.steps(matrix, lanes=engine.lanes_in, rows=engine.rows), place.units)
+    packed = pack_weights(config.engine, engine, matrix, config.mode)
+    return np.pad(packed, ((0, 0), (0, place.transfer_words * place.word_bytes - packed.shape[1])))
+
+
+def write_images(model: IntegerModel, config: AcceleratorConfig, folder: Path) -> None:
+    """Write the files that a machine reads when it begins, NAME.hex, a word a line, for `$readmemh`."""
+    for name, (width, words) in images(model, config).items():
+        digits = -(-width // 4)
+        text = words[:, ::-1].tobytes().hex()
+        size = 2 * words.shape[1]
+        lines = [text[at + size - digits : at + size] for at in range(0, len(text), size)]
+        (folder / f"{name}.hex").write_text("\n".join(lines) + "\n")

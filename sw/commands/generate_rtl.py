@@ -1,0 +1,71 @@
+"""`nomul generate --backend rtl`: text from the simulated machine, each value of which is compared."""
+
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from hw.accelerators.config import AcceleratorConfig
+from sim.accelerator import build_machine, generate
+from sw.accelerators import machine_config
+from sw.console import stderr
+from sw.errors import ToolError
+from sw.model.generation import generate_integer
+from sw.model.integer import IntegerModel
+
+__all__ = ["generate_rtl"]
+
+
+def generate_rtl(
+    model: IntegerModel,
+    prompt: Tensor,
+    tokens: int,
+    *,
+    engine: str,
+    settings: Sequence[str] = (),
+    lanes: int | None = None,
+    tile: int | None = None,
+    trace: bool = True,
+    figures: dict[str, Any],
+) -> Iterator[int]:
+    """Yield the tokens of a simulated machine; fill `figures` when they have all come.
+
+    Raises
+    ------
+    InputError
+        If the configuration is none.
+    ToolError
+        If a token, or with `trace` any recorded value, differs from the integer model's.
+    """
+    sizes = {name: value for name, value in (("lanes", lanes), ("tile", tile)) if value is not None}
+    config = machine_config(model, engine, settings, trace=trace, **sizes)
+    stderr.print(f"building the machine: {engine}, {config.lanes} lanes, tiles of {config.tile} tokens")
+    simulator = build_machine(config)
+    reference = generate_integer(model, prompt, tokens, 0.0, 0)
+    cycles: list[int] = []
+    for number, (token, cycle) in enumerate(generate(simulator, model, config, prompt, tokens)):
+        cycles.append(cycle)
+        yield token
+        expected = next(reference)
+        if token != expected and not trace:
+            sys.stdout.write("\n")
+            raise ToolError(f"token {number} is {token}; the integer model says {expected}")
+    figures.update(summary(config, len(prompt), cycles))
+
+
+def summary(config: AcceleratorConfig, prompt: int, cycles: Sequence[int]) -> dict[str, Any]:
+    """Return the figures of a run, from the cycle of each token."""
+    steps = [later - earlier for earlier, later in itertools.pairwise(cycles)]
+    bits = config.weight_depth * config.engine_config.weight_width
+    return {
+        "engine": config.engine,
+        "lanes": config.lanes,
+        "tile": config.tile,
+        "prefill_cycles": cycles[0],
+        "prefill_cycles_per_token": round(cycles[0] / prompt, 1),
+        "cycles_per_token": round(sum(steps) / len(steps), 1) if steps else None,
+        "weight_bytes_per_token": bits // 8,
+        "traced": config.trace,
+    }
