@@ -20,9 +20,10 @@ from hw.accelerators.weights import ADDRESS_BITS
 from sim.accelerator_trace import Difference, compare
 from sim.dram import Dram, DramConfig, attach, verilog_with_dram
 from sim.runner import Simulator, build
-from sw.accelerators import dram_image, write_images
+from sw.accelerators import cache_image, dram_image, write_images
 from sw.errors import ToolError
 from sw.flow.rtlil import verilog
+from sw.golden.attention import KVCache
 from sw.model.integer import IntegerModel
 
 __all__ = ["Generation", "build_machine", "generate"]
@@ -107,9 +108,16 @@ def build_machine(config: AcceleratorConfig, dram: DramConfig | None = None) -> 
     return build(verilog_with_dram(component, TOP), TOP, target=config.engine_config.target)
 
 
-def write_dram(model: IntegerModel, config: AcceleratorConfig, file: Path) -> None:
-    """Write the contents of a machine's DRAM: the stripes of its ports, one after the other."""
+def write_dram(
+    model: IntegerModel, config: AcceleratorConfig, file: Path, caches: Sequence[KVCache] | None = None
+) -> None:
+    """Write the contents of a machine's DRAM: the stripes of its ports, one after the other.
+
+    With `caches`, one for each layer, keys and values of a text are in it.
+    """
     image, stride, width = dram_image(model, config), stripe_bytes(config), config.port_bits // 8
+    if caches is not None:
+        image = np.concatenate([image, cache_image(model, config, caches)])
     with file.open("wb") as out:
         for port in range(config.ports):
             out.seek(port * stride)

@@ -21,10 +21,12 @@ from hw.accelerators.shape import DIGITS_MAX, ModelShape
 from sw.engines import pack_weights, parse_setting
 from sw.errors import InputError
 from sw.formats import tint, tlmm
+from sw.golden.attention import KVCache
 from sw.golden.scale import Scale
 from sw.model.integer import IntegerLayer, IntegerModel
 
 __all__ = [
+    "cache_image",
     "dram_image",
     "head_matrix",
     "head_order",
@@ -216,6 +218,36 @@ def dram_image(model: IntegerModel, config: AcceleratorConfig) -> npt.NDArray[np
     parts = [words(header), words(constants.view(np.uint8).reshape(1, -1)), *gains, embedding, *weights]
     image = np.concatenate(parts)
     assert len(image) == place.cache
+    return image
+
+
+def cache_image(model: IntegerModel, config: AcceleratorConfig, caches: Sequence[KVCache]) -> npt.NDArray[np.uint8]:
+    """Return the keys and values of a text as they lie in a machine's DRAM, uint8 [words, bytes], behind `dram_image`.
+
+    `caches` are those of the integer model, one for each layer, of one text. What the layout is, `hw.memory.kv_dram`
+    says.
+    """
+    layout = MemoryMap(config).cache_layout
+    size, context, block = layout.word // 8, layout.context, layout.tokens
+    blocks = -(-context // block)
+    heads = []
+    for cache in caches:
+        for head in range(layout.kv_heads):
+            rows = []
+            for codes in (cache.keys, cache.values):
+                held = np.zeros((blocks * block, layout.row * size), np.uint8)
+                count = min(cache.length, context)
+                order = head_order(layout.head_dim, config.lanes) if codes is cache.keys else slice(None)
+                held[:count, : layout.head_dim] = codes[0, head, :count][:, order].numpy().view(np.uint8)
+                rows.append(held)
+            pairs = np.zeros((blocks * block, 2), "<u2")
+            for column, scales in enumerate((cache.key_scales, cache.value_scales)):
+                pairs[: cache.length, column] = scales[0, head, : cache.length].numpy()
+            scale_words = pairs.reshape(blocks, block * 2).view(np.uint8)
+            keys = np.concatenate([scale_words, rows[0].reshape(blocks, -1)], axis=1)
+            heads += [keys.reshape(-1, size), rows[1][:context].reshape(-1, size)]
+    image = np.concatenate(heads)
+    assert len(image) == layout.size
     return image
 
 
