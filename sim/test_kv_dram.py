@@ -4,6 +4,7 @@
 import dataclasses
 import functools
 import random
+from typing import Any
 
 import pytest
 from amaranth.hdl import Module, Mux, Signal
@@ -101,7 +102,7 @@ class TestAttentionOverDram:
     def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
         config = SETUPS[name].config
         dice = random.Random(6)
-        settings = {"resets": [dice.randint(1, 200) for _ in range(10)], "hold": 0.2, "settle": 200}
+        settings: dict[str, Any] = {"resets": [dice.randint(1, 200) for _ in range(10)], "hold": 0.2, "settle": 200}
         run(config, built(name, simulator_name), Memory.random(config, 5), random_jobs(config, 10, 5), **settings)
 
 

@@ -13,7 +13,7 @@ otherwise to the bus's reset alone. It must be up once after power-on, but on FP
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import Component, In, Member, Out
 
 from hw.bus.axi4 import BOUNDARY, CACHE, INCR, axi4_read_members, axi4_write_members, beat_size
 from hw.memory.queue import Queue
@@ -128,7 +128,7 @@ class StripedReader(Component):
         self.ports, self.port_bits, self.address_bits, self.clients = ports, port_bits, address_bits, clients
         self.burst, self.outstanding = burst, outstanding
         self.command = command_layout(port_bits, address_bits, count_bits)
-        pins = {}
+        pins: dict[str, Member] = {}
         for port in range(ports):
             pins |= axi4_read_members(f"m_axi{port}", address_bits, port_bits)
         super().__init__(
@@ -309,7 +309,7 @@ class StripedWriter(Component):
         if outstanding < 1:
             raise ValueError(f"StripedWriter outstanding is {outstanding}; allowed: 1 or more")
         self.ports, self.port_bits, self.address_bits, self.outstanding = ports, port_bits, address_bits, outstanding
-        pins = {}
+        pins: dict[str, Member] = {}
         for port in range(ports):
             pins |= axi4_write_members(f"m_axi{port}", address_bits, port_bits)
         super().__init__(
