@@ -11,7 +11,7 @@ away, and begin nothing new before (`drained`). If the bus itself is reset with 
 otherwise to the bus's reset alone. It must be up once after power-on, but on FPGAs, whose registers begin at zero.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Member, Out
 
@@ -250,21 +250,36 @@ class StripedReader(Component):
         left = Signal(self.command["count"].shape, name=f"left{client}")
         waiting, enough = Signal(name=f"waiting{client}"), Signal(name=f"enough{client}")
         room = Signal(range(self.depths[client] + 1), init=self.depths[client], name=f"room{client}")
-        most, beats = Signal(range(self.burst + 1), name=f"most{client}"), Signal.like(request.beats)
+        # Words up to the next multiple of `burst`, and those left after them; negative if they are too many.
+        most = Signal(range(self.burst + 1), name=f"most{client}", reset_less=True)
+        rest = Signal(signed(len(left) + 1), name=f"rest{client}")
+        short, follows = Signal(name=f"short{client}"), Signal(name=f"follows{client}")
         m.d.comb += [
             command.ready.eq(left == 0),
-            most.eq(self.burst - (place[:low] if low else 0)),
-            beats.eq(Mux(left < most, left, most)),
+            rest.eq(left - most),
+            short.eq(rest[-1]),
             able.eq(waiting & enough),
+            follows.eq(~waiting | begins),
         ]
         with m.If(command.ready):
-            m.d.sync += place.eq(command.payload.address)
+            m.d.sync += [
+                place.eq(command.payload.address),
+                most.eq(self.burst - (command.payload.address[:low] if low else 0)),
+            ]
             with m.If(command.valid):
                 m.d.sync += left.eq(command.payload.count)
-        with m.Elif(~waiting | begins):
-            m.d.sync += [place.eq(place + beats), left.eq(left - beats)]
-        with m.If(~waiting | begins):
-            m.d.sync += [waiting.eq(left != 0), request.address.eq(place), request.beats.eq(beats)]
+        with m.Elif(follows):
+            m.d.sync += [
+                place.eq(Cat(Const(0, low), place[low:] + 1)),
+                most.eq(self.burst),
+                left.eq(Mux(short, 0, rest)),
+            ]
+        with m.If(follows):
+            m.d.sync += [
+                waiting.eq(left != 0),
+                request.address.eq(place),
+                request.beats.eq(Mux(short, left, most)),
+            ]
         # Room only grows until this burst begins, so that a late answer is a safe one.
         m.d.sync += [
             room.eq(room + gives - Mux(begins, request.beats, 0)),
