@@ -136,7 +136,7 @@ class KvDram(Component):
         port_bits: int,
         address_bits: int,
         reads_most: int = 16,
-        writes_most: int = 4,
+        writes_most: int = 32,
     ) -> None:
         self.layout = KvLayout(layers, kv_heads, context, head_dim, ports * port_bits)
         address = word_bits(port_bits, address_bits)
