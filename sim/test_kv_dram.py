@@ -107,10 +107,12 @@ class TestAttentionOverDram:
 
 
 @pytest.mark.bench
-def test_reads_see_all_writes_before_them(simulator_name: str) -> None:
-    """The job comes at once, while writes wait and are under way."""
+@pytest.mark.parametrize("pause", [0, 2000])
+def test_reads_see_all_writes_before_them(pause: int, simulator_name: str) -> None:
+    """The job comes at once, while writes are under way, or only the last one waits."""
     config = SETUPS["one word"].config
-    run(config, built("one word", simulator_name), Memory.random(config, 8), plain_jobs(config, config.context, 1))
+    jobs = plain_jobs(config, config.context, 1)
+    run(config, built("one word", simulator_name), Memory.random(config, 8), jobs, pause=pause)
 
 
 @pytest.mark.bench

@@ -89,7 +89,7 @@ class KvLayout:
 class KvDram(Component):
     """Keys and values of all layers, behind a client of a `StripedReader` and a `StripedWriter`.
 
-    Cycles: a write is taken while the queue has room, and takes R + 1 stores, 5 at the least. A command is given 4
+    Cycles: a write is taken while the queue has room, and takes R + 5 cycles of it or more. A command is given 4
     cycles after a read, if no write is under way; a row is offered a cycle after its last word, one every R cycles, and
     besides a cycle for the scales of S tokens.
 

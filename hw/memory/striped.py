@@ -7,8 +7,8 @@ alone in between, and the stripes meet again in buffers.
 Reset in mid-flight: an AXI master must not take back an address that it has offered, and answers to bursts on the bus
 come in any case. So what is on the bus outlives a reset of the domain: reader and writer finish it, throw the answers
 away, and begin nothing new before (`drained`). If the bus itself is reset with its slaves, nothing will come any more:
-`bus_reset` says so, and forgets it. Where nothing but the bus's own reset resets the domain, connect it to that;
-otherwise to the bus's reset alone. It must be up once after power-on, but on FPGAs, whose registers begin at zero.
+`bus_reset` says so, and forgets it: connect it to the reset of the bus, which must reset the domain too; the domain may
+have other resets besides. After power-on it must be up once, except on FPGAs, whose registers begin at zero.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
