@@ -101,9 +101,6 @@ async def attend(dut: Any) -> None:
     dut.hold.value, dut.results__ready.value, dut.output_unit.value = 0, 0, int(case["output_unit"], 16)
     await reset(dut, [writes, *streams])
     while writes.position < len(writes.payloads):
-        if case.get("pause") and writes.position == len(writes.payloads) - 1 and writes.offered is None:
-            # All writes but the last have been done.
-            await ClockCycles(dut.clk, case["pause"])
         writes.drive(0)
         await FallingEdge(dut.clk)
         writes.note(0)
