@@ -32,7 +32,9 @@ class DramConfig:
     address_bits: int = parameter(32, "bits of a byte address", low=13, high=64)
     size: int = parameter(1 << 20, "bytes", low=4096, high=1 << 32)
     read_latency: int = parameter(40, "cycles from an address to its first beat, at least", low=1, high=10_000)
-    write_latency: int = parameter(20, "cycles from a last beat to its answer, at least", low=1, high=10_000)
+    write_latency: int = parameter(
+        20, "cycles from a write beat to its effect and answer, at least", low=1, high=10_000
+    )
     refresh_every: int = parameter(0, "cycles from one refresh to the next; 0 for none", low=0, high=1 << 30)
     refresh_cycles: int = parameter(0, "cycles that a refresh takes", low=0, high=1 << 20)
     outstanding: int = parameter(16, "bursts of a port and direction that are taken at a time", low=1, high=256)

@@ -1,9 +1,10 @@
 // A DRAM behind PORTS AXI4 slaves, for simulation: one memory, whose bandwidth all ports and both directions share.
 //
-// Read beats of a burst come READ_LATENCY cycles after its address or later, write answers WRITE_LATENCY cycles after
-// the last beat has been written. A cycle's bandwidth is RATE_BYTES / RATE_CYCLES bytes; what a cycle leaves, later ones
-// may use, up to two beats of every port. In the first REFRESH_CYCLES of every REFRESH_EVERY cycles nothing moves in
-// the memory. `violation` stays up once a master has broken a rule of AXI, and a line on the console says which.
+// Read beats of a burst come READ_LATENCY cycles after its address or later. A write beat reaches the memory
+// WRITE_LATENCY cycles after it was taken or later, so that who reads before the answer has come may read what was
+// there. A cycle's bandwidth is RATE_BYTES / RATE_CYCLES bytes; what a cycle leaves, later ones may use, up to two beats
+// of every port. In the first REFRESH_CYCLES of every REFRESH_EVERY cycles nothing moves in the memory. `violation`
+// stays up once a master has broken a rule of AXI, and a line on the console says which.
 module NOMUL_DRAM #(
     parameter PORTS = 1,
     parameter BITS = 64,
@@ -56,7 +57,7 @@ module NOMUL_DRAM #(
   localparam SIZE = $clog2(BYTES);
   localparam COST = BYTES * RATE_CYCLES;
   localparam CREDIT_MAX = 2 * PORTS * COST;
-  localparam BEATS = 8;  // write beats of a port that wait for the memory
+  localparam BEATS = WRITE_LATENCY + 8;  // write beats of a port that wait for the memory
   localparam OKAY = 2'b00, SLVERR = 2'b10, DECERR = 2'b11;
 
   reg [31:0] words[0:WORDS-1];
@@ -81,8 +82,8 @@ module NOMUL_DRAM #(
   reg [BITS-1:0] w_data[0:PORTS*BEATS-1];
   reg [BYTES-1:0] w_strobe[0:PORTS*BEATS-1];
   reg w_last[0:PORTS*BEATS-1];
+  reg [63:0] w_due[0:PORTS*BEATS-1];
   reg [1:0] b_response[0:PORTS*OUTSTANDING-1];
-  reg [63:0] b_due[0:PORTS*OUTSTANDING-1];
   integer ar_first[0:PORTS-1], ar_some[0:PORTS-1], ar_beat[0:PORTS-1];
   integer aw_first[0:PORTS-1], aw_some[0:PORTS-1], aw_beat[0:PORTS-1];
   integer w_first[0:PORTS-1], w_some[0:PORTS-1];
@@ -230,6 +231,7 @@ module NOMUL_DRAM #(
         w_data[slot] = wdata[port*BITS+:BITS];
         w_strobe[slot] = wstrb[port*BYTES+:BYTES];
         w_last[slot] = wlast[port];
+        w_due[slot] = cycle + WRITE_LATENCY;
         w_some[port] = w_some[port] + 1;
       end
 
@@ -258,7 +260,7 @@ module NOMUL_DRAM #(
       end
 
       // A write beat.
-      if (w_some[port] != 0 && aw_some[port] != 0 && credit >= COST) begin
+      if (w_some[port] != 0 && w_due[port*BEATS+w_first[port]] <= cycle && aw_some[port] != 0 && credit >= COST) begin
         slot = port * OUTSTANDING + aw_first[port];
         address = aw_address[slot] + aw_beat[port] * BYTES;
         response = answer(address);
@@ -275,7 +277,6 @@ module NOMUL_DRAM #(
         if (aw_beat[port] == aw_length[slot]) begin
           slot = port * OUTSTANDING + (b_first[port] + b_some[port]) % OUTSTANDING;
           b_response[slot] = aw_response[port];
-          b_due[slot] = cycle + WRITE_LATENCY;
           b_some[port] = b_some[port] + 1;
           aw_response[port] = OKAY;
           aw_beat[port] = 0;
@@ -289,7 +290,7 @@ module NOMUL_DRAM #(
       // An answer to a write.
       draw(waits);
       slot = port * OUTSTANDING + b_first[port];
-      if (!bvalid_next[port] && !waits && b_some[port] != 0 && b_due[slot] <= cycle) begin
+      if (!bvalid_next[port] && !waits && b_some[port] != 0) begin
         bresp_next[port*2+:2] = b_response[slot];
         bvalid_next[port] = 1;
         b_first[port] = (b_first[port] + 1) % OUTSTANDING;

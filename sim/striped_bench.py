@@ -120,7 +120,8 @@ async def access(dut: Any) -> None:
     dut.rst.value, dut.bus_reset.value = 0, 0
 
     async def reset() -> None:
-        for stream in (writes, *offers, *sinks):
+        everything: list[Any] = [writes, *offers, *sinks]
+        for stream in everything:
             stream.restart()
         dut.rst.value = 1
         for _ in range(dice.randint(1, 3)):

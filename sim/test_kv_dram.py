@@ -4,6 +4,7 @@
 import dataclasses
 import functools
 import random
+from typing import Any
 
 import pytest
 from amaranth.hdl import Module, Mux, Signal
@@ -57,7 +58,7 @@ class DramBench(Bench):
         m.submodules.cache = cache = KvDram(*sizes, *place)
         m.submodules.reader = reader = StripedReader(*place, clients=1, burst=8, depth=64)
         m.submodules.writer = writer = StripedWriter(*place, outstanding=4)
-        memory = DramConfig(setup.ports, setup.port_bits, 18, 1 << 18, read_latency=30, write_latency=25)
+        memory = DramConfig(setup.ports, setup.port_bits, 18, 1 << 18, read_latency=30, write_latency=80)
         m.submodules.dram = dram = Dram(memory)
         attach(m, dram, reader, writer)
         for source, sink in (
@@ -101,8 +102,15 @@ class TestAttentionOverDram:
     def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
         config = SETUPS[name].config
         dice = random.Random(6)
-        settings = {"resets": [dice.randint(1, 200) for _ in range(10)], "hold": 0.2, "settle": 200}
+        settings: dict[str, Any] = {"resets": [dice.randint(1, 200) for _ in range(10)], "hold": 0.2, "settle": 2000}
         run(config, built(name, simulator_name), Memory.random(config, 5), random_jobs(config, 10, 5), **settings)
+
+
+@pytest.mark.bench
+def test_reads_see_all_writes_before_them(simulator_name: str) -> None:
+    """The job comes at once, while writes wait and are under way."""
+    config = SETUPS["one word"].config
+    run(config, built("one word", simulator_name), Memory.random(config, 8), plain_jobs(config, config.context, 1))
 
 
 @pytest.mark.bench
@@ -111,7 +119,8 @@ def test_rows_come_at_the_rate_of_the_bus(simulator_name: str) -> None:
     setup = SETUPS["one word"]
     length = setup.config.context
     jobs = plain_jobs(setup.config, length, 8)
-    taken, done = run(setup.config, built("one word", simulator_name), Memory.random(setup.config, 7), jobs)
+    memory = Memory.random(setup.config, 7)
+    taken, done = run(setup.config, built("one word", simulator_name), memory, jobs, settle=2000)
     words = 8 * (2 * length + -(-length // 6))
     assert words < done[-1] - taken[0] + 1 < words + setup.config.overhead + UNIT_CYCLES + 30 + 16
 

@@ -299,6 +299,6 @@ class TestRules:
             ((1, 64, 32, 1, 16, 16, 1), "outstanding is 1"),
         ]:
             with pytest.raises(ValueError, match=message):
-                StripedReader(*wrong)  # type: ignore[arg-type]
+                StripedReader(*wrong)
         with pytest.raises(ValueError, match="outstanding is 0"):
             StripedWriter(1, 64, 32, 0)

@@ -6,9 +6,9 @@ come in order, beats as wide as the data, and bursts of kind INCR. Pins have the
 writes AW, W and B. Locks, regions and quality of service are left at an interconnect's defaults.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from amaranth.hdl._ast import Assign
 from amaranth.lib.wiring import Component, In, Member, Out
 
 __all__ = ["BOUNDARY", "CACHE", "INCR", "axi4_read_members", "axi4_write_members", "beat_size", "pass_pins"]
@@ -57,8 +57,8 @@ def axi4_write_members(prefix: str, address_bits: int, data_bits: int) -> dict[s
     return {f"{prefix}_{name}": member for name, member in pins.items()}
 
 
-def pass_pins(outer: Component, inner: Component, members: Mapping[str, Member]) -> Iterable[Assign]:
-    """Return the assignments by which pins of the same name of a component are those of one inside it."""
+def pass_pins(outer: Component, inner: Component, members: Mapping[str, Member]) -> Iterator[Any]:
+    """Yield the assignments by which pins of the same name of a component are those of one inside it."""
     for name, member in members.items():
         without, within = getattr(outer, name), getattr(inner, name)
         yield within.eq(without) if member.flow is In else without.eq(within)

@@ -89,7 +89,7 @@ class KvLayout:
 class KvDram(Component):
     """Keys and values of all layers, behind a client of a `StripedReader` and a `StripedWriter`.
 
-    Cycles: a write is taken while the queue has room, and takes R + 1 stores, 5 at the least. A command is given 4
+    Cycles: a write is taken while the queue has room, and takes R + 5 cycles of it or more. A command is given 4
     cycles after a read, if no write is under way; a row is offered a cycle after its last word, one every R cycles, and
     besides a cycle for the scales of S tokens.
 
@@ -136,7 +136,7 @@ class KvDram(Component):
         port_bits: int,
         address_bits: int,
         reads_most: int = 16,
-        writes_most: int = 4,
+        writes_most: int = 32,
     ) -> None:
         self.layout = KvLayout(layers, kv_heads, context, head_dim, ports * port_bits)
         address = word_bits(port_bits, address_bits)
@@ -192,9 +192,18 @@ class KvDram(Component):
         block = Signal(range(layout.context), reset_less=True)
         rest = Signal(range(max(layout.tokens, 2)), reset_less=True)
         part = Signal(range(words + 1))
-        offer = Signal(self.stores.payload.shape(), reset_less=True)
-        codes = Value.cast(write.codes)
-        m.d.comb += store.eq(offer)
+        address = Signal(width, name="store_address", reset_less=True)
+        codes, scale = Value.cast(write.codes), Signal()
+        lanes = Cat((rest == token).replicate(PAIR_BITS // 8) for token in range(layout.tokens))
+        kinds = Cat(bit.replicate(SCALE_BITS // 8) for bit in (~write["values"], write["values"]))
+        strobe = Signal(layout.word // 8, reset_less=True)  # of the scale
+        m.d.comb += [store.address.eq(address), scale.eq(part == words)]
+        for this in range(words):
+            with m.If(part == this):
+                word = codes[this * layout.word : (this + 1) * layout.word]
+                m.d.comb += [store.data.eq(word), store.strobe.eq(-1)]
+        with m.If(scale):
+            m.d.comb += [store.data.eq(write.scale.replicate(2 * layout.tokens)), store.strobe.eq(strobe)]
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += [number.eq(self._head(write)), block.eq(layout.blocks(write.token)), part.eq(0)]
@@ -214,24 +223,12 @@ class KvDram(Component):
                 m.d.sync += [row.eq(head + place), scales.eq(head + scales)]
                 m.next = "BASE"
             with m.State("BASE"):
-                m.d.sync += [offer.address.eq(self.base + row), scales.eq(self.base + scales)]
-                m.d.sync += [offer.data.eq(codes[: layout.word]), offer.strobe.eq(-1), self.stores.valid.eq(1)]
+                m.d.sync += [address.eq(self.base + row), scales.eq(self.base + scales)]
+                m.d.sync += [strobe.eq(lanes & kinds.replicate(layout.tokens)), self.stores.valid.eq(1)]
                 m.next = "STORE"
             with m.State("STORE"), m.If(self.stores.ready):
-                m.d.sync += [offer.address.eq(offer.address + 1), part.eq(part + 1)]
-                for following in range(1, words):
-                    with m.If(part == following - 1):
-                        m.d.sync += offer.data.eq(codes[following * layout.word : (following + 1) * layout.word])
-                with m.If(part == words - 1):
-                    lanes = Cat((rest == token).replicate(PAIR_BITS // 8) for token in range(layout.tokens))
-                    kind = Cat(~write["values"], write["values"])
-                    kinds = Cat(bit.replicate(SCALE_BITS // 8) for bit in kind).replicate(layout.tokens)
-                    m.d.sync += [
-                        offer.address.eq(scales),
-                        offer.data.eq(write.scale.replicate(2 * layout.tokens)),
-                        offer.strobe.eq(lanes & kinds),
-                    ]
-                with m.If(part == words):
+                m.d.sync += [address.eq(Mux(part == words - 1, scales, address + 1)), part.eq(part + 1)]
+                with m.If(scale):
                     m.d.comb += done.eq(1)
                     m.d.sync += self.stores.valid.eq(0)
                     m.next = "IDLE"
@@ -306,8 +303,7 @@ class KvDram(Component):
         with m.If(ends):
             m.d.sync += [
                 self.rows.valid.eq(1),
-                pair.eq(scales),
-                scales.eq(scales >> PAIR_BITS),
+                pair.eq(scales.word_select((token - 1)[: len(token)], PAIR_BITS)),
                 part.eq(0),
                 row.eq(Mux(last, 0, row + 1)),
                 token.eq(Mux(last | (token == layout.tokens) | current["values"], 0, token + 1)),

@@ -7,13 +7,13 @@ alone in between, and the stripes meet again in buffers.
 Reset in mid-flight: an AXI master must not take back an address that it has offered, and answers to bursts on the bus
 come in any case. So what is on the bus outlives a reset of the domain: reader and writer finish it, throw the answers
 away, and begin nothing new before (`drained`). If the bus itself is reset with its slaves, nothing will come any more:
-`bus_reset` says so, and forgets it. Where nothing but the bus's own reset resets the domain, connect it to that;
-otherwise to the bus's reset alone. It must be up once after power-on, but on FPGAs, whose registers begin at zero.
+`bus_reset` says so, and forgets it: connect it to the reset of the bus, which must reset the domain too; the domain may
+have other resets besides. After power-on it must be up once, except on FPGAs, whose registers begin at zero.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import Component, In, Member, Out
 
 from hw.bus.axi4 import BOUNDARY, CACHE, INCR, axi4_read_members, axi4_write_members, beat_size
 from hw.memory.queue import Queue
@@ -128,7 +128,7 @@ class StripedReader(Component):
         self.ports, self.port_bits, self.address_bits, self.clients = ports, port_bits, address_bits, clients
         self.burst, self.outstanding = burst, outstanding
         self.command = command_layout(port_bits, address_bits, count_bits)
-        pins = {}
+        pins: dict[str, Member] = {}
         for port in range(ports):
             pins |= axi4_read_members(f"m_axi{port}", address_bits, port_bits)
         super().__init__(
@@ -250,21 +250,36 @@ class StripedReader(Component):
         left = Signal(self.command["count"].shape, name=f"left{client}")
         waiting, enough = Signal(name=f"waiting{client}"), Signal(name=f"enough{client}")
         room = Signal(range(self.depths[client] + 1), init=self.depths[client], name=f"room{client}")
-        most, beats = Signal(range(self.burst + 1), name=f"most{client}"), Signal.like(request.beats)
+        # Words up to the next multiple of `burst`, and those left after them; negative if they are too many.
+        most = Signal(range(self.burst + 1), name=f"most{client}", reset_less=True)
+        rest = Signal(signed(len(left) + 1), name=f"rest{client}")
+        short, follows = Signal(name=f"short{client}"), Signal(name=f"follows{client}")
         m.d.comb += [
             command.ready.eq(left == 0),
-            most.eq(self.burst - (place[:low] if low else 0)),
-            beats.eq(Mux(left < most, left, most)),
+            rest.eq(left - most),
+            short.eq(rest[-1]),
             able.eq(waiting & enough),
+            follows.eq(~waiting | begins),
         ]
         with m.If(command.ready):
-            m.d.sync += place.eq(command.payload.address)
+            m.d.sync += [
+                place.eq(command.payload.address),
+                most.eq(self.burst - (command.payload.address[:low] if low else 0)),
+            ]
             with m.If(command.valid):
                 m.d.sync += left.eq(command.payload.count)
-        with m.Elif(~waiting | begins):
-            m.d.sync += [place.eq(place + beats), left.eq(left - beats)]
-        with m.If(~waiting | begins):
-            m.d.sync += [waiting.eq(left != 0), request.address.eq(place), request.beats.eq(beats)]
+        with m.Elif(follows):
+            m.d.sync += [
+                place.eq(Cat(Const(0, low), place[low:] + 1)),
+                most.eq(self.burst),
+                left.eq(Mux(short, 0, rest)),
+            ]
+        with m.If(follows):
+            m.d.sync += [
+                waiting.eq(left != 0),
+                request.address.eq(place),
+                request.beats.eq(Mux(short, left, most)),
+            ]
         # Room only grows until this burst begins, so that a late answer is a safe one.
         m.d.sync += [
             room.eq(room + gives - Mux(begins, request.beats, 0)),
@@ -309,7 +324,7 @@ class StripedWriter(Component):
         if outstanding < 1:
             raise ValueError(f"StripedWriter outstanding is {outstanding}; allowed: 1 or more")
         self.ports, self.port_bits, self.address_bits, self.outstanding = ports, port_bits, address_bits, outstanding
-        pins = {}
+        pins: dict[str, Member] = {}
         for port in range(ports):
             pins |= axi4_write_members(f"m_axi{port}", address_bits, port_bits)
         super().__init__(
