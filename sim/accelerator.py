@@ -125,15 +125,18 @@ def run_jobs(
     folder: Path,
     seed: int = 0,
     memory: dict[str, int] | None = None,
+    image: bytes | None = None,
 ) -> dict[str, Any]:
     """Run jobs in a simulator, in a folder to which the parameters and the traces are written.
 
-    `memory` says `stall`, `error_low` and `error_high` of `sim.dram.Dram`.
+    `memory` says `stall`, `error_low` and `error_high` of `sim.dram.Dram`; `image` is its contents, if not the model's.
     """
     if config.memory == "block":
         write_images(model, config, folder)
-    else:
+    elif image is None:
         write_dram(model, config, folder / "dram.bin")
+    else:
+        (folder / "dram.bin").write_bytes(image)
     case: dict[str, Any] = {"jobs": list(jobs), "tokens_file": str(folder / "tokens.txt"), "seed": seed}
     if config.memory == "axi":
         case["memory"] = {"stall": 0, "error_low": 0, "error_high": 0, **(memory or {})}

@@ -51,8 +51,13 @@ async def _job(dut: Any, job: dict[str, Any], dice: random.Random, tokens_file: 
     fields = (job.get("prompt_length", len(job["prompt"])), job["tokens"], job.get("position", 0))
     dut.jobs__payload.value = sum(value << size * place for place, value in enumerate(fields))
     dut.jobs__valid.value = 1
-    while not int(dut.jobs__ready.value):
+    for _ in range(job["timeout"]):
+        if int(dut.jobs__ready.value):
+            break
         await FallingEdge(dut.clk)
+    else:
+        dut.jobs__valid.value = 0
+        return {"error": "the job is not taken", "tokens": [], "cycles": [], "fault": int(dut.fault.value)}
     await FallingEdge(dut.clk)
     dut.jobs__valid.value = 0
     begin = get_sim_time("ns")

@@ -119,7 +119,8 @@ def _pass(
 
 
 def _rows(seen: dict[str, Tensor], at: str, order: Tensor, chunks: int) -> Tensor:
-    """Return the rows of all heads, chunk by chunk and token by token: codes, and behind them mantissa, exponent and word of the scale.
+    """Return the rows of all heads, chunk by chunk and token by token: codes, then mantissa, exponent and word of the
+    scale.
 
     What a row has no use for is -1.
     """

@@ -24,6 +24,7 @@ from hw.accelerators.config import AcceleratorConfig, Projection
 from hw.accelerators.gating import Gating
 from hw.accelerators.heads import HeadRotation, Heads, vectors_of_chunk
 from hw.accelerators.lm_head import GreedyHead, logits_layout
+from hw.accelerators.memory_map import MemoryMap
 from hw.accelerators.norm_control import NORM_STEPS, NormControl
 from hw.accelerators.normalise import PRODUCT_BITS, NormFeed, squares_bits
 from hw.accelerators.parameters import BlockParameters
@@ -40,6 +41,7 @@ from hw.attention.attention import Attention
 from hw.attention.attention_config import AttentionConfig
 from hw.bus.axi4 import axi4_read_members, axi4_write_members, pass_pins
 from hw.memory.kv_cache import KvCache
+from hw.memory.kv_dram import KvDram
 from hw.memory.striped import StripedReader, StripedWriter
 from hw.vector.absmax import Absmax, AbsmaxConfig
 
@@ -231,7 +233,17 @@ class Machine(Component):
         sizes: dict[str, Any] = {"layers": shape.layers, "kv_heads": shape.kv_heads, "context": shape.context}
         settings = AttentionConfig(head_dim=shape.head_dim, lanes=config.lanes, **sizes)
         m.submodules.attention = attention = Attention(settings)
-        m.submodules.cache = cache = KvCache(head_dim=shape.head_dim, **sizes)
+        cache: Any
+        if config.memory == "block":
+            cache = KvCache(head_dim=shape.head_dim, target=config.engine_config.target, **sizes)
+        else:
+            memory = {"ports": config.ports, "port_bits": config.port_bits, "address_bits": ADDRESS_BITS}
+            cache = KvDram(head_dim=shape.head_dim, **sizes, **memory)
+            connect(m, cache.commands, self._reader.commands[0])
+            connect(m, self._reader.words[0], cache.words)
+            connect(m, cache.stores, self._writer.writes)
+            m.d.comb += [cache.stores_idle.eq(self._writer.idle), cache.base.eq(MemoryMap(config).cache)]
+        m.submodules.cache = cache
         m.submodules.queries = queries = QueryBuffer(config, settings.job_layout)
         connect(m, attention.reads, cache.reads)
         connect(m, cache.rows, attention.rows)
@@ -240,6 +252,7 @@ class Machine(Component):
         write = cache.writes.payload
         m.d.comb += [
             cache.writes.valid.eq(heads.cached),
+            heads.accepted.eq(cache.writes.ready),
             write["values"].eq(heads.values),
             write.layer.eq(sequencer.layer),
             write.head.eq(heads.head),
@@ -260,7 +273,7 @@ class Machine(Component):
             attention.results.ready.eq(1),
         ]
         row = Cat(heads.row, self._scales.result, self._scales.word)
-        self._tap(m, "rows", heads.cached | heads.queries, row)
+        self._tap(m, "rows", (heads.cached & heads.accepted) | heads.queries, row)
 
         lanes = gating.products.shape()
         depth = config.tile * config.words_max
@@ -293,7 +306,6 @@ class Machine(Component):
     def _project(self, m: Module) -> None:
         """Start the projections, and pass their results to those who want them."""
         sequencer, projections, weights = self._sequencer, self._projections, self._weights
-        config = self.config
         connect(m, sequencer.passes, weights.passes)
         connect(m, weights.output, projections.weights)
         begins = sequencer.begin & self._at(*PROJECTIONS)
@@ -335,9 +347,6 @@ class Machine(Component):
             self._head.start.eq(begins & self._at(Step.PROJECT_HEAD)),
         ]
         self._tap(m, "logits", self._head.logits_valid, self._head.logits)
-        if config.memory == "axi":
-            self._tap(m, "wwords", weights.words.valid & weights.words.ready, weights.words.payload)
-        self._tap(m, "wout", weights.output.valid & weights.output.ready, weights.output.payload)
         results = projections.results
         self._tap(m, "sums", results.valid & results.ready, results.payload["values"])
 

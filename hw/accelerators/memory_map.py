@@ -15,6 +15,7 @@ from hw.accelerators.config import AcceleratorConfig, Projection
 from hw.accelerators.norms import Norm
 from hw.accelerators.scale_programs import CONSTANTS
 from hw.engines.tlmm_table import index_codes
+from hw.memory.kv_dram import KvLayout
 from hw.memory.trit_decoder import GroupCode
 
 __all__ = ["CONSTANT_BYTES", "DIGEST_BITS", "MemoryMap", "digest"]
@@ -139,6 +140,12 @@ class MemoryMap:
         return self.weights + self.layers_words + self.head_words
 
     @property
+    def cache_layout(self) -> KvLayout:
+        """The layout of keys and values, from `cache` on."""
+        shape = self.config.shape
+        return KvLayout(shape.layers, shape.kv_heads, shape.context, shape.head_dim, 8 * self.word_bytes)
+
+    @property
     def end(self) -> int:
         """Words of everything."""
-        return self.cache
+        return self.cache + self.cache_layout.size
