@@ -103,7 +103,11 @@ def whole(host: Host) -> dict[str, Any]:
     said["after"] = machine.status()
     machine.clear("done")
     said["irq"].append(host.irq())
-    said["counters"], said["generated"], said["logits"] = machine.counters(), machine.read("GENERATED"), machine.logits()
+    said["counters"], said["generated"], said["logits"] = (
+        machine.counters(),
+        machine.read("GENERATED"),
+        machine.logits(),
+    )
 
     said["illegal"], said["after_illegal"] = [], []
     machine.interrupt_on("fault")

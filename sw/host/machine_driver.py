@@ -150,9 +150,7 @@ class Machine:
             if result >> 30 & 1:
                 return
 
-    def generate(
-        self, prompt: Sequence[int], tokens: int, position: int = 0, timeout: float = 10.0
-    ) -> Iterator[int]:
+    def generate(self, prompt: Sequence[int], tokens: int, position: int = 0, timeout: float = 10.0) -> Iterator[int]:
         """Run a job, and yield its tokens."""
         self.start(prompt, tokens, position)
         yield from self.tokens(timeout)
