@@ -4,6 +4,7 @@ The driver is plain Python without coroutines: it runs in a thread, and each acc
 the simulation go on.
 """
 
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -85,7 +86,7 @@ def whole(host: Host) -> dict[str, Any]:
     prompt, tokens, bases = case["prompt"], case["tokens"], case["bases"]
     machine = host.machine()
     said: dict[str, Any] = {"before": machine.status(), "start_in_reset": raised(lambda: machine.start(prompt, 1))}
-    said["wrong_bases"] = [raised(lambda given=given: machine.begin(given)) for given in case["wrong_bases"]]
+    said["wrong_bases"] = [raised(functools.partial(machine.begin, given)) for given in case["wrong_bases"]]
     machine.begin(bases)
     said["ready"] = machine.status()
     if bases:
@@ -112,7 +113,7 @@ def whole(host: Host) -> dict[str, Any]:
     said["illegal"], said["after_illegal"] = [], []
     machine.interrupt_on("fault")
     for job in case["illegal"]:
-        said["illegal"].append([raised(lambda job=job: machine.start(**job)), host.irq(), machine.status()])
+        said["illegal"].append([raised(functools.partial(machine.start, **job)), host.irq(), machine.status()])
         said["after_illegal"].append([list(machine.generate(prompt, 1)), host.irq()])
 
     # START with a prompt that was not given, and a prompt in pieces longer than PROMPT_LENGTH.

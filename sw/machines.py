@@ -19,7 +19,7 @@ __all__ = ["SHAPES", "Choice", "machine_options"]
 
 TINY_VOCABULARY = 65
 
-SHAPES: dict[str, tuple[dict[str, int], int]] = {
+SHAPES: dict[str, tuple[dict[str, Any], int]] = {
     "bitnet-0.73b": (BITNET_07B, BITNET_07B_VOCABULARY),
     "tiny": (SIZES["tiny"], TINY_VOCABULARY),
     "small": (SIZES["small"], TINY_VOCABULARY),

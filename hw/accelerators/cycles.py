@@ -20,22 +20,25 @@ from hw.accelerators.sequencer import PROJECTIONS, Step
 
 __all__ = ["ERROR", "CycleModel", "MemoryRate", "Pass", "Traffic"]
 
-ERROR = 0.05
+ERROR = 0.03
 """Largest relative error of a job's cycles that the benches allow."""
 
 INSTRUCTION = 8
 """Cycles of an instruction of a scale program without those of the scale unit."""
 
 UNIT = {
-    Operation.MULTIPLY: 7,
-    Operation.DIVIDE: 24,
-    Operation.ADD: 12,
-    Operation.RSQRT: 76,
-    Operation.NORMALISE_MAXIMUM: 12,
-    Operation.NORMALISE_SQUARES: 12,
-    Operation.FIX_MAXIMUM: 14,
+    Operation.MULTIPLY: 13,
+    Operation.DIVIDE: 32,
+    Operation.ADD: 19,
+    Operation.RSQRT: 83,
+    Operation.NORMALISE_MAXIMUM: 19,
+    Operation.NORMALISE_SQUARES: 19,
+    Operation.FIX_MAXIMUM: 9,
 }
 """Cycles of the scale unit with shifts as usual (`hw.vector.scale`)."""
+
+LOADED = 60
+"""Further cycles to a first word while weights are read."""
 
 BEGIN = 2
 """Cycles of the sequencer in each step."""
@@ -46,8 +49,8 @@ class MemoryRate:
     """A DRAM as a machine's clock sees it."""
 
     bytes_per_cycle: float
-    latency: int = 60
-    """Cycles from a command to its first word."""
+    latency: int = 48
+    """Cycles from a command to its first word, when nothing else is read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,22 +106,25 @@ class CycleModel:
 
     def job(self, prompt: int, tokens: int, position: int = 0) -> list[Pass]:
         """Return the passes of a job."""
-        passes, place = [], position
+        passes, place, ring = [], position, self._ring()
         for first in range(0, prompt, self.config.tile):
             count = min(self.config.tile, prompt - first)
-            passes.append(self.step_through(count, place, first + count == prompt))
+            passes.append(self.step_through(count, place, first + count == prompt, ring))
             place += count
         for _ in range(tokens - 1):
-            passes.append(self.step_through(1, place, True))
+            passes.append(self.step_through(1, place, True, ring))
             place += 1
         return passes
 
-    def step_through(self, tokens: int, position: int, head: bool) -> Pass:
+    def _ring(self) -> "_Ring":
+        return _Ring(self.config, self._words_rate(), self.map.transfer_words if self.map else 1)
+
+    def step_through(self, tokens: int, position: int, head: bool, ring: "_Ring | None" = None) -> Pass:
         """Return the cycles of a pass of so many tokens after `position` others, with the LM head or without."""
         shape = self.config.shape
         steps = dict.fromkeys(Step, 0)
         waited = dict.fromkeys(Step, 0)
-        ring = _Ring(self.config, self._words_rate(), self.map.transfer_words if self.map else 1)
+        ring = ring or self._ring()
         walk = [Step.EMBED]
         for _ in range(shape.layers):
             walk += [step for step in Step if Step.EMBED < step < Step.NORM_FINAL]
@@ -134,7 +140,9 @@ class CycleModel:
                     waited[step] += wait
             else:
                 busy, words = self._other(step, tokens, position)
-                busy += BEGIN
+                # What a norm reads first comes behind weights that were asked for.
+                loaded = self.dram and Step.EMBED != step != Step.ATTEND and ring.level < ring.depth
+                busy += BEGIN + LOADED * loaded
                 steps[step] += busy
                 if self.dram:
                     ring.fill(busy, words)
@@ -176,15 +184,14 @@ class CycleModel:
         rows = config.outputs(projection) // config.chunks(projection)
         inputs = config.inputs(projection)
         ends = [config.engine_config.cycles(inputs, rows, count, config.mode) for count in (1, tokens)]
-        feed = config.words(inputs) * 0 + 7
         if step is Step.PROJECT_QKV:
-            return feed + self._heads(ends, rows, tokens)
-        tail = {Step.PROJECT_O: 14, Step.PROJECT_DOWN: 14, Step.PROJECT_GATE_UP: 12, Step.PROJECT_HEAD: 0}[step]
+            return self._heads(ends, rows, tokens) + 7
         if step is Step.PROJECT_HEAD:
-            tail = 6 + (config.lanes - 1).bit_length()
-        elif step is Step.PROJECT_GATE_UP and shape.activation == "silu":
-            tail += 8
-        return feed + ends[1] + tail
+            return ends[1] + 4 + (config.lanes - 1).bit_length()
+        if step is Step.PROJECT_GATE_UP:
+            return ends[1] + (15 if shape.activation == "silu" else 7)
+        # A token is added when the one before it has been written.
+        return max(ends[1], ends[0] + (tokens - 1) * (rows // config.lanes + 15)) + 13
 
     def _heads(self, ends: list[int], rows: int, tokens: int) -> int:
         """Return the cycles until the last head has its scale: heads follow each other, and each has a program."""
@@ -199,7 +206,7 @@ class CycleModel:
             end = ends[0] + token * every
             begin = end - (rows // config.lanes if late else (ends[0] if not token else every))
             for vector in range(vectors):
-                came = begin + (end - begin) * (vector + 1) / vectors + 14
+                came = begin + (end - begin) * (vector + 1) / vectors + 10
                 # Chunks take turns over all kinds: the mean is theirs.
                 program = self.programs[kinds[vector]] if chunks == 1 else self._mean(kinds)
                 now = max(now, came) + max(program + 4, transfers + 2)
@@ -213,9 +220,9 @@ class CycleModel:
         config, shape = self.config, self.config.shape
         if step is Step.EMBED:
             row = self.map.row_words if self.map else 0
-            fetch = self.memory.latency + row / self._words_rate() if self.map else 3
-            each = self.programs[Program.EMBED] + 20 + config.words(shape.width) + fetch
-            return max(math.ceil(tokens * each), tokens * (shape.head_dim // 2 + 10)), tokens * row
+            fetch = self.memory.latency + LOADED + row / self._words_rate() if self.map else 0
+            each = self.programs[Program.EMBED] + 18 + config.words(shape.width) + fetch
+            return max(math.ceil(tokens * each) + 5, tokens * (shape.head_dim // 2 + 10)), tokens * row
         if step is Step.ATTEND:
             return self._attend(tokens, position)
         norm, program = {
@@ -237,19 +244,20 @@ class CycleModel:
         done, summed = 0.0, 0.0
         for _ in range(vectors):
             summed += each
-            done = max(done, summed + 12) + self.programs[program] + 2
+            done = max(done, summed + 2) + self.programs[program] + 2
         return max(done, summed + transfers + 26)
 
     def _attend(self, tokens: int, position: int) -> tuple[int, float]:
         """Return the cycles of attention, and the words that it reads: a row of keys or of values in a cycle."""
-        config, shape = self.config, self.config.shape
+        shape = self.config.shape
         words = sum(self._cache_words(position + token + 1) for token in range(tokens)) if self.map else 0
         jobs = [position + token + 1 for token in range(tokens) for _ in range(shape.heads)]
-        stream = sum(max(2 * length, 26) for length in jobs[1:])
-        levels = (shape.head_dim - 1).bit_length()
-        alone = 3 * jobs[0] + levels + config.words(shape.head_dim) + 59 + max(26 - jobs[0], 0)
         latency = self.memory.latency if self.map else 0
-        return max(stream + alone + latency, math.ceil(words / self._words_rate()) + latency + 100), words
+        # A job takes the rows of its keys and values, or the time of the unit of its sums, or that of two short reads.
+        least = latency + 9 if self.map else 24
+        stream = sum(max(2 * length, least + length // 2) for length in jobs) + 52 + latency
+        alone = 3 * jobs[0] + 59
+        return max(stream, alone, math.ceil(words / self._words_rate()) + latency + 100), words
 
 
 class _Ring:

@@ -56,9 +56,8 @@ class Machine:
         self._status_bits = [bit["name"] for bit in status["bits"]]
         for name in ("ID", "VERSION"):
             if self.read(name) != manifest[name.lower()]:
-                raise MachineError(
-                    f"the hardware's {name} is 0x{self.read(name):08x}; the manifest's is 0x{manifest[name.lower()]:08x}"
-                )
+                found, wanted = self.read(name), manifest[name.lower()]
+                raise MachineError(f"the hardware's {name} is 0x{found:08x}; the manifest's is 0x{wanted:08x}")
         digest = self.read("DIGEST_LOW") | self.read("DIGEST_HIGH") << 32
         if digest != int(manifest["digest"], 16):
             raise MachineError(f"the hardware's digest is {digest:016x}; the manifest's is {manifest['digest']}")
