@@ -134,10 +134,12 @@ def run_jobs(
     seed: int = 0,
     memory: dict[str, int] | None = None,
     image: bytes | None = None,
+    steps: bool = False,
 ) -> dict[str, Any]:
     """Run jobs in a simulator, in a folder to which the parameters and the traces are written.
 
     `memory` says `stall`, `error_low` and `error_high` of `sim.dram.Dram`; `image` is its contents, if not the model's.
+    With `steps` each job's outcome has the cycles of each step (`hw.accelerators.sequencer.Step`).
     """
     if config.memory == "block":
         write_images(model, config, folder)
@@ -145,7 +147,7 @@ def run_jobs(
         write_dram(model, config, folder / "dram.bin")
     else:
         (folder / "dram.bin").write_bytes(image)
-    case: dict[str, Any] = {"jobs": list(jobs), "tokens_file": str(folder / "tokens.txt"), "seed": seed}
+    case: dict[str, Any] = {"jobs": list(jobs), "tokens_file": str(folder / "tokens.txt"), "seed": seed, "steps": steps}
     if config.memory == "axi":
         case["memory"] = {"stall": 0, "error_low": 0, "error_high": 0, **(memory or {})}
         case["read"] = ["violation", "mismatch", "memory_error", "read_beats", "write_beats"]

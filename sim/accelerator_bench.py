@@ -100,6 +100,15 @@ async def _job(dut: Any, job: dict[str, Any], dice: random.Random, tokens_file: 
     return {"error": None, "tokens": tokens, "cycles": cycles, "fault": int(dut.fault.value)}
 
 
+async def _count_steps(dut: Any, steps: dict[int, int]) -> None:
+    """Add up the cycles of each step while the machine is busy; the one at work is counted when it ends."""
+    while True:
+        step, busy, begin = int(dut.step.value), int(dut.busy.value), get_sim_time("ns")
+        await First(dut.step.value_change, dut.busy.value_change)
+        if busy:
+            steps[step] = steps.get(step, 0) + int((get_sim_time("ns") - begin) // PERIOD)
+
+
 @cocotb.test()
 async def generate(dut: Any) -> None:
     """Run the jobs of the case one by one; a job with `reset_after` is reset in mid-flight and given again."""
@@ -111,6 +120,9 @@ async def generate(dut: Any) -> None:
     await _reset(dut, memory)
     begin = time.perf_counter()
     outcomes = []
+    steps: dict[int, int] = {}
+    if case.get("steps"):
+        cocotb.start_soon(_count_steps(dut, steps))
     for job in case["jobs"]:
         if job.get("reset_after"):
             running = cocotb.start_soon(_job(dut, job, dice, Path(os.devnull)))
@@ -118,7 +130,8 @@ async def generate(dut: Any) -> None:
             running.cancel()
             await FallingEdge(dut.clk)
             await _reset(dut, memory)
-        outcomes.append(await _job(dut, job, dice, tokens_file))
+        steps.clear()
+        outcomes.append(await _job(dut, job, dice, tokens_file) | {"steps": dict(steps)})
     seconds = time.perf_counter() - begin
     result: dict[str, Any] = {name: int(getattr(dut, name).value) for name in case.get("read", ())}
     result |= {"jobs": outcomes, "cycles": int(get_sim_time("ns") // PERIOD), "seconds": seconds}

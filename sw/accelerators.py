@@ -22,17 +22,22 @@ from sw.engines import pack_weights, parse_setting
 from sw.errors import InputError
 from sw.formats import tint, tlmm
 from sw.golden.attention import KVCache
+from sw.golden.rope import phase_steps
 from sw.golden.scale import Scale
 from sw.model.integer import IntegerLayer, IntegerModel
+from sw.model.transformer import TransformerConfig
 
 __all__ = [
     "cache_image",
+    "configure_machine",
     "dram_image",
     "head_matrix",
     "head_order",
+    "hex_files",
     "images",
     "machine_config",
     "shape_of",
+    "shape_of_config",
     "ternary_digits",
     "write_images",
 ]
@@ -48,6 +53,16 @@ def shape_of(model: IntegerModel) -> ModelShape:
         head_dim=config.head_dim, ffn=config.ffn, vocabulary=config.vocabulary, context=config.context,
         activation=config.activation, head_digits=digits,
     )  # fmt: skip
+
+
+def shape_of_config(config: TransformerConfig) -> tuple[ModelShape, tuple[int, ...]]:
+    """Return the shape of a model whose weights are not known, and the phases of its rotary embedding.
+
+    Its LM head may use all INT8 codes.
+    """
+    names = ("width", "layers", "heads", "kv_heads", "head_dim", "ffn", "vocabulary", "context", "activation")
+    shape = ModelShape(**{name: getattr(config, name) for name in names})
+    return shape, tuple(phase_steps(config.head_dim, config.rope_theta).tolist())
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -78,12 +93,20 @@ def machine_config(
     InputError
         If a field does not exist, has a wrong value, or the fields do not go together.
     """
+    return configure_machine(shape_of(model), tuple(model.steps.tolist()), engine, settings, **fields)
+
+
+def configure_machine(
+    shape: ModelShape, steps: tuple[int, ...], engine: str, settings: Sequence[str] = (), **fields: Any
+) -> AcceleratorConfig:
+    """Return the configuration of a machine for a shape and its phases of rotary embedding, as `machine_config` does."""
     if engine not in SETTINGS:
         raise InputError(f"no machine is made of {engine!r}; its engine is one of {', '.join(SETTINGS)}")
     chosen = SETTINGS[engine] | dict(parse_setting(engine, setting) for setting in settings)
-    steps = tuple(model.steps.tolist())
     try:
-        return AcceleratorConfig(shape_of(model), engine, settings=tuple(sorted(chosen.items())), steps=steps, **fields)
+        config = AcceleratorConfig(shape, engine, settings=tuple(sorted(chosen.items())), steps=steps, **fields)
+        _ = config.engine_config
+        return config
     except (ValueError, TypeError) as error:
         raise InputError(str(error)) from None
 
@@ -263,11 +286,18 @@ def _dense(matrix: Tensor, config: AcceleratorConfig, place: MemoryMap) -> npt.N
     return np.pad(packed, ((0, 0), (0, place.transfer_words * place.word_bytes - packed.shape[1])))
 
 
-def write_images(model: IntegerModel, config: AcceleratorConfig, folder: Path) -> None:
-    """Write the files that a machine reads when it begins, NAME.hex, a word a line, for `$readmemh`."""
+def hex_files(model: IntegerModel, config: AcceleratorConfig) -> dict[str, str]:
+    """Return the texts of the files NAME.hex that a machine reads when it begins, a word a line, for `$readmemh`."""
+    files = {}
     for name, (width, words) in images(model, config).items():
         digits = -(-width // 4)
         text = words[:, ::-1].tobytes().hex()
         size = 2 * words.shape[1]
-        lines = [text[at + size - digits : at + size] for at in range(0, len(text), size)]
-        (folder / f"{name}.hex").write_text("\n".join(lines) + "\n")
+        files[name] = "".join(f"{text[at + size - digits : at + size]}\n" for at in range(0, len(text), size))
+    return files
+
+
+def write_images(model: IntegerModel, config: AcceleratorConfig, folder: Path) -> None:
+    """Write those files."""
+    for name, text in hex_files(model, config).items():
+        (folder / f"{name}.hex").write_text(text)

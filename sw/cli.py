@@ -12,6 +12,7 @@ import click
 from sw.console import guarded
 
 COMMANDS = {
+    "accelerator": "Write a machine that runs a whole language model, or report what it costs.",
     "check": "Simulate the RTL of an engine or a unit and compare every output with PyTorch.",
     "convert": "Convert ternary weights between the Hugging Face BitNet layout and the dense file.",
     "doctor": "Check every tool that Nomul drives.",

@@ -8,7 +8,7 @@ from hw.accelerators.shape import ModelShape
 from hw.config import refuse
 from hw.engines import ENGINES
 
-__all__ = ["CODE_BITS", "WORD_BITS", "AcceleratorConfig", "Projection"]
+__all__ = ["ACCELERATOR_ENGINES", "CODE_BITS", "MEMORIES", "WORD_BITS", "AcceleratorConfig", "Projection"]
 
 CODE_BITS = 8
 """Width of a code."""

@@ -121,15 +121,26 @@ def synthesise(
         start = time.monotonic()
         run = run_yosys(script, {"design": text}, ["stat.json", "netlist.json"])
         kept = {"cells": _cells(run.files["stat.json"], top, repeated), "seconds": round(time.monotonic() - start, 3)}
-        mapped = _compact(run.files["netlist.json"], top) if netlist else None
+        mapped = compact(run.files["netlist.json"], top) if netlist else None
         store.put(with_netlist if netlist else key, kept, {".mapped": mapped} if mapped else None)
     else:
         mapped = store.path(with_netlist, ".mapped").read_text() if netlist else None
     return tally(kept["cells"], family, top, kept["seconds"], mapped)
 
 
-def tally(cells: dict[str, int], target: Target, top: str, seconds: float = 0, netlist: str | None = None) -> Synthesis:
-    """Add up the costs of `cells`; ToolError for a latch, for a cell that the target does not have, and for none."""
+def tally(
+    cells: dict[str, int],
+    target: Target,
+    top: str,
+    seconds: float = 0,
+    netlist: str | None = None,
+    *,
+    check: bool = True,
+) -> Synthesis:
+    """Add up the costs of `cells`; ToolError for a latch, for a cell that the target does not have, and for none.
+
+    Without `check` there may be none: a part of a design may be nothing but wires.
+    """
     latches = sorted(name for name in cells if name in target.latches or "DLATCH" in name or "dlatch" in name)
     if latches:
         raise ToolError(
@@ -157,7 +168,7 @@ def tally(cells: dict[str, int], target: Target, top: str, seconds: float = 0, n
         tool=yosys_version(),
         netlist=netlist,
     )
-    if not (result.lut or result.ff or result.carry or result.dsp or result.bram or result.uram):
+    if check and not (result.lut or result.ff or result.carry or result.dsp or result.bram or result.uram):
         raise ToolError(
             f"synthesis of {top} for {target.name} left no logic at all; its outputs are constants or its own inputs"
         )
@@ -214,7 +225,7 @@ def _cells(stat: str, top: str, modules: Sequence[str]) -> dict[str, int]:
     return {str(name): int(count) for name, count in counted.items() if name not in modules}
 
 
-def _compact(netlist: str, top: str) -> str:
+def compact(netlist: str, top: str) -> str:
     """Return Yosys' JSON with the top module alone, without where each cell came from."""
     design = json.loads(netlist)
     module = design["modules"][top]

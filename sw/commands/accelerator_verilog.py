@@ -1,0 +1,93 @@
+"""`nomul accelerator verilog`: a whole machine, and everything that a host needs to run it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from hw.accelerators.axi_top import AxiMachine
+from hw.accelerators.config import AcceleratorConfig
+from hw.arith.target import TARGETS
+from sw.accelerators import dram_image, hex_files
+from sw.console import json_option, print_json, stderr, stdout, write_atomically
+from sw.flow.c_header import c_header
+from sw.flow.machine_manifest import TOP, machine_manifest
+from sw.flow.rtlil import verilog
+from sw.host import machine_driver
+from sw.machines import Choice, machine_options
+from sw.model.integer import IntegerModel
+
+
+def register_table(manifest: dict[str, Any]) -> str:
+    """Return the registers as Markdown."""
+    lines = [f"# Registers of {TOP}", "", "| offset | name | access | meaning |", "|---|---|---|---|"]
+    for register in manifest["registers"]:
+        bits = "".join(f"<br>bit {bit['bit']} {bit['name']}: {bit['meaning']}" for bit in register["bits"])
+        lines.append(
+            f"| 0x{register['offset']:02x} | {register['name']} | {register['access']} | {register['meaning']}{bits} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def image_files(model: IntegerModel, config: AcceleratorConfig) -> dict[str, bytes]:
+    """Return the files of a machine's weights: .hex files that its memories begin with, or one for each AXI port."""
+    if config.memory == "block":
+        return {f"{name}.hex": text.encode() for name, text in hex_files(model, config).items()}
+    image, width = dram_image(model, config), config.port_bits // 8
+    return {
+        f"port{port}.bin": np.ascontiguousarray(image[:, port * width : (port + 1) * width]).tobytes()
+        for port in range(config.ports)
+    }
+
+
+def write_machine(choice: Choice, folder: Path) -> dict[str, Any]:
+    """Write a machine into a folder, each file only if it changes; return what was written."""
+    config, model = choice.build()
+    component = AxiMachine(config)
+    manifest = machine_manifest(config, component)
+    manifest["model"] = {"name": choice.name, "random_seed": choice.seed, "weights": model is not None}
+    texts = {
+        "manifest.json": json.dumps(manifest, indent=2) + "\n",
+        "registers.md": register_table(manifest),
+        "machine.h": c_header(manifest),
+        "machine_driver.py": Path(machine_driver.__file__).read_text(),
+    }
+    with stderr.status("writing Verilog"):
+        files = {f"{TOP}.v": verilog(component, TOP).encode()}
+    files |= {name: text.encode() for name, text in texts.items()}
+    if model is not None:
+        with stderr.status("packing weights"):
+            files |= image_files(model, config)
+    written = [name for name, content in files.items() if write_atomically(folder / name, content)]
+    return {
+        "model": manifest["model"],
+        "engine": config.engine,
+        "config": manifest["config"],
+        "digest": manifest["digest"],
+        "memory": manifest["memory"],
+        "files": [str(folder / name) for name in files],
+        "written": written,
+        "lines": files[f"{TOP}.v"].count(b"\n"),
+    }
+
+
+@click.command("verilog")
+@machine_options
+@click.option("--target", type=click.Choice(TARGETS), help="Technology whose arithmetic forms are used.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder.")
+@json_option
+def command(choice: Choice, target: str | None, output: Path, as_json: bool) -> None:
+    """Write a machine: Verilog, manifest, register map, image of the weights, C header and Python driver."""
+    torch.set_num_threads(1)
+    result = write_machine(choice.for_target(target), output)
+    if as_json:
+        print_json(result)
+        return
+    for file in result["files"]:
+        changed = "written" if Path(file).name in result["written"] else "unchanged"
+        stdout.print(f"{file}: {changed}", highlight=False)
+    if not result["model"]["weights"]:
+        stdout.print("no weights were written; --random SEED makes some", highlight=False)

@@ -1,0 +1,1 @@
+"""What runs on a host beside the hardware; it needs nothing but Python."""

@@ -1,0 +1,121 @@
+"""What the commands for whole machines share: a model or a named shape, and the machine that is chosen for it."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hw.accelerators.config import ACCELERATOR_ENGINES, MEMORIES, AcceleratorConfig
+from sw.accelerators import configure_machine, machine_config, shape_of_config
+from sw.errors import InputError
+from sw.model.integer import IntegerModel
+from sw.model.random_model import BITNET_07B, BITNET_07B_VOCABULARY, characters, random_integer_model
+from sw.model.transformer import SIZES, TransformerConfig
+
+__all__ = ["SHAPES", "Choice", "machine_options"]
+
+TINY_VOCABULARY = 65
+
+SHAPES: dict[str, tuple[dict[str, Any], int]] = {
+    "bitnet-0.73b": (BITNET_07B, BITNET_07B_VOCABULARY),
+    "tiny": (SIZES["tiny"], TINY_VOCABULARY),
+    "small": (SIZES["small"], TINY_VOCABULARY),
+}
+"""Shapes by name, each with its vocabulary."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """A machine, as the options of a command describe it."""
+
+    checkpoint: Path | None
+    shape: str | None
+    seed: int | None
+    """Of random weights for a shape; without it there are none."""
+    engine: str
+    settings: tuple[str, ...]
+    fields: dict[str, Any]
+    """Further fields of `AcceleratorConfig`."""
+
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
+        if (self.checkpoint is None) == (self.shape is None):
+            given = "both were given" if self.shape else "neither was given"
+            raise InputError(f"a machine is made for --checkpoint FILE or for --shape NAME; {given}")
+        if self.shape is not None and self.shape not in SHAPES:
+            raise InputError(f"no shape is called {self.shape!r}; the shapes are {', '.join(SHAPES)}")
+        if self.seed is not None and self.shape is None:
+            raise InputError("--random goes with --shape only; a checkpoint has its own weights")
+        if self.fields.get("memory", "block") == "block":
+            for name, option in (("ports", "--ports"), ("port_bits", "--port-bits"), ("ring", "--ring")):
+                if name in self.fields:
+                    raise InputError(f"{option} goes with --memory axi only; the memory is block")
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.shape or str(self.checkpoint)
+
+    def for_target(self, target: str | None) -> "Choice":
+        """Return the same machine with the arithmetic forms of a technology, if one is given."""
+        return dataclasses.replace(self, settings=(*self.settings, f"target={target}")) if target else self
+
+    def model_config(self) -> TransformerConfig:
+        """Return the model of the named shape."""
+        assert self.shape is not None
+        sizes, vocabulary = SHAPES[self.shape]
+        return TransformerConfig(characters(vocabulary), **sizes)
+
+    def build(self, *, weights: bool = True) -> tuple[AcceleratorConfig, IntegerModel | None]:
+        """Return the machine's configuration, and the model if there is one and its `weights` are wanted.
+
+        Raises
+        ------
+        InputError
+            If the checkpoint is none, or the configuration is none.
+        """
+        if self.checkpoint is not None:
+            model = IntegerModel.load(self.checkpoint)
+        elif self.seed is not None and weights:
+            model = random_integer_model(self.model_config(), self.seed)
+        else:
+            config = self.model_config()
+            shape, steps = shape_of_config(config)
+            return configure_machine(shape, steps, self.engine, self.settings, **self.fields), None
+        return machine_config(model, self.engine, self.settings, **self.fields), model
+
+
+OPTIONS: Sequence[Callable[[Any], Any]] = (
+    click.option("--checkpoint", type=click.Path(path_type=Path), help="A character model."),
+    click.option("--shape", metavar="NAME", help=f"A shape without weights: {', '.join(SHAPES)}."),
+    click.option("--random", "seed", type=int, metavar="SEED", help="Random weights for the shape."),
+    click.option("--engine", type=click.Choice(ACCELERATOR_ENGINES), default="tlmm", show_default=True),
+    click.option("--memory", type=click.Choice(MEMORIES), default="block", show_default=True),
+    click.option("--lanes", type=int, help="Elements of vectors in a cycle, and rows of the engine."),
+    click.option("--tile", type=int, help="Prompt tokens that share the weights."),
+    click.option("--ports", type=int, metavar="P", help="Memory axi: AXI4 ports."),
+    click.option("--port-bits", type=int, metavar="B", help="Memory axi: width of each port."),
+    click.option("--ring", type=int, metavar="N", help="Memory axi: transfers of weights that wait on the chip."),
+    click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the engine."),
+)
+
+
+def machine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that describe a machine to a command; they arrive as one argument, `choice`."""
+
+    @functools.wraps(command)
+    def wrapper(
+        checkpoint: Path | None, shape: str | None, seed: int | None, engine: str, settings: tuple[str, ...],
+        memory: str, lanes: int | None, tile: int | None, ports: int | None, port_bits: int | None, ring: int | None,
+        **others: Any,
+    ) -> Any:  # fmt: skip
+        sizes = {"lanes": lanes, "tile": tile, "ports": ports, "port_bits": port_bits, "ring": ring}
+        fields = {"memory": memory} | {name: value for name, value in sizes.items() if value is not None}
+        return command(Choice(checkpoint, shape, seed, engine, settings, fields), **others)
+
+    for option in reversed(OPTIONS):
+        option(wrapper)
+    return wrapper
