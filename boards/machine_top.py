@@ -1,7 +1,7 @@
 """A language model on a board, whatever the board: a clock, a serial line, a button and lights.
 
-    rx -> UartReceiver -> FrameReceiver -> MachineCommands <-> Machine
-    tx <- UartTransmitter <- FrameSender <------'
+    rx -> UartReceiver -> MachineSerial <-> Machine
+    tx <- UartTransmitter <----'
 """
 
 from amaranth.hdl import Cat, ClockDomain, DomainRenamer, Module, Signal
@@ -11,8 +11,7 @@ from boards.activity import ActivityLight
 from boards.reset import ButtonReset
 from hw.accelerators.config import AcceleratorConfig
 from hw.accelerators.machine import Machine
-from hw.accelerators.serial_commands import REPLY_OCTETS, MachineCommands, request_octets
-from hw.bus.serial import FrameReceiver, FrameSender
+from hw.accelerators.serial_commands import MachineSerial
 from hw.bus.uart import UartReceiver, UartTransmitter, uart_divisor
 
 __all__ = ["BLINK_SECONDS", "LIGHTS", "SILENCE_SECONDS", "MachineTop"]
@@ -84,40 +83,28 @@ class MachineTop(Component):
         m.d.comb += [power.clk.eq(self.clock), sync.clk.eq(self.clock), sync.rst.eq(reset.reset)]
         m.d.comb += reset.button.eq(self.button)
 
-        octets = request_octets(self.config)
         m.submodules.machine = machine = Machine(self.config)
-        m.submodules.commands = commands = MachineCommands(self.config, self.number)
+        m.submodules.serial = serial = MachineSerial(self.config, self.number, self.silence)
         m.submodules.uart_rx = uart_rx = UartReceiver(self.divisor)
         m.submodules.uart_tx = uart_tx = UartTransmitter(self.divisor)
-        m.submodules.receiver = receiver = FrameReceiver(octets, self.silence)
-        m.submodules.sender = sender = FrameSender(REPLY_OCTETS)
-        connect(m, uart_rx.octets, receiver.octets)
-        connect(m, receiver.events, commands.events)
-        connect(m, commands.frames, sender.frames)
-        connect(m, sender.octets, uart_tx.octets)
-        connect(m, commands.jobs, machine.jobs)
-        connect(m, commands.prompt, machine.prompt)
-        connect(m, machine.results, commands.results)
+        connect(m, uart_rx.octets, serial.received)
+        connect(m, serial.sent, uart_tx.octets)
+        connect(m, serial.jobs, machine.jobs)
+        connect(m, serial.prompt, machine.prompt)
+        connect(m, machine.results, serial.results)
         m.d.comb += [
             uart_rx.rx.eq(self.rx),
             self.tx.eq(uart_tx.tx),
-            receiver.broken.eq(uart_rx.broken),
-            receiver.hold.eq(commands.hold),
-            receiver.address.eq(commands.address),
-            commands.octet.eq(receiver.octet),
-            commands.busy.eq(machine.busy),
-            commands.fault.eq(machine.fault),
+            serial.broken.eq(uart_rx.broken),
+            serial.busy.eq(machine.busy),
+            serial.fault.eq(machine.fault),
         ]
 
         beat, beating = Signal(range(max(self.beat, 2))), Signal()
         m.d.sync += beat.eq(beat - 1)
         with m.If(beat == 0):
             m.d.sync += [beat.eq(self.beat - 1), beating.eq(~beating)]
-        events = {
-            "come": receiver.octets.valid,
-            "go": uart_tx.octets.valid,
-            "wrong": receiver.events.valid & (receiver.events.payload.error != 0),
-        }
+        events = {"come": serial.received.valid, "go": serial.sent.valid, "wrong": serial.wrong}
         shown = []
         for name, event in events.items():
             m.submodules[f"light_{name}"] = light = ActivityLight(self.blink)

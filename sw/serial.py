@@ -71,6 +71,8 @@ class Damage:
     """Octets that began like a frame and are none."""
 
     error: Error
+    type: int = 0
+    """Of a frame that was whole, but of another version."""
 
 
 def crc(octets: bytes) -> int:
@@ -129,7 +131,7 @@ class Parser:
         if crc(bytes(self._octets[1:])) != 0:
             return Damage(Error.CRC)
         if version != VERSION:
-            return Damage(Error.VERSION)
+            return Damage(Error.VERSION, type)
         return Frame(type, bytes(self._octets[5:-2]))
 
 

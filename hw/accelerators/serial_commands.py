@@ -2,13 +2,13 @@
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from hw.accelerators.config import AcceleratorConfig
 from hw.accelerators.sequencer import job_layout
-from hw.bus.serial import Error, Kind, Message, event_layout, frame_layout
+from hw.bus.serial import Error, FrameReceiver, FrameSender, Kind, Message, event_layout, frame_layout
 
-__all__ = ["REPLY_OCTETS", "MachineCommands", "request_octets"]
+__all__ = ["REPLY_OCTETS", "MachineCommands", "MachineSerial", "request_octets"]
 
 REPLY_OCTETS = 9
 """Payload of the longest frame that a machine sends."""
@@ -105,7 +105,8 @@ class MachineCommands(Component):
             say(Message.ERROR, (C(Error.REQUEST), 1), (C(Message.PROMPT), 1))
         with m.Elif(self.events.valid & self.events.ready):
             with m.If(event.error != Error.NONE):
-                say(Message.ERROR, (event.error, 1), (event.type, 1))
+                whole = (event.error == Error.VERSION) | (event.error == Error.BUSY)
+                say(Message.ERROR, (event.error, 1), (Mux(whole, event.type, 0), 1))
             with m.Elif(event.type == Message.PING):
                 numbers = ((Kind.MACHINE, 1), (shape.context, 2), (shape.vocabulary, 2), (self.number, 4))
                 say(Message.INFO, *((C(number, 8 * octets), octets) for number, octets in numbers))
@@ -209,3 +210,63 @@ def _fill(frame: data.View, message: Message, values: tuple[tuple[Value, int], .
     """Return the assignments that make a frame of a message and values of so many octets, low octet first."""
     payload = Cat(Cat(value, C(0, 8 * octets))[: 8 * octets] for value, octets in values)
     return [frame.type.eq(message), frame.length.eq(sum(octets for _, octets in values)), frame.payload.eq(payload)]
+
+
+class MachineSerial(Component):
+    """The whole way between the octets of a line and a machine.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        Of the machine.
+    number : int
+        Of the model, 32 bits.
+    timeout : int
+        Cycles of silence within a frame after which it is given up.
+
+    Members
+    -------
+    received : In(stream of 8 bits)
+        Always ready.
+    broken : In(1)
+        An octet has come damaged.
+    sent : Out(stream of 8 bits)
+    jobs, prompt : Out(stream)
+    results : In(stream)
+    busy, fault : In(1)
+        Of `hw.accelerators.machine.Machine`.
+    wrong : Out(1)
+        A frame was wrong; for a cycle or more.
+    """
+
+    def __init__(self, config: AcceleratorConfig, number: int, timeout: int) -> None:
+        self._commands = commands = MachineCommands(config, number)
+        self._receiver = FrameReceiver(request_octets(config), timeout)
+        self._sender = FrameSender(REPLY_OCTETS)
+        machine = {name: commands.signature.members[name] for name in ("jobs", "prompt", "results", "busy", "fault")}
+        octets = stream.Signature(8)
+        super().__init__({"received": In(octets), "broken": In(1), "sent": Out(octets), "wrong": Out(1), **machine})
+
+    def elaborate(self, platform: object) -> Module:
+        """Chain the parts."""
+        m = Module()
+        m.submodules.commands = commands = self._commands
+        m.submodules.receiver = receiver = self._receiver
+        m.submodules.sender = sender = self._sender
+        connect(m, flipped(self.received), receiver.octets)
+        connect(m, receiver.events, commands.events)
+        connect(m, commands.frames, sender.frames)
+        connect(m, sender.octets, flipped(self.sent))
+        connect(m, commands.jobs, flipped(self.jobs))
+        connect(m, commands.prompt, flipped(self.prompt))
+        connect(m, flipped(self.results), commands.results)
+        m.d.comb += [
+            receiver.broken.eq(self.broken),
+            receiver.hold.eq(commands.hold),
+            receiver.address.eq(commands.address),
+            commands.octet.eq(receiver.octet),
+            commands.busy.eq(self.busy),
+            commands.fault.eq(self.fault),
+            self.wrong.eq(receiver.events.valid & (receiver.events.payload.error != Error.NONE)),
+        ]
+        return m

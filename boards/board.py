@@ -1,0 +1,41 @@
+"""What every board says of itself."""
+
+import dataclasses
+from collections.abc import Callable
+
+from amaranth.build import Platform
+from amaranth.hdl import Elaboratable
+from amaranth.lib.wiring import Component
+
+__all__ = ["Board"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Board:
+    """A board: its chip, its clock, and how a design gets its pins.
+
+    A design is a component with the ports `clock`, `button`, `rx`, `tx` and `lights`, as `boards.machine_top.MachineTop`.
+    """
+
+    name: str
+    title: str
+    target: str
+    """Family as `sw.flow.targets` names it."""
+    device: str
+    """As `sw.flow.nextpnr` names it."""
+    options: tuple[str, ...]
+    """Of nextpnr."""
+    clock_hz: float
+    """Of the design's clock."""
+    baud: int
+    loader: str
+    """Command that loads the file {file}."""
+    suffix: str
+    """Of that file."""
+    budget: dict[str, int]
+    """What the chip has of lut, ff, bram, dsp and uram."""
+    platform: Callable[[], Platform]
+    pins: Callable[[Component], Elaboratable]
+    """Gives a design the board's pins and its clock."""
+    lutram_words: int = 0
+    """Memories of up to so many words are made of look-up tables, to spare block RAM."""
