@@ -8,13 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from hw.accelerators.config import AcceleratorConfig
-from hw.accelerators.machine import FILES, Machine
-from sim.runner import Simulator, build
+from hw.accelerators.machine import Machine
 from sim.accelerator_trace import Difference, compare
+from sim.runner import Simulator, build
 from sw.accelerators import write_images
 from sw.errors import ToolError
 from sw.flow.rtlil import verilog
@@ -44,7 +43,11 @@ def build_machine(config: AcceleratorConfig) -> Simulator:
 
 
 def run_jobs(
-    simulator: Simulator, model: IntegerModel, config: AcceleratorConfig, jobs: Sequence[dict[str, Any]], folder: Path,
+    simulator: Simulator,
+    model: IntegerModel,
+    config: AcceleratorConfig,
+    jobs: Sequence[dict[str, Any]],
+    folder: Path,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Run jobs in a simulator, in a folder to which the parameters and the traces are written."""
@@ -98,5 +101,3 @@ def generate(
                 raise ToolError(str(difference))
         if said["error"] or said["fault"]:
             raise ToolError(f"the machine stopped after {len(said['tokens'])} tokens: {said['error'] or 'fault'}")
-
-

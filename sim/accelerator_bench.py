@@ -19,11 +19,11 @@ PERIOD = 10
 
 
 async def _edge_or(dut: Any, cycles: int, signal: Any) -> bool:
-    """Wait until `signal` rises, for so many cycles at most; return whether it did."""
+    """Wait until `signal` rises or the machine is idle, for so many cycles at most; return whether either did."""
     if int(signal.value):
         return True
-    await First(RisingEdge(signal), Timer(cycles * PERIOD, unit="ns"))
-    return bool(int(signal.value))
+    await First(RisingEdge(signal), FallingEdge(dut.busy), Timer(cycles * PERIOD + 1, unit="ns"))
+    return bool(int(signal.value)) or not int(dut.busy.value)
 
 
 async def _reset(dut: Any) -> None:
@@ -71,7 +71,10 @@ async def _job(dut: Any, job: dict[str, Any], dice: random.Random, tokens_file: 
     width = len(dut.results__payload) - 1
     while int(dut.busy.value) and len(tokens) < job["tokens"]:
         if not await _edge_or(dut, job["timeout"], dut.results__valid):
+            await FallingEdge(dut.clk)
             return {"error": "no token comes", "tokens": tokens, "cycles": cycles, "fault": int(dut.fault.value)}
+        if not int(dut.busy.value):
+            break
         cycles.append(int((get_sim_time("ns") - begin) // PERIOD))
         await FallingEdge(dut.clk)
         await wait()
@@ -91,7 +94,7 @@ async def _job(dut: Any, job: dict[str, Any], dice: random.Random, tokens_file: 
 
 @cocotb.test()
 async def generate(dut: Any) -> None:
-    """Run the jobs of the case, one after the other; a job with `reset_after` is reset in mid-flight and given again."""
+    """Run the jobs of the case one by one; a job with `reset_after` is reset in mid-flight and given again."""
     case = json.loads(Path(os.environ["NOMUL_CASE"]).read_text())
     tokens_file = Path(case["tokens_file"])
     dice = random.Random(case.get("seed", 0))

@@ -13,7 +13,7 @@ from amaranth.lib.wiring import Component, In, Out
 from torch import Tensor
 
 from hw.attention.attention import Attention
-from hw.attention.attention_config import AttentionConfig
+from hw.attention.attention_config import UNIT_CYCLES, AttentionConfig
 from hw.attention.outputs import result_layout
 from hw.memory.kv_cache import KvCache, write_layout
 from hw.vector.scale import SCALE
@@ -24,7 +24,7 @@ from sw.golden.scale import Scale, constant
 
 CONFIGS = {
     "small": AttentionConfig(head_dim=8, context=16, lanes=4, layers=2, kv_heads=3, units=2),
-    "large": AttentionConfig(head_dim=32, context=256, lanes=8),
+    "large": AttentionConfig(head_dim=32, context=256, lanes=8, kv_heads=4),
 }
 OUTPUT_UNIT = constant(8 / (255 * 127))
 
@@ -69,6 +69,22 @@ class Bench(Component):
         return m
 
 
+def pack(layout: data.StructLayout, **fields: int | list[int]) -> str:
+    """Return a payload in hexadecimal; lists are codes of a byte each."""
+    word = 0
+    for name, value in fields.items():
+        field = layout[name]
+        if isinstance(value, list):
+            value = int.from_bytes(bytes(code & 0xFF for code in value), "little")
+        word |= (value & (1 << field.width) - 1) << field.offset
+    return f"{word:x}"
+
+
+def pack_scale(mantissa: int, exponent: int) -> int:
+    """Return a scale as a number."""
+    return int(pack(SCALE, mantissa=mantissa, exponent=exponent), 16)
+
+
 @dataclasses.dataclass
 class Job:
     """One query: where it looks, how far, its codes, the scale of its scores."""
@@ -109,10 +125,13 @@ class Memory:
         for values, codes, scales in ((0, self.keys, self.key_scales), (1, self.values, self.value_scales)):
             for place in torch.ones(scales.shape).nonzero().tolist():
                 layer, head, token = place
-                row = {"codes": codes[layer, head, token].tolist(), "scale": int(scales[layer, head, token])}
-                rows.append({"values": values, "layer": layer, "head": head, "token": token, **row})
+                row: dict[str, Any] = {
+                    "codes": codes[layer, head, token].tolist(),
+                    "scale": int(scales[layer, head, token]),
+                }
+                rows.append(pack(layout, values=values, layer=layer, head=head, token=token, **row))
         random.Random(1).shuffle(rows)
-        return [f"{layout.const(row).as_value().value:x}" for row in rows]
+        return rows
 
     def attend(self, job: Job) -> list[int]:
         """Return the golden output of a job."""
@@ -135,26 +154,19 @@ def run(
     config: AttentionConfig, simulator: str, memory: Memory, jobs: list[Job], seed: int = 0, **settings: Any
 ) -> list[list[int]]:
     """Run jobs, compare every element of every output, and return the cycles of taken jobs and of last results."""
-    layout, query = config.job_layout, data.ArrayLayout(signed(8), config.head_dim)
+    layout = config.job_layout
     case: dict[str, Any] = {"stall": 0.0, "hold": 0.0, "resets": [], "seed": seed, **settings}
-    unit = {"mantissa": int(OUTPUT_UNIT.mantissa), "exponent": int(OUTPUT_UNIT.exponent)}
     case |= {
         "writes": memory.writes(config),
         "jobs": [
-            "{:x}".format(
-                layout.const(
-                    {
-                        "layer": job.layer,
-                        "head": job.head,
-                        "length": job.length,
-                        "query_scale": {"mantissa": job.mantissa, "exponent": job.exponent},
-                    }
-                ).as_value().value
+            pack(
+                layout, layer=job.layer, head=job.head, length=job.length,
+                query_scale=pack_scale(job.mantissa, job.exponent),
             )
             for job in jobs
         ],
-        "queries": [f"{query.const(job.query).as_value().value:x}" for job in jobs],
-        "output_unit": f"{SCALE.const(unit).as_value().value:x}",
+        "queries": [bytes(code & 0xFF for code in reversed(job.query)).hex() for job in jobs],
+        "output_unit": f"{pack_scale(int(OUTPUT_UNIT.mantissa), int(OUTPUT_UNIT.exponent)):x}",
         "results": len(jobs) * config.transfers,
         "limit": 2000 + 40 * sum(20 + job.length for job in jobs),
     }  # fmt: skip
@@ -193,6 +205,37 @@ def random_jobs(config: AttentionConfig, count: int, seed: int, longest: int | N
     return jobs
 
 
+def corner_memory(config: AttentionConfig) -> Memory:
+    """Return a memory of special heads: random; zero; extreme codes and scales; one key and value above all others."""
+    memory = Memory.random(config, 3)
+    places = [(layer, head) for layer in range(config.layers) for head in range(config.kv_heads)]
+    (zero, extreme, huge) = places[1:4]
+    for tensor in (memory.keys, memory.key_scales, memory.values, memory.value_scales):
+        tensor[zero] = 0
+    for codes in (memory.keys, memory.values):
+        codes[extreme] = 127 * (codes[extreme] > 0) - 127 * (codes[extreme] <= 0)
+        codes[huge] = 1
+        codes[huge][config.context // 3] = 127
+    memory.key_scales[extreme], memory.value_scales[extreme] = 65535, 65535
+    memory.key_scales[huge], memory.value_scales[huge] = 1, 1
+    memory.key_scales[huge][config.context // 3], memory.value_scales[huge][config.context // 3] = 65535, 65535
+    return memory
+
+
+def corner_jobs(config: AttentionConfig) -> list[Job]:
+    """Return jobs at every head with queries of zeros, ones and extremes, and scales from 0 to saturation."""
+    jobs = []
+    extremes = [127 if i % 3 else -127 for i in range(config.head_dim)]
+    for layer in range(config.layers):
+        for head in range(config.kv_heads):
+            for query in ([0] * config.head_dim, [1] * config.head_dim, [127] * config.head_dim, extremes):
+                for length in (1, config.context // 3, config.context // 3 + 1, config.context):
+                    for mantissa, exponent in ((0, 0), (65535, -32), (40000, -46), (65535, 511), (32768, -512)):
+                        jobs.append(Job(layer, head, length, query, mantissa, exponent))
+    random.Random(5).shuffle(jobs)
+    return jobs[:: max(1, len(jobs) * config.context // 25600)]
+
+
 @pytest.mark.bench
 @pytest.mark.parametrize("name", CONFIGS)
 class TestAttention:
@@ -200,8 +243,64 @@ class TestAttention:
         config = CONFIGS[name]
         run(config, simulator_name, Memory.random(config, 1), random_jobs(config, 60, 1))
 
+    def test_corners(self, name: str, simulator_name: str) -> None:
+        config = CONFIGS[name]
+        run(config, simulator_name, corner_memory(config), corner_jobs(config), hold=0.1)
+
     @pytest.mark.parametrize(("stall", "hold"), [(0.5, 0.0), (0.0, 0.5), (0.7, 0.3)])
     def test_stalls_change_nothing(self, name: str, stall: float, hold: float, simulator_name: str) -> None:
         config = CONFIGS[name]
         jobs = random_jobs(config, 40, 2, 40)
         run(config, simulator_name, Memory.random(config, 2), jobs, seed=2, stall=stall, hold=hold)
+
+    def test_many_short_jobs(self, name: str, simulator_name: str) -> None:
+        """The first tokens of prompts: the queues between the passes fill with jobs."""
+        config = CONFIGS[name]
+        run(config, simulator_name, Memory.random(config, 4), random_jobs(config, 200, 4, 3), seed=4)
+
+    def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
+        config = CONFIGS[name]
+        dice = random.Random(6)
+        resets = [dice.randint(1, 400) for _ in range(12)]
+        run(config, simulator_name, Memory.random(config, 5), random_jobs(config, 20, 5), resets=resets, hold=0.2)
+
+    def test_a_wrong_bit_is_found(self, name: str, simulator_name: str) -> None:
+        """The expectation of keys or values that differ by one, of one token, is not met."""
+        config = CONFIGS[name]
+        for field in ("keys", "values"):
+            memory, other = Memory.random(config, 6), Memory.random(config, 6)
+            getattr(other, field)[0, 0, 1] += 1
+            job = Job(0, 0, 3, [1, 127] * (config.head_dim // 2), 65535, -37)
+            run(config, simulator_name, memory, [job])
+            memory.attend = other.attend  # type: ignore[method-assign]
+            with pytest.raises(AssertionError, match="job 0"):
+                run(config, simulator_name, memory, [job])
+
+
+def plain_jobs(config: AttentionConfig, length: int, count: int) -> list[Job]:
+    """Return equal jobs."""
+    return [Job(0, 0, length, [i % 7 - 3 for i in range(config.head_dim)], 40000, -36)] * count
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("name", CONFIGS)
+class TestCycles:
+    def test_alone(self, name: str, simulator_name: str) -> None:
+        config = CONFIGS[name]
+        for length in {1, 7, UNIT_CYCLES, config.context}:
+            if length <= config.context:
+                ((taken,), (done,)) = run(
+                    config, simulator_name, Memory.random(config, 7), plain_jobs(config, length, 1)
+                )
+                cycles, model = done - taken + 1, 3 * length + config.overhead
+                assert model <= cycles <= model + (UNIT_CYCLES if length < UNIT_CYCLES else 0)
+
+    def test_in_a_stream(self, name: str, simulator_name: str) -> None:
+        """The rows are the bound, or the scale units."""
+        config = CONFIGS[name]
+        for length in {1, 8, config.context // 2, config.context}:
+            taken, done = run(config, simulator_name, Memory.random(config, 7), plain_jobs(config, length, 12))
+            bound = max(2 * length, -(-UNIT_CYCLES // config.units))
+            assert done[-1] - taken[0] + 1 <= 12 * bound + config.overhead + UNIT_CYCLES
+            if 2 * length >= UNIT_CYCLES:
+                assert 24 * length < done[-1] - taken[0] + 1 < 24 * length + config.overhead

@@ -1,7 +1,7 @@
 """The machines as the host sees them: a configuration for a model, and the files of its parameters.
 
-Rows of a projection are put into the order in which the machine wants its results (`hw.accelerators.config.Projection`):
-rotary partners of a head in one transfer, gate and up transfer by transfer, the LM head as ternary digits.
+Rows of a projection are put into the order in which the machine wants its results
+(`hw.accelerators.config.Projection`): rotary partners of a head in one transfer, gate and up transfer by transfer, the LM head as ternary digits.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hw.accelerators.config import AcceleratorConfig
+from hw.accelerators.config import AcceleratorConfig, Projection
 from hw.accelerators.scale_programs import CONSTANTS, Constant
 from hw.accelerators.shape import DIGITS_MAX, ModelShape
 from sw.engines import pack_weights, parse_setting
@@ -69,9 +69,7 @@ def machine_config(
     chosen = SETTINGS[engine] | dict(parse_setting(engine, setting) for setting in settings)
     steps = tuple(model.steps.tolist())
     try:
-        return AcceleratorConfig(
-            shape_of(model), engine, settings=tuple(sorted(chosen.items())), steps=steps, **fields
-        )
+        return AcceleratorConfig(shape_of(model), engine, settings=tuple(sorted(chosen.items())), steps=steps, **fields)
     except (ValueError, TypeError) as error:
         raise InputError(str(error)) from None
 
@@ -134,7 +132,7 @@ def _constants(layer: IntegerLayer, embed: Scale) -> list[int]:
         Constant.KEY: layer.key_unit,
         Constant.VALUE: layer.value_unit,
         Constant.OUTPUT: layer.output_unit,
-        Constant.O: layer.o_unit,
+        Constant.OUT: layer.o_unit,
         Constant.DOWN: layer.down_unit,
         Constant.GATE: layer.gate_unit,
         Constant.UP: layer.up_unit,
@@ -158,7 +156,12 @@ def images(model: IntegerModel, config: AcceleratorConfig) -> dict[str, tuple[in
     Each is the width of a word in bits, and uint8 [words, bytes], little-endian.
     """
     lanes = config.lanes
-    matrices = [matrix for layer in model.layers for matrix in layer_matrices(layer, lanes)]
+    matrices = [
+        chunk
+        for layer in model.layers
+        for projection, matrix in zip(Projection, layer_matrices(layer, lanes), strict=False)
+        for chunk in matrix.chunk(config.chunks(projection))
+    ]
     matrices.append(head_matrix(model.head, config.shape.head_digits, lanes))
     engine, mode = config.engine_config, config.mode
     weights = np.concatenate([pack_weights(config.engine, engine, matrix.to(torch.int8), mode) for matrix in matrices])

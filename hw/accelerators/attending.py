@@ -5,8 +5,7 @@ from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.accelerators.config import AcceleratorConfig
-from hw.accelerators.projection import CODE_BITS
+from hw.accelerators.config import CODE_BITS, AcceleratorConfig
 from hw.vector.scale import SCALE
 
 __all__ = ["QueryBuffer"]
@@ -18,7 +17,8 @@ class QueryBuffer(Component):
     Members
     -------
     write : In(1)
-        A query: of the next head, or of the next token's first.
+        A query of head `write_head` of token `write_token`.
+    write_token, write_head : In
     row : In
     scale : In(SCALE)
     start : In(1)
@@ -35,6 +35,8 @@ class QueryBuffer(Component):
         super().__init__(
             {
                 "write": In(1),
+                "write_token": In(range(max(config.tile, 2))),
+                "write_head": In(range(max(shape.heads, 2))),
                 "row": In(row),
                 "scale": In(SCALE),
                 "start": In(1),
@@ -53,16 +55,14 @@ class QueryBuffer(Component):
         entry = data.StructLayout({"row": self.row.shape(), "scale": SCALE})
         m.submodules.memory = memory = Memory(shape=entry, depth=max(self.config.tile * shape.heads, 2), init=[])
         write, read = memory.write_port(), memory.read_port()
-        written, place = Signal(range(memory.depth)), Signal(range(memory.depth))
+        place = Signal(range(memory.depth))
         m.d.comb += [
-            write.addr.eq(written),
+            write.addr.eq(self.write_token * shape.heads + self.write_head),
             write.data.row.eq(self.row),
             write.data.scale.eq(self.scale),
             write.en.eq(self.write),
             read.addr.eq(place),
         ]
-        with m.If(self.write):
-            m.d.sync += written.eq(written + 1)
         group = shape.heads // shape.kv_heads
         token, member, head = Signal(range(self.config.tile + 1)), Signal(range(group)), Signal(range(shape.kv_heads))
         held = Signal(entry, reset_less=True)
@@ -80,7 +80,6 @@ class QueryBuffer(Component):
             with m.State("IDLE"):
                 m.d.sync += [token.eq(0), member.eq(0), head.eq(0), place.eq(0)]
                 with m.If(self.start):
-                    m.d.sync += written.eq(0)
                     m.next = "READ"
             with m.State("READ"):
                 m.next = "HOLD"

@@ -9,7 +9,7 @@ from amaranth.hdl import Cat, Module, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.accelerators.config import WORD_BITS, AcceleratorConfig
+from hw.accelerators.config import WORD_BITS, AcceleratorConfig, Projection
 from hw.accelerators.projection import results_layout
 from hw.arith.pipeline import Delays
 from hw.vector.activation import Relu2Gate, SiluGate
@@ -25,7 +25,7 @@ class Gating(Component):
     Members
     -------
     start : In(1)
-        Begin a token; when `idle`.
+        Begin a token, or its part of a chunk; when `idle`.
     scale : In(SCALE)
         From sums of the gate projection to words with 7 fractional bits (SwiGLU); until `idle`.
     idle : Out(1)
@@ -54,7 +54,8 @@ class Gating(Component):
         m = Module()
         config = self.config
         delay = Delays(m)
-        left = Signal(range(2 * config.words(config.shape.ffn) + 1))
+        transfers = 2 * config.words(config.shape.ffn) // config.chunks(Projection.GATE_UP)
+        left = Signal(range(transfers + 1))
         taken, up = Signal(), Signal()
         values = self.results.payload["values"]
         bits = config.gate_bits
@@ -74,7 +75,7 @@ class Gating(Component):
             with m.If(~up):
                 m.d.sync += [gates[lane].eq(values[lane]) for lane in range(config.lanes)]
         with m.If(self.start):
-            m.d.sync += left.eq(2 * config.words(config.shape.ffn))
+            m.d.sync += left.eq(transfers)
         latency = 1
         if config.shape.activation == "relu2":
             m.submodules.gate = gate = Relu2Gate(config.lanes, bits)

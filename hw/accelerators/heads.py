@@ -9,26 +9,32 @@ change. Values pass the same rotation with cosine 2^10 and sine 0, which is exac
 The quantiser's codes are gathered to the row of a head, while the scale processor makes its scale from the maximum.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.accelerators.config import AcceleratorConfig
-from hw.accelerators.projection import CODE_BITS, results_layout
+from hw.accelerators.config import CODE_BITS, AcceleratorConfig, Projection
+from hw.accelerators.projection import results_layout
 from hw.accelerators.scale_programs import Program
+from hw.accelerators.sequencer import chunks_max
 from hw.arith.pipeline import Delays
 from hw.memory.credit import Credit
 from hw.memory.queue import Queue
-from hw.vector.rope import Rotate, RopeTable
+from hw.vector.rope import RopeTable, Rotate
 
-__all__ = ["Heads", "HeadRotation"]
+__all__ = ["HeadRotation", "Heads", "vectors_of_chunk"]
 
 UNITY = 1 << 10
 """The cosine that leaves a value as it is: `Rotate` keeps four bits of fourteen."""
 
 WAITING = 32
 """Transfers that may wait for the quantiser."""
+
+
+def vectors_of_chunk(config: AcceleratorConfig) -> int:
+    """Return the vectors of a token that a chunk of the first projection makes."""
+    return config.shape.vectors // config.chunks(Projection.QKV)
 
 
 class HeadRotation(Component):
@@ -42,7 +48,8 @@ class HeadRotation(Component):
         They are made.
     start : In(1)
         Sums of `tokens` tokens follow.
-    position, tokens : In
+    position, tokens, chunk : In
+        The chunk of the projection: so many vectors of each token.
     results : In(stream)
     values : Out(stream of lanes)
         To the quantiser.
@@ -58,6 +65,7 @@ class HeadRotation(Component):
                 "start": In(1),
                 "position": In(range(config.shape.context)),
                 "tokens": In(range(config.tile + 1)),
+                "chunk": In(range(max(chunks_max(config), 2))),
                 "results": In(stream.Signature(results_layout(config))),
                 "values": Out(stream.Signature(data.ArrayLayout(signed(value_bits), config.lanes))),
             }
@@ -108,7 +116,8 @@ class HeadRotation(Component):
 
         # Transfers of sums, with the sines and cosines of their token and place.
         m.submodules.room = room = Credit(WAITING)
-        transfer, vector = Signal(range(transfers)), Signal(range(shape.vectors))
+        part = vectors_of_chunk(config)
+        transfer, vector, member = Signal(range(transfers)), Signal(range(shape.vectors)), Signal(range(part))
         base, issue = Signal(range(config.tile * transfers + 1)), Signal()
         m.d.comb += [
             issue.eq(self.results.valid & room.available),
@@ -119,11 +128,12 @@ class HeadRotation(Component):
         with m.If(issue):
             m.d.sync += transfer.eq(transfer + 1)
             with m.If(transfer == transfers - 1):
-                m.d.sync += [transfer.eq(0), vector.eq(vector + 1)]
-                with m.If(vector == shape.vectors - 1):
-                    m.d.sync += [vector.eq(0), base.eq(base + transfers)]
+                m.d.sync += [transfer.eq(0), member.eq(member + 1)]
+                with m.If(member == part - 1):
+                    m.d.sync += [member.eq(0), base.eq(base + transfers)]
         with m.If(self.start):
-            m.d.sync += [base.eq(0), transfer.eq(0), vector.eq(0)]
+            m.d.sync += [base.eq(0), transfer.eq(0), member.eq(0)]
+        m.d.comb += vector.eq(self.chunk * part + member)
         m.submodules.rotate = rotate = Rotate(config.lanes, config.sum_bits)
         delay = Delays(m)
         plain = Signal()
@@ -162,7 +172,7 @@ class Heads(Component):
     -------
     start : In(1)
         Vectors of `tokens` tokens follow.
-    tokens : In
+    tokens, chunk : In
     codes : In(stream of {values, last})
         Of the quantiser.
     maxima : In(stream)
@@ -193,6 +203,7 @@ class Heads(Component):
             {
                 "start": In(1),
                 "tokens": In(range(config.tile + 1)),
+                "chunk": In(range(max(chunks_max(config), 2))),
                 "codes": In(stream.Signature(codes)),
                 "maxima": In(stream.Signature(maxima)),
                 "scale_start": Out(1),
@@ -230,20 +241,22 @@ class Heads(Component):
             m.d.sync += asked.eq(1)
         with m.If(self.scale_done & asked):
             m.d.sync += made.eq(1)
-        complete, last_head = Signal(), Signal()
+        part = vectors_of_chunk(config)
+        complete, vector = Signal(), Signal(range(shape.vectors))
+        member = Signal(range(part))
         m.d.comb += [
             complete.eq(whole & made),
             self.maxima.ready.eq(complete),
             self.queries.eq(complete & (kind == 0)),
             self.cached.eq(complete & (kind != 0)),
-            last_head.eq(self.head == Mux(kind == 0, shape.heads - 1, shape.kv_heads - 1)),
+            vector.eq(self.chunk * part + member),
+            kind.eq((vector >= shape.heads) + (vector >= shape.heads + shape.kv_heads)),
+            self.head.eq(Mux(kind == 0, vector, vector - Mux(kind == 1, shape.heads, shape.heads + shape.kv_heads))),
         ]
         with m.If(complete):
-            m.d.sync += [whole.eq(0), asked.eq(0), made.eq(0), self.head.eq(self.head + 1)]
-            with m.If(last_head):
-                m.d.sync += [self.head.eq(0), kind.eq(kind + 1)]
-                with m.If(kind == 2):
-                    m.d.sync += [kind.eq(0), self.token.eq(self.token + 1), left.eq(left - 1), busy.eq(left != 1)]
+            m.d.sync += [whole.eq(0), asked.eq(0), made.eq(0), member.eq(member + 1)]
+            with m.If(member == part - 1):
+                m.d.sync += [member.eq(0), self.token.eq(self.token + 1), left.eq(left - 1), busy.eq(left != 1)]
         with m.If(self.start):
-            m.d.sync += [busy.eq(1), left.eq(self.tokens), self.token.eq(Const(0)), kind.eq(0), self.head.eq(0)]
+            m.d.sync += [busy.eq(1), left.eq(self.tokens), self.token.eq(0), member.eq(0)]
         return m

@@ -83,9 +83,10 @@ class GreedyHead(Component):
                 m.d.sync += [digit.eq(0), left.eq(left - 1)]
         with m.If(self.start):
             m.d.sync += [left.eq(config.head_blocks), digit.eq(0)]
-        with m.If(delay(taken, 1)):
+        came, highest = delay(taken, 1), delay(digit, 1) == 0
+        with m.If(came):
             for lane in range(lanes):
-                higher = Mux(delay(digit, 1) == 0, 0, self.logits[lane] * 3)
+                higher = Mux(highest, 0, self.logits[lane] * 3)
                 m.d.sync += self.logits[lane].eq(higher + sums[lane])
         ready = delay(taken & complete, 2)
         m.d.comb += self.logits_valid.eq(ready)

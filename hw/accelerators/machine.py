@@ -12,6 +12,8 @@ A step of `hw.accelerators.sequencer` runs at a time; within it, reading, comput
 tokens follow each other. One quantiser (`hw.vector.absmax`) serves norms and heads, one scale processor all scales.
 """
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
@@ -20,15 +22,16 @@ from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from hw.accelerators.attending import QueryBuffer
 from hw.accelerators.config import AcceleratorConfig, Projection
 from hw.accelerators.gating import Gating
-from hw.accelerators.heads import HeadRotation, Heads
+from hw.accelerators.heads import HeadRotation, Heads, vectors_of_chunk
 from hw.accelerators.lm_head import GreedyHead, logits_layout
-from hw.accelerators.norm_control import NORM_STEPS, NormControl, gain_words
+from hw.accelerators.norm_control import NORM_STEPS, NormControl
 from hw.accelerators.normalise import PRODUCT_BITS, NormFeed, squares_bits
+from hw.accelerators.parameters import BlockParameters
 from hw.accelerators.projection import Projections
 from hw.accelerators.residual import ResidualStream
 from hw.accelerators.scale_processor import ScaleProcessor
 from hw.accelerators.scale_programs import Program
-from hw.accelerators.sequencer import Sequencer, Step, job_layout
+from hw.accelerators.sequencer import PROJECTIONS, Sequencer, Step, job_layout
 from hw.accelerators.token_control import TOKEN_STEPS, TokenControl
 from hw.accelerators.trace import add_tap
 from hw.attention.attention import Attention
@@ -40,14 +43,6 @@ __all__ = ["FILES", "Machine"]
 
 FILES = ("weights", "embedding", "gains", "constants")
 """What the files `NAME.hex` hold that a machine reads when it begins."""
-
-PROJECTIONS = {
-    Step.PROJECT_QKV: Projection.QKV,
-    Step.PROJECT_O: Projection.O,
-    Step.PROJECT_GATE_UP: Projection.GATE_UP,
-    Step.PROJECT_DOWN: Projection.DOWN,
-    Step.PROJECT_HEAD: Projection.HEAD,
-}
 
 OUTPUT_UNIT = {"mantissa": 0x8184, "exponent": -27}
 """8 / (255 * 127) as a scale: the unit of attention's output (docs/numerics.md)."""
@@ -94,13 +89,12 @@ class Machine(Component):
             }
         )
         self._sequencer = Sequencer(config)
-        self._scales = ScaleProcessor(
-            shape.layers, config.tile, shape.activation, PRODUCT_BITS, squares_bits(config), "constants.hex"
-        )
+        self._scales = ScaleProcessor(shape.layers, config.tile, shape.activation, PRODUCT_BITS, squares_bits(config))
         self._projections = Projections(config, "weights.hex")
-        self._residual = ResidualStream(config, "embedding.hex")
-        self._feed = NormFeed(config, "gains.hex", gain_words(config))
+        self._residual = ResidualStream(config)
+        self._feed = NormFeed(config)
         self._norms = NormControl(config)
+        self._parameters = BlockParameters(config)
         self._tokens = TokenControl(config)
         self._rotation = HeadRotation(config, PRODUCT_BITS)
         self._heads = Heads(config, PRODUCT_BITS)
@@ -120,6 +114,7 @@ class Machine(Component):
         m = Module()
         for name in ("sequencer", "scales", "projections", "residual", "feed", "norms", "tokens", "rotation", "heads"):
             m.submodules[name] = getattr(self, f"_{name}")
+        m.submodules.parameters = self._parameters
         m.submodules.gating, m.submodules.head, m.submodules.absmax = self._gating, self._head, self._absmax
         sequencer = self._sequencer
         connect(m, flipped(self.jobs), sequencer.jobs)
@@ -166,7 +161,7 @@ class Machine(Component):
         """Build the cache, the attention and the memory of hidden vectors; return when attention has ended."""
         config, shape = self.config, self.config.shape
         sequencer, heads, gating, feed = self._sequencer, self._heads, self._gating, self._feed
-        sizes = {"layers": shape.layers, "kv_heads": shape.kv_heads, "context": shape.context}
+        sizes: dict[str, Any] = {"layers": shape.layers, "kv_heads": shape.kv_heads, "context": shape.context}
         settings = AttentionConfig(head_dim=shape.head_dim, lanes=config.lanes, **sizes)
         m.submodules.attention = attention = Attention(settings)
         m.submodules.cache = cache = KvCache(head_dim=shape.head_dim, **sizes)
@@ -185,6 +180,8 @@ class Machine(Component):
             write.codes.eq(heads.row),
             write.scale.eq(self._scales.word),
             queries.write.eq(heads.queries),
+            queries.write_token.eq(heads.token),
+            queries.write_head.eq(heads.head),
             queries.row.eq(heads.row),
             queries.scale.eq(self._scales.result),
             queries.start.eq(sequencer.begin & self._at(Step.ATTEND)),
@@ -219,6 +216,10 @@ class Machine(Component):
             m.d.sync += left.eq(left - 1)
         with m.If(sequencer.begin):
             m.d.sync += [address.eq(0), left.eq(sequencer.tokens * config.words(shape.queries))]
+        ffn = config.words(shape.ffn)
+        with m.If(gating.start):
+            part = ffn // config.chunks(Projection.GATE_UP)
+            m.d.sync += address.eq(self._tokens.token * ffn + sequencer.chunk * part)
         self._tap(m, "hidden", writer.en, writer.data)
         return left == 0
 
@@ -231,7 +232,7 @@ class Machine(Component):
             projections.start.eq(begins),
             projections.tokens.eq(Mux(self._at(Step.PROJECT_HEAD), 1, sequencer.tokens)),
         ]
-        takers = {
+        takers: dict[Step, Any] = {
             Step.PROJECT_QKV: self._rotation,
             Step.PROJECT_O: self._residual,
             Step.PROJECT_GATE_UP: self._gating,
@@ -254,6 +255,8 @@ class Machine(Component):
             self._rotation.start.eq(begins & self._at(Step.PROJECT_QKV)),
             self._rotation.position.eq(sequencer.position),
             self._rotation.tokens.eq(sequencer.tokens),
+            self._rotation.chunk.eq(sequencer.chunk),
+            self._heads.chunk.eq(sequencer.chunk),
             self._heads.start.eq(begins & self._at(Step.PROJECT_QKV)),
             self._heads.tokens.eq(sequencer.tokens),
             self._head.start.eq(begins & self._at(Step.PROJECT_HEAD)),
@@ -264,16 +267,21 @@ class Machine(Component):
 
     def _norm(self, m: Module) -> None:
         """Connect the norms' control to their feed."""
-        sequencer, norms, feed = self._sequencer, self._norms, self._feed
+        sequencer, norms, feed, parameters = self._sequencer, self._norms, self._feed, self._parameters
+        waiting = Signal()
+        m.d.sync += waiting.eq(norms.start | (waiting & ~parameters.loaded))
         m.d.comb += [
             norms.start.eq(sequencer.begin & self._at(*NORM_STEPS)),
             norms.step.eq(sequencer.step),
-            norms.layer.eq(sequencer.layer),
             norms.tile.eq(sequencer.tokens),
-            feed.start.eq(norms.start),
+            feed.start.eq(waiting & parameters.loaded),
             feed.source.eq(norms.source),
             feed.first.eq(norms.first),
-            feed.gain.eq(norms.gain),
+            parameters.load.eq(norms.start),
+            parameters.norm.eq(norms.norm),
+            parameters.layer.eq(sequencer.layer),
+            parameters.gain_address.eq(feed.gain_address),
+            feed.gains.eq(parameters.gains),
             feed.words.eq(norms.words),
             feed.tokens.eq(norms.tokens),
             feed.residual.eq(self._residual.read_words),
@@ -283,7 +291,19 @@ class Machine(Component):
     def _token_steps(self, m: Module) -> None:
         """Connect the control of tokens to the residual stream and the gating."""
         sequencer, tokens, residual, gating = self._sequencer, self._tokens, self._residual, self._gating
+        parameters = self._parameters
+        connect(m, parameters.codes, residual.codes)
+        # A row of the embedding is asked for when its token begins.
+        asking = Signal()
+        with m.If(tokens.embed):
+            m.d.sync += asking.eq(1)
+        with m.Elif(parameters.rows.ready):
+            m.d.sync += asking.eq(0)
         m.d.comb += [
+            parameters.rows.valid.eq(asking),
+            parameters.rows.payload.eq(sequencer.identity),
+            residual.down.eq(self._at(Step.PROJECT_DOWN)),
+            residual.chunk.eq(sequencer.chunk),
             tokens.start.eq(sequencer.begin & self._at(*TOKEN_STEPS)),
             tokens.step.eq(sequencer.step),
             tokens.tokens.eq(sequencer.tokens),
@@ -292,7 +312,6 @@ class Machine(Component):
             residual.add.eq(tokens.add),
             gating.start.eq(tokens.gate),
             residual.token.eq(tokens.token),
-            residual.identity.eq(sequencer.identity),
             residual.scale.eq(self._scales.slot),
             gating.scale.eq(self._scales.slot),
             sequencer.place.eq(tokens.token),
@@ -307,6 +326,8 @@ class Machine(Component):
         )  # fmt: skip
         m.d.comb += [
             scales.layer.eq(sequencer.layer),
+            self._parameters.constant_address.eq(scales.constant_address),
+            scales.constant.eq(self._parameters.constant),
             scales.maximum.eq(self._absmax.maxima.payload["values"][0]),
             scales.squares.eq(self._feed.sums.payload.squares),
             scales.shift.eq(self._feed.sums.payload.shift),
@@ -341,7 +362,9 @@ class Machine(Component):
         m.d.comb += [
             absmax.jobs.valid.eq(job),
             absmax.jobs.payload.length.eq(Mux(at_heads, shape.head_dim, norms.length)),
-            absmax.jobs.payload.vectors.eq(Mux(at_heads, sequencer.tokens * shape.vectors, norms.tokens)),
+            absmax.jobs.payload.vectors.eq(
+                Mux(at_heads, sequencer.tokens * vectors_of_chunk(self.config), norms.tokens)
+            ),
         ]
         with m.If(at_heads):
             connect(m, rotation.values, absmax.values)
@@ -359,4 +382,3 @@ class Machine(Component):
             self._projections.codes.eq(codes.payload["values"]),
         ]
         self._tap(m, "codes", norms.coded, codes.payload["values"])
-

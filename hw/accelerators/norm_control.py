@@ -5,24 +5,14 @@ from amaranth.lib.wiring import Component, In, Out
 
 from hw.accelerators.config import AcceleratorConfig
 from hw.accelerators.normalise import Source
+from hw.accelerators.norms import Norm
 from hw.accelerators.scale_programs import Program
 from hw.accelerators.sequencer import Step
 
-__all__ = ["NORM_STEPS", "NormControl", "gain_words"]
+__all__ = ["NORM_STEPS", "NormControl"]
 
 NORM_STEPS = (Step.NORM_INPUT, Step.NORM_SUB, Step.NORM_POST, Step.NORM_FFN, Step.NORM_FINAL)
 """The steps that it runs."""
-
-
-def layer_gain_words(config: AcceleratorConfig) -> int:
-    """Return the transfers of a layer's gains: before attention, of its output, after it, of the gated products."""
-    shape = config.shape
-    return 2 * config.words(shape.width) + config.words(shape.queries) + config.words(shape.ffn)
-
-
-def gain_words(config: AcceleratorConfig) -> int:
-    """Return the transfers of all gains: layer by layer, then of the last norm."""
-    return config.shape.layers * layer_gain_words(config) + config.words(config.shape.width)
 
 
 class NormControl(Component):
@@ -32,9 +22,11 @@ class NormControl(Component):
     -------
     start : In(1)
         Begin `step`, one of `NORM_STEPS`.
-    step, layer, tile : In
+    step, tile : In
         `tile` tokens are in work; the last norm takes the last of them.
-    source, first, gain, words, tokens : Out
+    norm : Out
+        Which, for its gains.
+    source, first, words, tokens : Out
         To `hw.accelerators.normalise.NormFeed`; until `done`.
     length : Out
         Elements of a vector.
@@ -62,11 +54,10 @@ class NormControl(Component):
             {
                 "start": In(1),
                 "step": In(Step),
-                "layer": In(range(max(shape.layers, 2))),
                 "tile": In(range(config.tile + 1)),
                 "source": Out(Source),
                 "first": Out(range(depth)),
-                "gain": Out(range(max(gain_words(config), 2))),
+                "norm": Out(Norm),
                 "words": Out(range(config.words_max + 1)),
                 "tokens": Out(range(config.tile + 1)),
                 "length": Out(range(shape.longest + 1)),
@@ -88,22 +79,20 @@ class NormControl(Component):
         """Build the table of norms, and the counters."""
         m = Module()
         config, shape = self.config, self.config.shape
-        width, queries, ffn = (config.words(n) for n in (shape.width, shape.queries, shape.ffn))
-        layer = layer_gain_words(config)
-        final, offset = Signal(), Signal(range(layer + 1))
+        final = Signal()
         norms = {
-            Step.NORM_INPUT: (0, shape.width, Program.INPUT, Source.RESIDUAL),
-            Step.NORM_SUB: (width, shape.queries, Program.SUB, Source.ATTENTION),
-            Step.NORM_POST: (width + queries, shape.width, Program.POST, Source.RESIDUAL),
-            Step.NORM_FFN: (2 * width + queries, shape.ffn, Program.FFN, Source.GATED),
+            Step.NORM_INPUT: (Norm.INPUT, shape.width, Program.INPUT, Source.RESIDUAL),
+            Step.NORM_SUB: (Norm.SUB, shape.queries, Program.SUB, Source.ATTENTION),
+            Step.NORM_POST: (Norm.POST, shape.width, Program.POST, Source.RESIDUAL),
+            Step.NORM_FFN: (Norm.FFN, shape.ffn, Program.FFN, Source.GATED),
             # Its scale has no part in a greedy choice; any program will do.
-            Step.NORM_FINAL: (layer, shape.width, Program.INPUT, Source.RESIDUAL),
+            Step.NORM_FINAL: (Norm.FINAL, shape.width, Program.INPUT, Source.RESIDUAL),
         }
         with m.Switch(self.step):
-            for step, (gain, length, program, source) in norms.items():
+            for step, (norm, length, program, source) in norms.items():
                 with m.Case(step):
                     m.d.comb += [
-                        offset.eq(gain),
+                        self.norm.eq(norm),
                         self.length.eq(length),
                         self.words.eq(config.words(length)),
                         self.program.eq(program),
@@ -112,8 +101,7 @@ class NormControl(Component):
         m.d.comb += [
             final.eq(self.step == Step.NORM_FINAL),
             self.tokens.eq(Mux(final, 1, self.tile)),
-            self.first.eq(Mux(final, (self.tile - 1) * width, 0)),
-            self.gain.eq(self.layer * layer + offset),
+            self.first.eq(Mux(final, (self.tile - 1) * config.words(shape.width), 0)),
         ]
         programs, vectors = Signal(range(config.tile + 1)), Signal(range(config.tile + 1))
         running = Signal()

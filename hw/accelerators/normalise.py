@@ -11,16 +11,14 @@ t + 2 + b + p, and queued; b and p are the latencies of `BlockShift` and `NormPr
 
 import enum
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.accelerators.config import WORD_BITS, AcceleratorConfig
-from hw.accelerators.projection import CODE_BITS
+from hw.accelerators.config import CODE_BITS, WORD_BITS, AcceleratorConfig
 from hw.arith.pipeline import Delays
 from hw.memory.credit import Credit
 from hw.memory.queue import Queue
-from hw.memory.rom import Rom
 from hw.vector.activation import BlockShift, MagnitudeBits
 from hw.vector.rmsnorm import NormProducts
 
@@ -52,10 +50,6 @@ class NormFeed(Component):
     Parameters
     ----------
     config : AcceleratorConfig
-    file : str
-        File of the gains (`hw.memory.rom`), transfers of `lanes` codes, norm after norm.
-    gain_words : int
-        Its length.
 
     Members
     -------
@@ -65,13 +59,14 @@ class NormFeed(Component):
         A `Source`, until `idle`.
     first : In
         Address of the first transfer.
-    gain : In
-        That of the first gain.
     words, tokens : In
         Transfers of a vector, vectors; until `idle`.
     idle : Out(1)
     address : Out
         Of the source's memory, whose data come two cycles later.
+    gain_address : Out
+        The number of a transfer of gains, which come two cycles later.
+    gains : In
     residual, hidden : In
         Data of the two memories.
     values : Out(stream of lanes)
@@ -80,8 +75,8 @@ class NormFeed(Component):
         One a vector.
     """
 
-    def __init__(self, config: AcceleratorConfig, file: str, gain_words: int) -> None:
-        self.config, self.file, self.gain_words = config, file, gain_words
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
         depth = config.tile * config.words_max
         sums = data.StructLayout({"squares": squares_bits(config), "shift": 6})
         super().__init__(
@@ -89,11 +84,12 @@ class NormFeed(Component):
                 "start": In(1),
                 "source": In(Source),
                 "first": In(range(depth)),
-                "gain": In(range(max(gain_words, 2))),
                 "words": In(range(config.words_max + 1)),
                 "tokens": In(range(config.tile + 1)),
                 "idle": Out(1),
                 "address": Out(range(depth + 1)),
+                "gain_address": Out(range(config.words_max + 1)),
+                "gains": In(data.ArrayLayout(signed(CODE_BITS), config.lanes)),
                 "residual": In(data.ArrayLayout(signed(WORD_BITS), config.lanes)),
                 "hidden": In(data.ArrayLayout(signed(config.product_bits), config.lanes)),
                 "values": Out(stream.Signature(data.ArrayLayout(signed(PRODUCT_BITS), config.lanes))),
@@ -110,14 +106,15 @@ class NormFeed(Component):
         m.submodules.shift = block = BlockShift(config.lanes, bits)
         m.submodules.products = products = NormProducts(config.lanes, length_max=config.shape.longest)
         m.submodules.magnitude = magnitude = MagnitudeBits(config.lanes, bits)
-        m.submodules.gains = gains = Rom(
-            data.ArrayLayout(signed(CODE_BITS), config.lanes), self.gain_words, self.file
-        )
         m.submodules.room = room = Credit(WAITING)
         m.submodules.waiting = waiting = Queue(self.values.payload.shape(), WAITING)
         m.submodules.summed = summed = Queue(self.sums.payload.shape(), max(config.tile, 2))
 
-        word, base, left = Signal(range(config.words_max + 1)), Signal(self.address.shape()), Signal(self.tokens.shape())
+        word, base, left = (
+            Signal(range(config.words_max + 1)),
+            Signal(self.address.shape()),
+            Signal(self.tokens.shape()),
+        )
         scanning, feeding, k = Signal(), Signal(), Signal(6)
         last, first = Signal(), Signal()
         m.d.comb += [
@@ -144,10 +141,9 @@ class NormFeed(Component):
                 m.d.comb += scanning.eq(1)
                 with m.If(last):
                     m.next = "SHIFT"
-            with m.State("SHIFT"):
-                with m.If(magnitude.shift_valid):
-                    m.d.sync += k.eq(magnitude.shift)
-                    m.next = "FEED"
+            with m.State("SHIFT"), m.If(magnitude.shift_valid):
+                m.d.sync += k.eq(magnitude.shift)
+                m.next = "FEED"
             with m.State("FEED"):
                 m.d.comb += feeding.eq(room.available)
                 with m.If(room.available & last):
@@ -175,10 +171,9 @@ class NormFeed(Component):
         ]
         shifted = 2 + block.latency
         m.d.comb += [
-            gains.enable.eq(1),
-            gains.address.eq(delay(self._gain(m, word), shifted - Rom.LATENCY)),
+            self.gain_address.eq(delay(word, shifted - 2)),
             products.words.eq(block.words),
-            products.gains.eq(gains.data),
+            products.gains.eq(self.gains),
             products.valid.eq(delay(feeding, shifted)),
             products.first.eq(delay(first, shifted)),
             products.last.eq(delay(feeding & last, shifted)),
@@ -197,8 +192,3 @@ class NormFeed(Component):
         for lane in range(config.lanes):
             m.d.comb += waiting.payload[lane].eq(products.products[lane])
         return m
-
-    def _gain(self, m: Module, word: Value) -> Value:
-        address = Signal(self.gain.shape())
-        m.d.comb += address.eq(self.gain + word)
-        return address

@@ -9,15 +9,12 @@ from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
-from hw.accelerators.config import AcceleratorConfig, Projection
+from hw.accelerators.config import CODE_BITS, AcceleratorConfig, Projection
 from hw.engines import ENGINES
 from hw.memory.gearbox import Gearbox
 from hw.memory.replay import Replay
 
-__all__ = ["CODE_BITS", "Projections", "results_layout"]
-
-CODE_BITS = 8
-"""Width of a code."""
+__all__ = ["Projections", "results_layout"]
 
 
 def results_layout(config: AcceleratorConfig) -> data.StructLayout:
@@ -87,7 +84,7 @@ class Projections(Component):
                 with m.Case(projection):
                     m.d.comb += [
                         n_in.eq(config.inputs(projection)),
-                        n_out.eq(config.outputs(projection)),
+                        n_out.eq(config.outputs(projection) // config.chunks(projection)),
                         words.eq(config.words(config.inputs(projection))),
                         transfers.eq(config.transfers(projection)),
                     ]

@@ -3,10 +3,11 @@
     x = requantise(embedding[token], EMBED)                 docs/numerics.md
     x = saturate(x + requantise(sums, scale), 20 bits)
 
-Words of a token are `words` transfers of `lanes`; token t begins at transfer t * words.
+A token's stream is `length` transfers of `lanes` words; that of token t begins at transfer t * length. A projection
+that is cut into chunks adds to as many parts of it.
 
-Cycle schedule: sums taken (or a code of the embedding addressed) at t enter the requantiser at t + 2; the stream's old
-word meets the result `latency` cycles later, is added in the next cycle and written, saturated, in the one after.
+Cycle schedule: sums or codes taken at t enter the requantiser at t + 2; the stream's old word meets the result
+`latency` cycles later, is added in the next cycle and written, saturated, in the one after.
 """
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
@@ -14,10 +15,10 @@ from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.accelerators.config import WORD_BITS, AcceleratorConfig
-from hw.accelerators.projection import CODE_BITS, results_layout
+from hw.accelerators.config import CODE_BITS, WORD_BITS, AcceleratorConfig, Projection
+from hw.accelerators.projection import results_layout
+from hw.accelerators.sequencer import chunks_max
 from hw.arith.pipeline import Delays
-from hw.memory.rom import Rom
 from hw.vector.requantise import Requantise
 from hw.vector.scale import SCALE
 
@@ -30,22 +31,21 @@ class ResidualStream(Component):
     Parameters
     ----------
     config : AcceleratorConfig
-    file : str
-        File of the embedding's codes (`hw.memory.rom`), `words` transfers a token.
 
     Members
     -------
     embed : In(1)
-        Begin a token: its embedding, whose identity is `identity`, becomes the stream of place `token`.
+        Begin a token: the next `length` transfers of `codes` become the stream of place `token`.
     add : In(1)
-        Begin a token: the next `words` transfers of `results` are added to the stream of place `token`.
-    token : In
-    identity : In
-        Both are taken with `embed` or `add`, of which one may come when `idle`.
+        Begin a token: the next transfers of `results`, a chunk of them, are added to the stream of place `token`.
+    down : In(1)
+        They are results of the down projection, not of attention's.
+    token, chunk : In
+        Taken, as `down` is, with `embed` or `add`, of which one may come when `idle`.
     scale : In(SCALE)
         From codes or sums to words; until `idle`.
     idle : Out(1)
-    results : In(stream)
+    codes, results : In(stream)
     read_address : In
     read_words : Out
         The stream, two cycles after its address.
@@ -53,8 +53,8 @@ class ResidualStream(Component):
         What is written, for a trace.
     """
 
-    def __init__(self, config: AcceleratorConfig, file: str) -> None:
-        self.config, self.file = config, file
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
         self.length = config.words(config.shape.width)
         self.depth = config.tile * self.length
         words = data.ArrayLayout(signed(WORD_BITS), config.lanes)
@@ -63,9 +63,11 @@ class ResidualStream(Component):
                 "embed": In(1),
                 "add": In(1),
                 "token": In(range(max(config.tile, 2))),
-                "identity": In(range(config.shape.vocabulary)),
+                "down": In(1),
+                "chunk": In(range(max(chunks_max(config), 2))),
                 "scale": In(SCALE),
                 "idle": Out(1),
+                "codes": In(stream.Signature(data.ArrayLayout(signed(CODE_BITS), config.lanes))),
                 "results": In(stream.Signature(results_layout(config))),
                 "read_address": In(range(self.depth)),
                 "read_words": Out(words),
@@ -82,36 +84,37 @@ class ResidualStream(Component):
         words = self.words.shape()
         m.submodules.memory = memory = Memory(shape=words, depth=self.depth, init=[], attrs={"no_rw_check": 1})
         write, old, out = memory.write_port(), memory.read_port(), memory.read_port()
-        codes = data.ArrayLayout(signed(CODE_BITS), config.lanes)
-        m.submodules.embedding = embedding = Rom(codes, config.shape.vocabulary * length, self.file)
         m.submodules.requantise = requantise = Requantise(config.lanes, config.sum_bits, WORD_BITS)
-        m.d.comb += [out.addr.eq(self.read_address), embedding.enable.eq(1)]
+        m.d.comb += out.addr.eq(self.read_address)
         m.d.sync += self.read_words.eq(out.data)
 
+        parts = [length // config.chunks(projection) for projection in (Projection.OUT, Projection.DOWN)]
         busy, embedding_now = Signal(), Signal()
         left = Signal(range(length + 1))
-        address, source = Signal(range(self.depth)), Signal(range(config.shape.vocabulary * length))
+        address = Signal(range(self.depth))
         issue = Signal()
         m.d.comb += [
             self.results.ready.eq(busy & ~embedding_now),
-            issue.eq(busy & (embedding_now | self.results.valid)),
-            embedding.address.eq(source),
+            self.codes.ready.eq(busy & embedding_now),
+            issue.eq(busy & Mux(embedding_now, self.codes.valid, self.results.valid)),
         ]
         with m.If(issue):
-            m.d.sync += [address.eq(address + 1), source.eq(source + 1), left.eq(left - 1), busy.eq(left != 1)]
+            m.d.sync += [address.eq(address + 1), left.eq(left - 1), busy.eq(left != 1)]
         with m.If(self.embed | self.add):
             m.d.sync += [
                 busy.eq(1),
                 embedding_now.eq(self.embed),
-                left.eq(length),
-                address.eq(self.token * length),
-                source.eq(self.identity * length),
+                left.eq(Mux(self.embed, length, Mux(self.down, parts[1], parts[0]))),
+                address.eq(self.token * length + self.chunk * Mux(self.down, parts[1], parts[0])),
             ]
 
         first, second = (Signal(self.results.payload["values"].shape(), name=name) for name in ("first", "second"))
-        m.d.sync += [first.eq(self.results.payload["values"]), second.eq(first)]
         for lane in range(config.lanes):
-            m.d.comb += requantise.values[lane].eq(Mux(embedding_now, embedding.data[lane], second[lane]))
+            m.d.sync += first[lane].eq(
+                Mux(embedding_now, self.codes.payload[lane], self.results.payload["values"][lane])
+            )
+        m.d.sync += second.eq(first)
+        m.d.comb += requantise.values.eq(second)
         m.d.comb += [
             requantise.mantissa.eq(self.scale.mantissa),
             requantise.exponent.eq(self.scale.exponent),

@@ -2,7 +2,7 @@
 
 Scales belong to vectors, not to elements, so a token needs about fifty operations a layer and one unit serves them all.
 Cycle schedule of an instruction: fetched at t, operand a addressed t + 1 and read t + 3, b one later, the unit
-started t + 5, its result written when it is done. Constants come from a file (`hw.memory.rom`): 32 for each layer.
+started t + 5, its result written when it is done. Constants are read from outside: 32 for each layer.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
@@ -21,7 +21,6 @@ from hw.accelerators.scale_programs import (
     Slot,
     programs,
 )
-from hw.memory.rom import Rom
 from hw.vector.scale import SCALE, ScaleUnit
 from hw.vector.scale import Operation as ScaleOperation
 
@@ -59,8 +58,6 @@ class ScaleProcessor(Component):
         Gated activation, for the programs.
     maximum_bits, squares_bits : int
         Widths of the integers.
-    file : str
-        File of the constants: a mantissa in bits 0 to 15, an exponent above it.
 
     Members
     -------
@@ -75,13 +72,16 @@ class ScaleProcessor(Component):
         The program has ended; `result` is its last scale, `word` its last integer, until the next start.
     stored_valid, stored : Out
         `result` goes to that slot of that token; for a trace.
+    constant_address : Out
+        A constant, which comes two cycles later.
+    constant : In(SCALE)
     slot_token : In
     slot : Out(SCALE)
         `Slot.RESIDUAL` of a token, two cycles later.
     """
 
-    def __init__(self, layers: int, tile: int, activation: str, maximum_bits: int, squares_bits: int, file: str) -> None:
-        self.layers, self.tile, self.activation, self.file = layers, tile, activation, file
+    def __init__(self, layers: int, tile: int, activation: str, maximum_bits: int, squares_bits: int) -> None:
+        self.layers, self.tile, self.activation = layers, tile, activation
         super().__init__(
             {
                 "start": In(1),
@@ -96,6 +96,8 @@ class ScaleProcessor(Component):
                 "word": Out(16),
                 "stored_valid": Out(1),
                 "stored": Out(data.StructLayout({"place": 3, "token": range(max(tile, 2))})),
+                "constant_address": Out(range(layers * CONSTANTS)),
+                "constant": In(SCALE),
                 "slot_token": In(range(max(tile, 2))),
                 "slot": Out(SCALE),
             }
@@ -104,7 +106,7 @@ class ScaleProcessor(Component):
     def elaborate(self, platform: object) -> Module:
         """Build the program memory, the scales' memory and the control."""
         m = Module()
-        code: list[int] = []
+        code: list[dict[str, int]] = []
         entries: dict[Program, int] = {}
         instruction = data.StructLayout({"operation": 4, "destination": 7, "a": 7, "b": 7, "last": 1})
         for program, steps in programs(self.activation).items():
@@ -114,12 +116,8 @@ class ScaleProcessor(Component):
         fetch = code_memory.read_port()
         m.submodules.scratch = scratch = Memory(shape=SCALE, depth=(self.tile + 1) * PLACES, init=[])
         write, read, slot = scratch.write_port(), scratch.read_port(), scratch.read_port()
-        m.submodules.constants = constants = Rom(SCALE, self.layers * CONSTANTS, self.file)
         m.submodules.unit = unit = ScaleUnit(max(len(self.maximum), len(self.squares)))
-        m.d.comb += [
-            slot.addr.eq(self.slot_token * PLACES + Slot.RESIDUAL),
-            constants.enable.eq(1),
-        ]
+        m.d.comb += slot.addr.eq(self.slot_token * PLACES + Slot.RESIDUAL)
         m.d.sync += self.slot.eq(slot.data)
 
         token, layer = Signal.like(self.token), Signal.like(self.layer)
@@ -136,14 +134,14 @@ class ScaleProcessor(Component):
         fetched = Signal(SCALE)
         m.d.comb += [
             read.addr.eq(scratch_address(address)),
-            constants.address.eq(Cat(address[:5], layer)),
+            self.constant_address.eq(Cat(address[:5], layer)),
         ]
         delayed = Signal(SCALE)
         m.d.sync += [
             delayed.eq(read.data),
             from_scratch.eq(Cat(address[5:].any(), from_scratch[0])),
         ]
-        m.d.comb += fetched.eq(Mux(from_scratch[1], delayed, constants.data))
+        m.d.comb += fetched.eq(Mux(from_scratch[1], delayed, self.constant))
 
         a, b = Signal(SCALE), Signal(SCALE)
         operation = now.operation
@@ -161,13 +159,12 @@ class ScaleProcessor(Component):
                 with m.Case(mine):
                     m.d.comb += unit.operation.eq(theirs)
         with m.FSM():
-            with m.State("IDLE"):
-                with m.If(self.start):
-                    with m.Switch(self.program):
-                        for program, entry in entries.items():
-                            with m.Case(program):
-                                m.d.sync += counter.eq(entry)
-                    m.next = "FETCH"
+            with m.State("IDLE"), m.If(self.start):
+                with m.Switch(self.program):
+                    for program, entry in entries.items():
+                        with m.Case(program):
+                            m.d.sync += counter.eq(entry)
+                m.next = "FETCH"
             with m.State("FETCH"):
                 m.next = "DECODE"
             with m.State("DECODE"):
@@ -196,10 +193,9 @@ class ScaleProcessor(Component):
                         self.result.exponent.eq(a.exponent),
                     ]
                     m.next = "WRITE"
-            with m.State("WAIT"):
-                with m.If(unit.done):
-                    m.d.sync += [self.result.eq(unit.result), self.word.eq(unit.word)]
-                    m.next = "WRITE"
+            with m.State("WAIT"), m.If(unit.done):
+                m.d.sync += [self.result.eq(unit.result), self.word.eq(unit.word)]
+                m.next = "WRITE"
             with m.State("WRITE"):
                 m.d.comb += [write.en.eq(1), self.done.eq(now.last), self.stored_valid.eq(now.destination[5])]
                 m.next = "FETCH"

@@ -27,7 +27,7 @@ class Constant(enum.IntEnum):
     KEY = 11
     VALUE = 12
     OUTPUT = 13
-    O = 14
+    OUT = 14
     DOWN = 15
     GATE = 16
     UP = 17
@@ -153,7 +153,7 @@ def programs(activation: str) -> dict[Program, list[Instruction]]:
         ],
         Program.SUB: [
             *_norm(Constant.INVERSE_QUERIES, Constant.EPS_ATTENTION, Constant.GAIN_SUB),
-            Instruction(multiply, Slot.RESIDUAL, Slot.SCALE, Constant.O),
+            Instruction(multiply, Slot.RESIDUAL, Slot.SCALE, Constant.OUT),
         ],
         Program.POST: [*_norm(Constant.INVERSE_WIDTH, Constant.EPS_RESIDUAL, Constant.GAIN_POST), *unit],
         Program.FFN: [

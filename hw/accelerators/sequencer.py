@@ -11,9 +11,10 @@ from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.accelerators.config import AcceleratorConfig
+from hw.accelerators.config import AcceleratorConfig, Projection
 
-__all__ = ["Sequencer", "Step", "job_layout"]
+__all__ = ["PROJECTIONS", "Sequencer", "Step", "chunks_max", "job_layout"]
+
 
 class Step(enum.IntEnum):
     """What a pass is made of."""
@@ -31,9 +32,26 @@ class Step(enum.IntEnum):
     NORM_FINAL = 10
     PROJECT_HEAD = 11
 
+
+PROJECTIONS = {
+    Step.PROJECT_QKV: Projection.QKV,
+    Step.PROJECT_O: Projection.OUT,
+    Step.PROJECT_GATE_UP: Projection.GATE_UP,
+    Step.PROJECT_DOWN: Projection.DOWN,
+    Step.PROJECT_HEAD: Projection.HEAD,
+}
+"""The steps that are projections. They are repeated for each chunk of their matrix."""
+
+
+def chunks_max(config: AcceleratorConfig) -> int:
+    """Return the most chunks that a matrix is cut into."""
+    return max(config.chunks(projection) for projection in Projection)
+
+
 def job_layout(config: AcceleratorConfig) -> data.StructLayout:
     """Return the payload of the machine's jobs: tokens of the prompt, and tokens to generate."""
     return data.StructLayout({"prompt": range(config.shape.context + 1), "tokens": range(config.shape.context + 1)})
+
 
 class Sequencer(Component):
     """Counts passes, layers and steps.
@@ -48,10 +66,10 @@ class Sequencer(Component):
     fault : Out(1)
         The last job was illegal, or a token of the prompt does not exist; such a job ends without a token.
     begin : Out(1)
-        A step begins, and `step`, `layer`, `tokens`, `position` are it, until `ended`.
+        A step begins, or a chunk of it; `step`, `chunk`, `layer`, `tokens`, `position` are it, until `ended`.
     begin_pass : Out(1)
         A cycle before a pass's first step.
-    step, layer, tokens, position : Out
+    step, chunk, layer, tokens, position : Out
     ended : In(1)
         The step has ended; in the last of its cycles.
     place : In
@@ -74,6 +92,7 @@ class Sequencer(Component):
                 "begin": Out(1),
                 "begin_pass": Out(1),
                 "step": Out(Step),
+                "chunk": Out(range(max(chunks_max(config), 2))),
                 "layer": Out(range(max(shape.layers, 2))),
                 "tokens": Out(range(config.tile + 1)),
                 "position": Out(range(shape.context)),
@@ -94,11 +113,14 @@ class Sequencer(Component):
         rest, wanted = Signal(range(shape.context + 1)), Signal(range(shape.context + 1))
         legal = Signal()
         job: Value = self.jobs.payload
-        m.d.comb += legal.eq(
-            (job.prompt != 0) & (job.tokens != 0) & (job.prompt + job.tokens - 1 <= shape.context)
-        )
+        m.d.comb += legal.eq((job.prompt != 0) & (job.tokens != 0) & (job.prompt + job.tokens - 1 <= shape.context))
         m.d.comb += [write.addr.eq(self.tokens), write.data.eq(self.prompt.payload)]
-        last_step = Signal()
+        last_step, last_chunk = Signal(), Signal()
+        m.d.comb += last_chunk.eq(1)
+        with m.Switch(self.step):
+            for step, projection in PROJECTIONS.items():
+                with m.Case(step):
+                    m.d.comb += last_chunk.eq(self.chunk == config.chunks(projection) - 1)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.jobs.ready.eq(1)
@@ -131,10 +153,12 @@ class Sequencer(Component):
             with m.State("BEGIN"):
                 m.d.comb += self.begin.eq(1)
                 m.next = "RUN"
-            with m.State("RUN"):
-                with m.If(self.ended):
-                    m.d.sync += self.step.eq(self.step + 1)
-                    m.next = "BEGIN"
+            with m.State("RUN"), m.If(self.ended):
+                m.next = "BEGIN"
+                with m.If(~last_chunk):
+                    m.d.sync += self.chunk.eq(self.chunk + 1)
+                with m.Else():
+                    m.d.sync += [self.step.eq(self.step + 1), self.chunk.eq(0)]
                     with m.If(self.step == Step.PROJECT_DOWN):
                         with m.If(self.layer != shape.layers - 1):
                             m.d.sync += [self.layer.eq(self.layer + 1), self.step.eq(Step.NORM_INPUT)]
@@ -165,4 +189,3 @@ class Sequencer(Component):
                     with m.If(last_step):
                         m.next = "IDLE"
         return m
-

@@ -68,9 +68,8 @@ class TokenControl(Component):
                 m.next = "FETCH"
                 with m.If(embedding):
                     m.next = "SCALE"
-            with m.State("SCALE"):
-                with m.If(self.scale_done):
-                    m.next = "FETCH"
+            with m.State("SCALE"), m.If(self.scale_done):
+                m.next = "FETCH"
             with m.State("FETCH"):
                 m.d.sync += wait.eq(Mux(wait == FETCH - 1, 0, wait + 1))
                 with m.If(wait == FETCH - 1):
@@ -78,11 +77,10 @@ class TokenControl(Component):
                     m.next = "STARTED"
             with m.State("STARTED"):
                 m.next = "RUN"
-            with m.State("RUN"):
-                with m.If(self.idle):
-                    m.d.sync += self.token.eq(self.token + 1)
-                    m.next = "BEGIN"
-                    with m.If(self.token == self.tokens - 1):
-                        m.d.sync += self.done.eq(1)
-                        m.next = "IDLE"
+            with m.State("RUN"), m.If(self.idle):
+                m.d.sync += self.token.eq(self.token + 1)
+                m.next = "BEGIN"
+                with m.If(self.token == self.tokens - 1):
+                    m.d.sync += self.done.eq(1)
+                    m.next = "IDLE"
         return m

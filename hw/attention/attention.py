@@ -19,8 +19,9 @@ room and a job.
 
 Cycles, from a job's transfer to that of its last result, when no stream stalls and the cache is `KvCache`:
 
-    alone        3 length + head_dim / lanes + levels + a constant, or what the unit takes, see `AttentionConfig.cycles`
-    in a stream  2 length a job, or one unit's 61 to 75 cycles, divided by `units`, if that is more; nothing else
+    alone        3 length + levels + head_dim / lanes + 59, where the unit of D is in time (84 tokens or more);
+                 2 length + levels + head_dim / lanes + 121 or a few less, where it is not
+    in a stream  2 length a job, or 80 / units where that is more, and 130 or less for the first and the last
 """
 
 from amaranth.hdl import Module, Mux, Signal, signed

@@ -10,7 +10,7 @@ from hw.config import parameter, refuse, validate
 from hw.memory.kv_cache import SCALE_BITS, read_layout
 from hw.vector.scale import SCALE
 
-__all__ = ["CODE_MAX", "WORD_BITS", "AttentionConfig"]
+__all__ = ["CODE_MAX", "UNIT_CYCLES", "WORD_BITS", "AttentionConfig"]
 
 WORD_BITS = 20
 """Width of a score and of an output, two's complement, symmetric."""
@@ -20,6 +20,9 @@ CODE_MAX = 127
 
 PROBABILITY_MAX = 255
 """Largest code of a softmax weight times the scale of its value."""
+
+UNIT_CYCLES = 86
+"""The most cycles in which a scale unit makes the unit of a job's sums."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,3 +106,13 @@ class AttentionConfig:
     def weighted_bits(self) -> int:
         """Width of a weight times the scale of a value."""
         return WEIGHT_BITS - 1 + SCALE_BITS
+
+    @property
+    def overhead(self) -> int:
+        """Cycles of a job alone besides three for each token: it takes `3 * length + overhead`, if its unit is in time.
+
+        From the job's transfer to that of its last result, both counted, with `KvCache` and without stalls. The unit
+        is in time if `length` is `UNIT_CYCLES` or more; a job takes `UNIT_CYCLES` more at most.
+        """
+        # The requantiser of sums wider than 27 bits takes a cycle more.
+        return 59 + self.levels + self.transfers + (self.sum_bits > 27)

@@ -2,7 +2,7 @@
 
     unit = (norm(largest) * output_unit) / norm(total),   word_i = saturate(round_half_even(sum_i * unit), 20 bits)
 
-Units are computed while the rows of values come, by one or more sequential scale units in turn, 61 to 75 cycles each.
+Units are computed while the rows of values come, by one or more sequential scale units in turn, 86 cycles at most each.
 The sums leave their registers for others, so that the next job's rows need not wait for the words.
 
 Cycle schedule: words of sums that are complete at t leave the requantiser from t + 3 + latency on, `lanes` a cycle.

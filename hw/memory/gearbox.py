@@ -13,7 +13,7 @@ class Gearbox(Component):
     """Takes vectors of values `lanes_in` at a time and gives them `lanes_out` at a time.
 
     The last transfer of a vector is filled up with what is left of earlier ones. The next vector is taken when the last
-    has left. Values move in pieces of g = gcd(lanes_in, lanes_out): p = lanes_in / g of them come, q = lanes_out / g go.
+    has left. Values move in pieces of g = gcd(lanes_in, lanes_out): p = lanes_in / g come, q = lanes_out / g go.
     Up to p + q wait; a transfer is taken, and one given, in every cycle in which there is room, or enough.
 
     Parameters

@@ -1,6 +1,6 @@
 """Reads stretches of a memory, each several times over, as a stream."""
 
-from amaranth.hdl import Module, Mux, ShapeLike, Signal
+from amaranth.hdl import Module, ShapeLike, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 

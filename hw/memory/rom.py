@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from amaranth.hdl import ClockSignal, Instance, Module, ShapeLike, Shape, Signal, Value
+from amaranth.hdl import ClockSignal, Instance, Module, Shape, ShapeLike, Signal, Value
 from amaranth.lib.wiring import Component, In, Out
 
 __all__ = ["Rom", "rom_model"]

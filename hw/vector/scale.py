@@ -162,7 +162,7 @@ class ScaleUnit(Component):
                 with m.Case(Operation.ADD):
                     other = factor[:MANTISSA_BITS]
                     swap = Signal()
-                    m.d.comb += swap.eq((mantissa == 0) | (other.any() & (difference < 0)))
+                    m.d.comb += swap.eq(~mantissa[-1] | (other[-1] & (difference < 0)))
                     # The smaller operand, with 16 guard bits, is to stand above bit 16.
                     m.d.sync += [
                         work.eq(Mux(swap, mantissa, other)),
@@ -189,7 +189,7 @@ class ScaleUnit(Component):
                         exponent.eq((POINT - 24) - (ea >> 1)),
                     ]
                     m.next = "DIVIDE"
-                    with m.If(mantissa == 0):
+                    with m.If(~mantissa[-1]):
                         m.next = "NORMALISE"
             with m.State("PRODUCT"):
                 m.d.sync += work.eq(product)

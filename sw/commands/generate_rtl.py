@@ -1,5 +1,6 @@
 """`nomul generate --backend rtl`: text from the simulated machine, each value of which is compared."""
 
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -56,7 +57,7 @@ def generate_rtl(
 
 def summary(config: AcceleratorConfig, prompt: int, cycles: Sequence[int]) -> dict[str, Any]:
     """Return the figures of a run, from the cycle of each token."""
-    steps = [later - earlier for earlier, later in zip(cycles, cycles[1:], strict=False)]
+    steps = [later - earlier for earlier, later in itertools.pairwise(cycles)]
     bits = config.weight_depth * config.engine_config.weight_width
     return {
         "engine": config.engine,

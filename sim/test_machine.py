@@ -1,0 +1,149 @@
+"""Benches of whole machines: small random models, every recorded value against the integer model; faults; resets."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hw.accelerators.config import AcceleratorConfig
+from sim.accelerator import build_machine, run_jobs
+from sim.accelerator_trace import compare
+from sim.runner import Simulator
+from sw.accelerators import machine_config
+from sw.model.calibration import calibrate
+from sw.model.generation import generate_integer
+from sw.model.integer import IntegerModel
+from sw.model.transformer import Transformer, TransformerConfig
+
+SHAPE = TransformerConfig(
+    "abcdefghijklm", width=24, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=40, context=24, linear="ternary"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A model and a machine for it."""
+
+    engine: str
+    settings: tuple[str, ...]
+    lanes: int
+    tile: int
+    activation: str = "relu2"
+    tied: bool = True
+
+
+SETUPS = {
+    "tlmm": Setup("tlmm", ("tables=4", "fill_units=2"), 4, 3),
+    "tint": Setup("tint", ("lanes_in=8",), 8, 4, activation="silu", tied=False),
+    "boothflex": Setup("boothflex", ("lanes_in=2",), 4, 1),
+}
+
+
+@functools.cache
+def model_of(setup: Setup) -> IntegerModel:
+    """Return a random model whose values use their ranges."""
+    torch.manual_seed(7)
+    torch.set_num_threads(1)
+    config = dataclasses.replace(SHAPE, activation=setup.activation, tied=setup.tied)
+    model = Transformer(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("norm.weight") or "layernorm" in name:
+                parameter.uniform_(-1.5, 1.5)
+            else:
+                parameter.normal_(std=0.5)
+    return IntegerModel(model, calibrate(model, torch.randint(config.vocabulary, (4, 24))))
+
+
+@functools.cache
+def machine_of(setup: Setup) -> tuple[AcceleratorConfig, Simulator]:
+    """Return the configuration and the simulator of its machine."""
+    model = model_of(setup)
+    config = machine_config(model, setup.engine, setup.settings, lanes=setup.lanes, tile=setup.tile, trace=True)
+    return config, build_machine(config)
+
+
+def run(name: str, jobs: list[dict[str, Any]], folder: Path, seed: int = 0) -> list[dict[str, Any]]:
+    """Run jobs on a machine; each has a time-out that no machine of this size needs."""
+    setup = SETUPS[name]
+    config, simulator = machine_of(setup)
+    return run_jobs(simulator, model_of(setup), config, [{"timeout": 200_000, **job} for job in jobs], folder, seed)[
+        "jobs"
+    ]
+
+
+def expected(name: str, prompt: list[int], tokens: int) -> list[int]:
+    """Return what the integer model says."""
+    return list(generate_integer(model_of(SETUPS[name]), torch.tensor(prompt), tokens, 0.0, 0))
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("name", SETUPS)
+class TestMachine:
+    def test_every_value_equals_the_integer_model(self, name: str, tmp_path: Path) -> None:
+        prompt = [3, 1, 4, 1, 5, 9, 2, 6]
+        (said,) = run(name, [{"prompt": prompt, "tokens": 17}], tmp_path)
+        assert said["error"] is None and not said["fault"]
+        config, _ = machine_of(SETUPS[name])
+        difference = compare(model_of(SETUPS[name]), config, torch.tensor(prompt), said["tokens"], tmp_path)
+        assert difference is None, str(difference)
+        assert said["tokens"] == expected(name, prompt, 17)
+
+    def test_stalls_and_jobs_behind_each_other_change_nothing(self, name: str, tmp_path: Path) -> None:
+        jobs: list[dict[str, Any]] = [
+            {"prompt": [index % 13 for index in range(n)], "tokens": 3, "stall": 0.7} for n in (1, 2, 7)
+        ]
+        for job, said in zip(jobs, run(name, jobs, tmp_path, seed=5), strict=True):
+            assert said["error"] is None and said["tokens"] == expected(name, job["prompt"], job["tokens"])
+
+    def test_reset_at_any_time(self, name: str, tmp_path: Path) -> None:
+        jobs = [{"prompt": [2, 7, 1, 8], "tokens": 2, "reset_after": 40 + 431 * index} for index in range(12)]
+        for said in run(name, jobs, tmp_path):
+            assert said["error"] is None and said["tokens"] == expected(name, [2, 7, 1, 8], 2)
+
+
+@pytest.mark.bench
+def test_illegal_jobs_are_refused_and_the_next_one_runs(tmp_path: Path) -> None:
+    good = {"prompt": [1, 2], "tokens": 2}
+    bad = [
+        {"prompt": [], "tokens": 1},
+        {"prompt": [], "prompt_length": 1, "tokens": 0},
+        {"prompt": [], "prompt_length": 24, "tokens": 2},
+        {"prompt": [1, 13, 2], "tokens": 1},
+        {"prompt": [15], "tokens": 1},
+    ]
+    said = run("tlmm", [good, *[job for one in bad for job in (one, good)]], tmp_path)
+    for refused, after in zip(said[1::2], said[2::2], strict=True):
+        assert refused["fault"] == 1 and refused["tokens"] == []
+        assert after["fault"] == 0 and after["tokens"] == expected("tlmm", [1, 2], 2)
+
+
+@pytest.mark.bench
+def test_the_whole_context_is_used(tmp_path: Path) -> None:
+    prompt = [index * 5 % 13 for index in range(20)]
+    (said,) = run("tint", [{"prompt": prompt, "tokens": 5}], tmp_path)
+    assert said["tokens"] == expected("tint", prompt, 5)
+
+
+@pytest.mark.bench
+def test_a_wrong_weight_is_found_where_it_is(tmp_path: Path) -> None:
+    """The comparison must see one changed trit, and name the projection that it belongs to."""
+    setup = SETUPS["boothflex"]
+    config, simulator = machine_of(setup)
+    model = model_of(setup)
+    good = model.layers[1].weights["o_proj"]
+    model.layers[1].weights["o_proj"] = good.clone()
+    model.layers[1].weights["o_proj"][5, 3] = (good[5, 3] + 2) % 3 - 1
+    prompt = torch.tensor([3, 1, 4])
+    try:
+        (said,) = run_jobs(
+            simulator, model, config, [{"prompt": prompt.tolist(), "tokens": 1, "timeout": 200_000}], tmp_path
+        )["jobs"]
+    finally:
+        model.layers[1].weights["o_proj"] = good
+    difference = compare(model, config, prompt, said["tokens"], tmp_path)
+    assert difference is not None and difference.name.startswith("layers.1.o_proj")
+    assert (difference.transfer * config.lanes + difference.lane) % SHAPE.width == 5
