@@ -37,5 +37,7 @@ class Board:
     platform: Callable[[], Platform]
     pins: Callable[[Component], Elaboratable]
     """Gives a design the board's pins and its clock."""
+    machine: tuple[str, tuple[str, ...], int, int] | None = None
+    """Engine, its settings, lanes and tile of a language model's machine; None if the chip is too small for one."""
     lutram_words: int = 0
     """Memories of up to so many words are made of look-up tables, to spare block RAM."""

@@ -79,11 +79,14 @@ BOARD = Board(
     device="ecp5-85k",
     options=("--85k", "--package", "CABGA381", "--speed", "6"),
     clock_hz=50e6,
-    baud=115200,
+    baud=1_000_000,
     loader="openFPGALoader -b ulx3s {file}",
     suffix=".bit",
     budget={"lut": 83640, "ff": 83640, "bram": 208, "dsp": 156, "uram": 0},
     platform=ULX3S_85F_Platform,
     pins=Pins,
+    # 33 products a row and a cycle: 160 and 400 inputs are 5 and 13 steps, with 3 % of padding; 216 bits of weights a
+    # cycle are six block RAMs wide. The tile is small because its vectors are made of look-up tables.
+    machine=("tlmm", ("tables=11", "fill_units=11", "weight_lanes=9"), 4, 2),
     lutram_words=256,
 )

@@ -18,7 +18,7 @@ __all__ = ["BAUD", "Board", "Damage", "Error", "Frame", "Info", "Line", "Message
 
 SYNC = 0xA5
 VERSION = 1
-BAUD = 115200
+BAUD = 1_000_000
 """Of every board, if it is not told otherwise."""
 
 OVERHEAD = 7
