@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from boards.machine_top import MachineTop
+from hw.bus.uart import uart_divisor
 from sim.board import simulated_board
 from sim.test_machine import SETUPS, model_of
 from sw.accelerators import machine_config
@@ -24,7 +24,7 @@ def test_a_board_speaks_as_the_integer_model_does():
     setup = SETUPS["boothflex"]
     model = model_of(setup)
     config = machine_config(model, setup.engine, setup.settings, lanes=setup.lanes, tile=setup.tile)
-    assert MachineTop(config, CLOCK, BAUD, NUMBER).divisor == 50
+    assert uart_divisor(CLOCK, BAUD) == 50
 
     def expected(prompt, count):
         return list(generate_integer(model, torch.tensor(prompt), count, 0.0, 0))

@@ -21,7 +21,7 @@ from sw.errors import InputError
 from sw.golden.scale import Scale
 from sw.model.integer import IntegerLayer, IntegerModel
 
-__all__ = ["head_order", "images", "machine_config", "shape_of", "ternary_digits", "write_images"]
+__all__ = ["head_order", "image_texts", "images", "machine_config", "shape_of", "ternary_digits", "write_images"]
 
 
 def shape_of(model: IntegerModel) -> ModelShape:
@@ -181,11 +181,18 @@ def images(model: IntegerModel, config: AcceleratorConfig) -> dict[str, tuple[in
     }
 
 
-def write_images(model: IntegerModel, config: AcceleratorConfig, folder: Path) -> None:
-    """Write the files that a machine reads when it begins, NAME.hex, a word a line, for `$readmemh`."""
+def image_texts(model: IntegerModel, config: AcceleratorConfig) -> dict[str, str]:
+    """Return what a machine reads when it begins, by the names of `FILES`: a word a line, for `$readmemh`."""
+    texts = {}
     for name, (width, words) in images(model, config).items():
         digits = -(-width // 4)
         text = words[:, ::-1].tobytes().hex()
         size = 2 * words.shape[1]
-        lines = [text[at + size - digits : at + size] for at in range(0, len(text), size)]
-        (folder / f"{name}.hex").write_text("\n".join(lines) + "\n")
+        texts[name] = "\n".join(text[at + size - digits : at + size] for at in range(0, len(text), size)) + "\n"
+    return texts
+
+
+def write_images(model: IntegerModel, config: AcceleratorConfig, folder: Path) -> None:
+    """Write the files NAME.hex of `image_texts`."""
+    for name, text in image_texts(model, config).items():
+        (folder / f"{name}.hex").write_text(text)

@@ -17,6 +17,7 @@ What a designer of gateware should know of Yosys 0.70, each measured with this m
 import json
 import re
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -66,7 +67,14 @@ def is_rtlil(text: str) -> bool:
 
 
 def synthesise(
-    text: str, top: str, target: str, *, dsp: bool = False, netlist: bool = False, cache: Path | None = DEFAULT
+    text: str,
+    top: str,
+    target: str,
+    *,
+    dsp: bool = False,
+    netlist: bool = False,
+    cache: Path | None = DEFAULT,
+    files: Mapping[str, str] | None = None,
 ) -> Synthesis:
     """Synthesise module `top` of an RTLIL or Verilog text for an FPGA target.
 
@@ -85,6 +93,8 @@ def synthesise(
     cache
         Folder of earlier results, by the text (source locations apart), the script and the release of Yosys; None
         synthesises anew.
+    files
+        Further files by name: Verilog whose parameters the text sets (.v), and what is read by `$readmemh`.
 
     Raises
     ------
@@ -96,14 +106,16 @@ def synthesise(
 
     """
     family = find_target(target)
-    script = _script(family, top, dsp=dsp, rtlil=is_rtlil(text))
+    files = files or {}
+    models = [name for name in files if name.endswith(".v")]
+    script = _script(family, top, dsp=dsp, rtlil=is_rtlil(text), models=models)
     store = Cache(None if cache is None else cache / "synthesis")
-    key = digest(SOURCE.sub("", text), script, yosys_version())
+    key = digest(SOURCE.sub("", text), script, yosys_version(), *(part for file in files.items() for part in file))
     with_netlist = f"{key}-netlist"
     kept = store.get(with_netlist) or (None if netlist else store.get(key))
     if kept is None:
         start = time.monotonic()
-        run = run_yosys(script, {"design": text}, ["stat.json", "netlist.json"])
+        run = run_yosys(script, {"design": text, **files}, ["stat.json", "netlist.json"])
         kept = {"cells": _cells(run.files["stat.json"], top), "seconds": round(time.monotonic() - start, 3)}
         mapped = _compact(run.files["netlist.json"], top) if netlist else None
         store.put(with_netlist if netlist else key, kept, {".mapped": mapped} if mapped else None)
@@ -148,7 +160,7 @@ def tally(cells: dict[str, int], target: Target, top: str, seconds: float = 0, n
     return result
 
 
-def _script(target: Target, top: str, *, dsp: bool, rtlil: bool) -> str:
+def _script(target: Target, top: str, *, dsp: bool, rtlil: bool, models: Sequence[str] = ()) -> str:
     """Return the commands that check the design as written, map it, check the result and write it down.
 
     The check comes before the mapping because optimisation silently drops one of two drivers, and again after it
@@ -158,6 +170,7 @@ def _script(target: Target, top: str, *, dsp: bool, rtlil: bool) -> str:
     return "\n".join(
         [
             "read_rtlil design" if rtlil else "read_verilog -sv design",
+            *(f"read_verilog -sv -defer {name}" for name in models),
             f"{command} -run begin:{target.second_step}",
             "design -push-copy",
             "proc",
