@@ -14,7 +14,8 @@ __all__ = ["Board"]
 class Board:
     """A board: its chip, its clock, and how a design gets its pins.
 
-    A design is a component with the ports `clock`, `button`, `rx`, `tx` and `lights`, as `boards.machine_top.MachineTop`.
+    A design is a component with the ports `clock`, `button`, `terminal`, `rx`, `tx` and `lights`, as
+    `boards.machine_top.MachineTop`.
     """
 
     name: str

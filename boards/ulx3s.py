@@ -1,6 +1,7 @@
 """Radiona ULX3S with an LFE5U-85F: 83,640 look-up tables, 208 block RAMs, 156 multipliers, USB serial by an FT231X.
 
-The button is FIRE 1, the eight lights are the LEDs. A PLL doubles the board's 25 MHz.
+The button is FIRE 1, the eight lights are the LEDs; switch 1 is on for a terminal with a person, off for `nomul talk`.
+A PLL doubles the board's 25 MHz.
 """
 
 from amaranth.build import Platform
@@ -64,6 +65,7 @@ class Pins(Elaboratable):
         m.d.comb += [
             design.clock.eq(clock),
             design.button.eq(platform.request("button_fire", 0).i),
+            design.terminal.eq(platform.request("switch", 0).i),
             design.rx.eq(uart.rx.i),
             uart.tx.o.eq(design.tx),
         ]

@@ -47,21 +47,28 @@ class SimulatedBoard:
 
 @contextlib.contextmanager
 def simulated_board(
-    model: IntegerModel, config: AcceleratorConfig, number: int, clock_hz: float, baud: float, hold_seconds: float
+    model: IntegerModel,
+    config: AcceleratorConfig,
+    number: int,
+    clock_hz: float,
+    baud: float,
+    hold_seconds: float,
+    *,
+    terminal: bool = False,
 ) -> Iterator[SimulatedBoard]:
-    """Build and run a simulated board while the block runs.
+    """Build and run a simulated board while the block runs, for a program or for a person at a terminal.
 
     Raises
     ------
     ToolError
         If the design does not compile, or the simulation stops.
     """
-    top = MachineTop(config, clock_hz, baud, number, hold_seconds)
+    top = MachineTop(config, clock_hz, baud, number, model.config.characters, hold_seconds)
     simulator = build(verilog(top, TOP), TOP, target=config.engine_config.target)
     with tempfile.TemporaryDirectory(prefix="nomul-board-") as name:
         folder = Path(name)
         write_images(model, config, folder)
-        case = {"folder": name, "divisor": top.divisor, "reset": top.reset}
+        case = {"folder": name, "divisor": top.divisor, "reset": top.reset, "terminal": int(terminal)}
         outcome: dict[str, Any] = {}
 
         def work() -> None:

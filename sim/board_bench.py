@@ -57,10 +57,11 @@ async def serve(dut: Any) -> None:
     tty.setraw(slave)
     dut.rx.value = 1
     dut.button.value = 0
+    dut.terminal.value = case["terminal"]
     Clock(dut.clock, PERIOD, unit="ns", impl="gpi").start(start_high=False)
-    await Timer((case["reset"] + 20) * PERIOD, unit="ns")
     counts = {"received": 0, "sent": 0, "broken": 0, "last": 0}
     cocotb.start_soon(_receive(dut, bit, line, counts))
+    await Timer((case["reset"] + 20) * PERIOD, unit="ns")
     (folder / "port.new").write_text(os.ttyname(slave))
     (folder / "port.new").rename(folder / "port")
     waiting = bytearray()

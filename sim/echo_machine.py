@@ -62,7 +62,11 @@ class EchoTop(Component):
             with m.State("PROMPT"):
                 m.d.comb += [serial.prompt.ready.eq(1), serial.busy.eq(1)]
                 with m.If(serial.prompt.valid):
-                    m.d.sync += [total.eq(total + place * serial.prompt.payload), place.eq(place + 1), rest.eq(rest - 1)]
+                    m.d.sync += [
+                        total.eq(total + place * serial.prompt.payload),
+                        place.eq(place + 1),
+                        rest.eq(rest - 1),
+                    ]
                     with m.If(rest == 1):
                         m.next = "RESULTS"
             with m.State("RESULTS"):

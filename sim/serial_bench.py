@@ -1,4 +1,4 @@
-"""The cocotb bench of a board's serial side: send the octets of a script, and compare what comes back, octet by octet."""
+"""The cocotb bench of a board's serial side: send the octets of a script, compare what comes back."""
 
 import json
 import os

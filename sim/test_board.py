@@ -53,3 +53,28 @@ def test_a_board_speaks_as_the_integer_model_does():
         assert list(board.generate([4, 0], 2)) == expected([4, 0], 2)
         line.close()
     assert simulated.result["broken"] <= 1  # the button may cut an octet short
+
+
+def test_a_person_types_at_a_terminal():
+    setup = SETUPS["boothflex"]
+    model = model_of(setup)
+    config = machine_config(model, setup.engine, setup.settings, lanes=setup.lanes, tile=setup.tile)
+    characters = model.config.characters
+
+    def read(line, end):
+        text = b""
+        while not text.endswith(end):
+            more = line.read(60)
+            assert more, text
+            text += more
+        return text
+
+    with simulated_board(model, config, NUMBER, CLOCK, BAUD, 100e-6, terminal=True) as simulated:
+        line = Line(simulated.port)
+        read(line, b"\r\n> ")
+        line.write(b"a?bd\x7fc")  # not a character of the model; a mistake taken back
+        assert read(line, b"c") == b"abd\b \bc"
+        line.write(b"\r")
+        tokens = generate_integer(model, torch.tensor([0, 1, 2]), 22, 0.0, 0)
+        assert read(line, b"\r\n> ").decode() == "".join(characters[token] for token in tokens) + "\r\n> "
+        line.close()

@@ -47,9 +47,9 @@ def machine_for(board: Board, model: IntegerModel) -> AcceleratorConfig:
     return machine_config(model, engine, settings, lanes=lanes, tile=tile)
 
 
-def machine_top(board: Board, config: AcceleratorConfig, number: int) -> Component:
+def machine_top(board: Board, config: AcceleratorConfig, number: int, characters: str) -> Component:
     """Return the design of a board with a machine; InputError if a model is too large for the serial line."""
     try:
-        return MachineTop(config, board.clock_hz, board.baud, number)
+        return MachineTop(config, board.clock_hz, board.baud, number, characters)
     except ValueError as error:
         raise InputError(str(error)) from None

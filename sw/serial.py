@@ -285,7 +285,4 @@ class Board:
 
 
 def _error_text(code: int) -> str:
-    try:
-        return Error(code).text
-    except ValueError:
-        return f"error {code}"
+    return next((error.text for error in Error if error == code), f"error {code}")

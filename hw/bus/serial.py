@@ -15,7 +15,17 @@ from amaranth.lib.crc.catalog import CRC16_IBM_3740
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
-__all__ = ["SYNC", "VERSION", "Error", "FrameReceiver", "FrameSender", "Kind", "Message", "event_layout", "frame_layout"]
+__all__ = [
+    "SYNC",
+    "VERSION",
+    "Error",
+    "FrameReceiver",
+    "FrameSender",
+    "Kind",
+    "Message",
+    "event_layout",
+    "frame_layout",
+]
 
 SYNC = 0xA5
 """First octet of a frame."""
@@ -29,14 +39,9 @@ class Message(enum.IntEnum):
 
     PING = 0x01
     PROMPT = 0x02
-    LOAD = 0x10
-    RUN = 0x11
-    TEST = 0x12
     INFO = 0x81
     TOKEN = 0x82
     END = 0x83
-    VALUE = 0x90
-    DONE = 0x91
     ERROR = 0xFF
 
 
@@ -66,7 +71,6 @@ class Kind(enum.IntEnum):
     """What answers on the board."""
 
     MACHINE = 1
-    ENGINE = 2
 
 
 HEADER = data.StructLayout({"version": 8, "type": 8, "length": 16})
@@ -141,7 +145,9 @@ class FrameReceiver(Component):
         octet, valid = self.octets.payload, self.octets.valid
         header, length = Signal(HEADER), Signal(16)
         count, silence = Signal(range(max(self.payload_max, 4))), Signal(range(self.timeout + 1))
-        inside, lost, kept, refused, ended = (Signal(name=name) for name in ("inside", "lost", "kept", "refused", "ended"))
+        inside, lost, kept, refused, ended = (
+            Signal(name=name) for name in ("inside", "lost", "kept", "refused", "ended")
+        )
         error = Signal(8)
         m.d.comb += [
             self.octets.ready.eq(1),
@@ -270,12 +276,11 @@ class FrameSender(Component):
                     bits.eq(Cat(C(SYNC, 8), C(VERSION, 8), asked.type, asked.length | C(0, 16), asked.payload)),
                     left.eq(asked.length + 5),
                 ]
-        with m.Elif(left != 0):
-            with m.If(self.octets.ready):
-                m.d.comb += crc.valid.eq(~first)
-                m.d.sync += [first.eq(0), bits.eq(bits >> 8), left.eq(left - 1)]
-                with m.If(left == 1):
-                    m.d.sync += checks.eq(2)
+        with m.Elif(left != 0), m.If(self.octets.ready):
+            m.d.comb += crc.valid.eq(~first)
+            m.d.sync += [first.eq(0), bits.eq(bits >> 8), left.eq(left - 1)]
+            with m.If(left == 1):
+                m.d.sync += checks.eq(2)
         with m.Else():
             m.d.comb += self.octets.payload.eq(Mux(checks == 2, crc.crc[8:], crc.crc[:8]))
             with m.If(self.octets.ready):

@@ -89,9 +89,8 @@ class UartReceiver(Component):
                             m.next = "IDLE"
                         with m.Else():
                             m.d.comb += self.broken.eq(1)
-            with m.State("LOW"):
-                with m.If(line):
-                    m.next = "IDLE"
+            with m.State("LOW"), m.If(line):
+                m.next = "IDLE"
         return m
 
 

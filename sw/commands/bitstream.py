@@ -10,7 +10,7 @@ from rich.table import Table
 from hw.memory.rom import rom_model
 from sw import console
 from sw.accelerators import image_texts
-from sw.boards import BOARDS, find_board, machine_for, machine_top, model_number, open_model
+from sw.boards import find_board, machine_for, machine_top, model_number, open_model
 from sw.console import write_atomically
 from sw.flow.bitstream import RESOURCES, Bitstream, Design, make_bitstream
 from sw.model import checkpoints
@@ -39,9 +39,9 @@ def command(
     torch.set_num_threads(1)
     chosen = find_board(board)
     path = checkpoint or checkpoints.path()
-    model, _ = open_model(path)
+    model, characters = open_model(path)
     config = machine_for(chosen, model)
-    design = chosen.pins(machine_top(chosen, config, model_number(path)))
+    design = chosen.pins(machine_top(chosen, config, model_number(path), characters))
     plan = chosen.platform().prepare(design, "top")
     texts = {name: text if isinstance(text, str) else text.decode() for name, text in plan.files.items()}
     rtlil = texts["top.il"]

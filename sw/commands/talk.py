@@ -94,9 +94,7 @@ def _simulated(path: Path, name: str) -> Iterator[tuple[Path, str]]:
         yield simulated.port, characters
 
 
-def _speak(
-    host: Board, info: Info, characters: str, prompt: str, tokens: int, out: TextIO | None
-) -> tuple[str, float]:
+def _speak(host: Board, info: Info, characters: str, prompt: str, tokens: int, out: TextIO | None) -> tuple[str, float]:
     """Give one prompt; write the text as it comes, if `out` is given; return it, and the seconds it took."""
     start = encode(prompt, characters).tolist()
     if len(start) > info.context:

@@ -87,9 +87,7 @@ class Bitstream:
 def synthesise_design(design: Design, cache: Path | None = DEFAULT) -> Synthesis:
     """Synthesise a design with its pins; ToolError if it takes more than the chip has."""
     text = distribute(design.rtlil, design.lutram_words)
-    result = synthesise(
-        text, design.top, design.target, dsp=True, netlist=True, cache=cache, files=design.files
-    )
+    result = synthesise(text, design.top, design.target, dsp=True, netlist=True, cache=cache, files=design.files)
     takes = {name: (getattr(result, name), has) for name, has in design.budget.items()}
     over = {name: used / has if has else used for name, (used, has) in takes.items() if used > has}
     if over:

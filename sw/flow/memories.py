@@ -1,5 +1,6 @@
 """Moves small memories of a design from block RAM to look-up tables, where the blocks are needed for large ones."""
 
+import itertools
 import re
 
 __all__ = ["distribute"]
@@ -15,7 +16,7 @@ STYLE = re.compile(r"  attribute \\ram_style .*\n")
 def distribute(text: str, words: int) -> str:
     """Return Amaranth's RTLIL with every memory of up to `words` words in look-up tables, read-only ones excepted."""
     starts = [found.start() for found in MODULE.finditer(text)] + [len(text)]
-    modules = [_module(text[start:end], words) for start, end in zip(starts, starts[1:], strict=False)]
+    modules = [_module(text[start:end], words) for start, end in itertools.pairwise(starts)]
     return text[: starts[0]] + "".join(modules)
 
 
