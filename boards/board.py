@@ -14,8 +14,7 @@ __all__ = ["Board"]
 class Board:
     """A board: its chip, its clock, and how a design gets its pins.
 
-    A design is a component with the ports `clock`, `button`, `terminal`, `rx`, `tx` and `lights`, as
-    `boards.machine_top.MachineTop`.
+    A design is a component with the ports of `boards.machine_top.MachineTop` or `boards.engine_top.EngineTop`.
     """
 
     name: str
@@ -40,5 +39,7 @@ class Board:
     """Gives a design the board's pins and its clock."""
     machine: tuple[str, tuple[str, ...], int, int] | None = None
     """Engine, its settings, lanes and tile of a language model's machine; None if the chip is too small for one."""
+    engine: tuple[str, tuple[str, ...], int, str] | None = None
+    """An engine that fits, its settings, and words and kind of the memory of its weights; None if there is none."""
     lutram_words: int = 0
     """Memories of up to so many words are made of look-up tables, to spare block RAM."""

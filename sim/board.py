@@ -5,21 +5,20 @@ import dataclasses
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from boards.engine_top import EngineTop
 from boards.machine_top import MachineTop
 from hw.accelerators.config import AcceleratorConfig
 from sim.runner import build
-from sw.accelerators import write_images
+from sw.accelerators import image_texts
 from sw.errors import ToolError
 from sw.flow.rtlil import verilog
 from sw.model.integer import IntegerModel
 
-__all__ = ["SimulatedBoard", "simulated_board"]
-
-TOP = "machine_top"
+__all__ = ["SimulatedBoard", "simulated_board", "simulated_top"]
 
 PRESS_SECONDS = 60
 """How long a press of the button may take in a simulation, in seconds of the host."""
@@ -64,16 +63,29 @@ def simulated_board(
         If the design does not compile, or the simulation stops.
     """
     top = MachineTop(config, clock_hz, baud, number, model.config.characters, hold_seconds)
-    simulator = build(verilog(top, TOP), TOP, target=config.engine_config.target)
-    with tempfile.TemporaryDirectory(prefix="nomul-board-") as name:
-        folder = Path(name)
-        write_images(model, config, folder)
-        case = {"folder": name, "divisor": top.divisor, "reset": top.reset, "terminal": int(terminal)}
+    with simulated_top(
+        top, config.engine_config.target, image_texts(model, config), {"terminal": int(terminal)}
+    ) as simulated:
+        yield simulated
+
+
+@contextlib.contextmanager
+def simulated_top(
+    top: MachineTop | EngineTop, target: str, images: Mapping[str, str], case: Mapping[str, int]
+) -> Iterator[SimulatedBoard]:
+    """Build and run any board's design, with the contents of its memories, and more for the bench."""
+    name = "engine_top" if isinstance(top, EngineTop) else "machine_top"
+    simulator = build(verilog(top, name), name, target=target)
+    with tempfile.TemporaryDirectory(prefix="nomul-board-") as path:
+        folder = Path(path)
+        for image, text in images.items():
+            (folder / f"{image}.hex").write_text(text)
+        whole = {"folder": path, "divisor": top.divisor, "reset": top.reset, **case}
         outcome: dict[str, Any] = {}
 
         def work() -> None:
             try:
-                outcome.update(simulator.run("sim.board_bench", case, folder=folder))
+                outcome.update(simulator.run("sim.board_bench", whole, folder=folder))
             except BaseException as error:
                 outcome["raised"] = error
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sw.errors import InputError, ToolError
 
-__all__ = ["BAUD", "Board", "Damage", "Error", "Frame", "Info", "Line", "Message", "Parser", "encode"]
+__all__ = ["BAUD", "Board", "Damage", "EngineBoard", "Error", "Frame", "Info", "Line", "Message", "Parser", "encode"]
 
 SYNC = 0xA5
 VERSION = 1
@@ -30,9 +30,13 @@ class Message(enum.IntEnum):
 
     PING = 0x01
     PROMPT = 0x02
+    LOAD = 0x10
+    RUN = 0x11
     INFO = 0x81
     TOKEN = 0x82
     END = 0x83
+    LOADED = 0x90
+    VALUE = 0x91
     ERROR = 0xFF
 
 
@@ -274,6 +278,22 @@ class Board:
             elif frame.type == Message.ERROR and len(frame.payload) == 2:
                 raise ToolError(f"the board refuses: {_error_text(frame.payload[0])}")
 
+    def ask(self, type: int, payload: bytes) -> Frame:
+        """Send a request; return the first frame that comes back; ToolError if none comes or the board refuses."""
+        self.line.write(encode(type, payload))
+        return self.next_frame()
+
+    def next_frame(self) -> Frame:
+        """Return the next frame; ToolError if none comes, it is damaged, or says that the board refuses."""
+        frame = self._next(time.monotonic() + self.timeout)
+        if frame is None:
+            raise ToolError("the board fell silent")
+        if isinstance(frame, Damage):
+            raise ToolError(f"a frame from the board was damaged: {frame.error.text}")
+        if frame.type == Message.ERROR and len(frame.payload) == 2:
+            raise ToolError(f"the board refuses: {_error_text(frame.payload[0])}")
+        return frame
+
     def _next(self, end: float) -> Frame | Damage | None:
         """Return what comes next on the line until a time, or None."""
         while not self._waiting:
@@ -282,6 +302,45 @@ class Board:
                 return None
             self._waiting = self._parser.feed(self.line.read(left))
         return self._waiting.pop(0)
+
+
+class EngineBoard:
+    """An engine behind a serial line, with its weights in memory.
+
+    Parameters
+    ----------
+    line : Line
+    timeout : float
+        Seconds to wait for an answer.
+    """
+
+    LOAD_WORDS = 16
+    """Words of weights in a frame, at most."""
+
+    def __init__(self, line: Line, timeout: float = 2.0) -> None:
+        self.board = Board(line, timeout)
+
+    def load(self, words: Sequence[bytes]) -> None:
+        """Write words of weights, each little-endian, from the first on; ToolError if one is not taken."""
+        for start in range(0, len(words), self.LOAD_WORDS):
+            part = words[start : start + self.LOAD_WORDS]
+            answer = self.board.ask(Message.LOAD, struct.pack("<H", start) + b"".join(part))
+            if answer.type != Message.LOADED or answer.payload != struct.pack("<H", start + len(part)):
+                raise ToolError(f"the board did not take the weights from word {start}")
+
+    def run(self, activations: bytes, n_in: int, n_out: int) -> list[int]:
+        """Return the results for one vector, padded to whole transfers; ToolError if one is lost or refused."""
+        answer = self.board.ask(Message.RUN, struct.pack("<HH", n_in, n_out) + activations)
+        results: list[int] = []
+        while answer.type == Message.VALUE and len(answer.payload) == 6:
+            index, value = struct.unpack("<Hi", answer.payload)
+            if index != len(results):
+                raise ToolError(f"result {len(results)} was lost on the line; result {index} came")
+            results.append(value)
+            answer = self.board.next_frame()
+        if answer.type != Message.END or answer.payload != struct.pack("<HB", n_out, 0) or len(results) != n_out:
+            raise ToolError(f"the engine stopped after {len(results)} of {n_out} results")
+        return results
 
 
 def _error_text(code: int) -> str:

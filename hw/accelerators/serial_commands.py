@@ -6,7 +6,7 @@ from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from hw.accelerators.config import AcceleratorConfig
 from hw.accelerators.sequencer import job_layout
-from hw.bus.serial import Error, FrameReceiver, FrameSender, Kind, Message, event_layout, frame_layout
+from hw.bus.serial import Error, FrameReceiver, FrameSender, Kind, Message, event_layout, fill_frame, frame_layout
 
 __all__ = ["REPLY_OCTETS", "MachineCommands", "MachineSerial", "request_octets"]
 
@@ -97,8 +97,8 @@ class MachineCommands(Component):
         """Take events, and put the replies to them into a register."""
         event, shape = self.events.payload, self.config.shape
 
-        def say(message: Message, *values: tuple[Value, int]) -> None:
-            m.d.sync += [replying.eq(1), *_fill(reply, message, values)]
+        def say(message: Message, *fields: tuple[Value, int]) -> None:
+            m.d.sync += [replying.eq(1), *fill_frame(reply, message, fields)]
 
         m.d.comb += self.events.ready.eq(~replying & ~refused)
         with m.If(refused & ~replying):
@@ -191,10 +191,10 @@ class MachineCommands(Component):
                 m.d.comb += [
                     reporting.eq(self.results.valid | ~self.busy),
                     self.results.ready.eq(reported),
-                    *_fill(report, Message.TOKEN, ((count, 2), (token, 2))),
+                    *fill_frame(report, Message.TOKEN, ((count, 2), (token, 2))),
                 ]
                 with m.If(~self.results.valid):
-                    m.d.comb += _fill(report, Message.END, ((count, 2), (self.fault, 1)))
+                    m.d.comb += fill_frame(report, Message.END, ((count, 2), (self.fault, 1)))
                 with m.If(reporting & reported):
                     m.d.sync += count.eq(count + 1)
                     with m.If(~self.results.valid):
@@ -204,12 +204,6 @@ class MachineCommands(Component):
                 with m.If(~replying):
                     m.next = "IDLE"
         m.d.comb += self.hold.eq(~idle & ~work.ongoing("RESULTS"))
-
-
-def _fill(frame: data.View, message: Message, values: tuple[tuple[Value, int], ...]) -> list[Value]:
-    """Return the assignments that make a frame of a message and values of so many octets, low octet first."""
-    payload = Cat(Cat(value, C(0, 8 * octets))[: 8 * octets] for value, octets in values)
-    return [frame.type.eq(message), frame.length.eq(sum(octets for _, octets in values)), frame.payload.eq(payload)]
 
 
 class MachineSerial(Component):

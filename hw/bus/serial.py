@@ -8,6 +8,7 @@ receiver looks for SYNC again.
 """
 
 import enum
+from collections.abc import Sequence
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream
@@ -24,6 +25,7 @@ __all__ = [
     "Kind",
     "Message",
     "event_layout",
+    "fill_frame",
     "frame_layout",
 ]
 
@@ -39,9 +41,13 @@ class Message(enum.IntEnum):
 
     PING = 0x01
     PROMPT = 0x02
+    LOAD = 0x10
+    RUN = 0x11
     INFO = 0x81
     TOKEN = 0x82
     END = 0x83
+    LOADED = 0x90
+    VALUE = 0x91
     ERROR = 0xFF
 
 
@@ -71,6 +77,7 @@ class Kind(enum.IntEnum):
     """What answers on the board."""
 
     MACHINE = 1
+    ENGINE = 2
 
 
 HEADER = data.StructLayout({"version": 8, "type": 8, "length": 16})
@@ -87,6 +94,12 @@ def frame_layout(payload_max: int) -> data.StructLayout:
     return data.StructLayout(
         {"type": unsigned(8), "length": range(payload_max + 1), "payload": unsigned(8 * payload_max)}
     )
+
+
+def fill_frame(frame: data.View, message: Message, fields: Sequence[tuple[Value, int]]) -> list[Value]:
+    """Return the assignments that make a frame of a message and of values of so many octets, low octet first."""
+    payload = Cat(Cat(value, C(0, 8 * octets))[: 8 * octets] for value, octets in fields)
+    return [frame.type.eq(message), frame.length.eq(sum(octets for _, octets in fields)), frame.payload.eq(payload)]
 
 
 class FrameReceiver(Component):

@@ -1,7 +1,8 @@
-"""`nomul bitstream`: the file that a board loads, with a language model in it."""
+"""`nomul bitstream`: the file that a board loads, with a language model or an engine in it."""
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -10,8 +11,9 @@ from rich.table import Table
 from hw.memory.rom import rom_model
 from sw import console
 from sw.accelerators import image_texts
-from sw.boards import find_board, machine_for, machine_top, model_number, open_model
+from sw.boards import engine_top, find_board, machine_for, machine_top, model_number, open_model
 from sw.console import write_atomically
+from sw.errors import InputError
 from sw.flow.bitstream import RESOURCES, Bitstream, Design, make_bitstream
 from sw.model import checkpoints
 
@@ -21,6 +23,8 @@ BUILD = Path("build/bitstreams")
 @click.command("bitstream")
 @click.argument("board", metavar="BOARD")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="A character model; 'tiny' if absent.")
+@click.option("--engine", help="An engine in place of a model; the board's own if absent and it takes no model.")
+@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the engine.")
 @click.option("--seed", "seeds", type=int, multiple=True, help="Of the placer; 1, 2, 3 in turn if absent.")
 @click.option("--every-seed", is_flag=True, help="Run all seeds, also after one that is fast enough.")
 @click.option("--allow-timing-fail", is_flag=True, help="Write a bitstream that is too slow for its clock.")
@@ -29,6 +33,8 @@ BUILD = Path("build/bitstreams")
 def command(
     board: str,
     checkpoint: Path | None,
+    engine: str | None,
+    settings: tuple[str, ...],
     seeds: tuple[int, ...],
     every_seed: bool,
     allow_timing_fail: bool,
@@ -38,15 +44,25 @@ def command(
     """Make the bitstream of a board, and say what it takes, how fast it is and how to load it."""
     torch.set_num_threads(1)
     chosen = find_board(board)
-    path = checkpoint or checkpoints.path()
-    model, characters = open_model(path)
-    config = machine_for(chosen, model)
-    design = chosen.pins(machine_top(chosen, config, model_number(path), characters))
-    plan = chosen.platform().prepare(design, "top")
-    texts = {name: text if isinstance(text, str) else text.decode() for name, text in plan.files.items()}
+    if checkpoint is not None and (engine or settings):
+        raise InputError("a bitstream holds a language model or an engine: give --checkpoint, or --engine and --set")
+    files: dict[str, str] = {}
+    if engine or settings or (checkpoint is None and chosen.machine is None):
+        name, config, top = engine_top(chosen, engine, settings)
+        held: dict[str, Any] = {"engine": name, "config": dataclasses.asdict(config)}
+    else:
+        path = checkpoint or checkpoints.path()
+        model, characters = open_model(path)
+        machine = machine_for(chosen, model)
+        top = machine_top(chosen, machine, model_number(path), characters)
+        name, held = path.stem, {"checkpoint": str(path)}
+        files = {f"{image}.hex": text for image, text in image_texts(model, machine).items()}
+    plan = chosen.platform().prepare(chosen.pins(top), "top")
+    texts = {file: text if isinstance(text, str) else text.decode() for file, text in plan.files.items()}
     rtlil = texts["top.il"]
-    constraints = next(text for name, text in texts.items() if name.endswith((".lpf", ".pcf", ".cst")))
-    files = {"rom.v": rom_model(rtlil)} | {f"{name}.hex": text for name, text in image_texts(model, config).items()}
+    constraints = next(text for file, text in texts.items() if file.endswith((".lpf", ".pcf", ".cst")))
+    if files:
+        files = {"rom.v": rom_model(rtlil)} | files
     result = make_bitstream(
         Design(
             board=chosen.name,
@@ -66,7 +82,7 @@ def command(
         every_seed=every_seed,
         say=lambda message: console.stderr.print(message, highlight=False),
     )
-    file = output or BUILD / f"{board}-{path.stem}{chosen.suffix}"
+    file = output or BUILD / f"{board}-{name}{chosen.suffix}"
     write_atomically(file, result.data)
     load = chosen.loader.format(file=file)
     used = {name: getattr(result.synthesis, name) for name in RESOURCES if chosen.budget.get(name)}
@@ -74,7 +90,7 @@ def command(
         console.print_json(
             {
                 "board": board,
-                "checkpoint": str(path),
+                **held,
                 "file": str(file),
                 "bytes": len(result.data),
                 "load": load,
