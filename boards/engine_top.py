@@ -58,6 +58,7 @@ class EngineTop(Component):
         kind: str,
         hold_seconds: float | None = None,
     ) -> None:
+        self.number, self.depth = number, depth
         self.divisor = uart_divisor(clock_hz, baud)
         times = (SILENCE_SECONDS, BLINK_SECONDS, RESET_SECONDS)
         silence, self.blink, self.reset = (

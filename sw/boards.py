@@ -32,7 +32,11 @@ __all__ = [
     "open_model",
 ]
 
-BOARDS = {"icebreaker": "boards.icebreaker", "ulx3s": "boards.ulx3s"}
+BOARDS = {
+    "icebreaker": "boards.icebreaker",
+    "tang_nano_20k": "boards.tang_nano_20k",
+    "ulx3s": "boards.ulx3s",
+}
 """The module of each board."""
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "import": "Say what a Hugging Face model holds, and write a ternary one as a dense file.",
     "report": "Synthesise an engine and report its resources and timing.",
     "trace": "Record every intermediate of the integer model by name.",
+    "selftest": "Compare an engine on a board, or on a simulated one, with PyTorch.",
     "talk": "Talk with the language model on a board, or on a simulated one.",
     "train": "Train a character model on a text.",
     "verilog": "Write an engine as Verilog, with a manifest.",

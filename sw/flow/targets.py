@@ -133,7 +133,7 @@ _ICE40 = {
     **_each("SB_RAM40_4K SB_RAM40_4KNR SB_RAM40_4KNW SB_RAM40_4KNRNW", Cost(bram=1)),
     "SB_SPRAM256KA": Cost(uram=1),
     "SB_MAC16": Cost(dsp=1),
-    **_each("SB_GB SB_IO SB_PLL40_PAD SB_PLL40_CORE", _FREE),
+    **_each("SB_GB SB_GB_IO SB_IO SB_PLL40_PAD SB_PLL40_CORE", _FREE),
 }
 
 _GOWIN_LATCHES = frozenset(
