@@ -148,10 +148,10 @@ def _primitives(target: str) -> tuple[list[Path], list[Path]]:
     import pyosys
 
     share = Path(pyosys.__file__).parent / "share"
-    files = {"xcup": "xilinx/cells_sim.v", "xc7": "xilinx/cells_sim.v", "ecp5": "ecp5/cells_sim.v"}
-    if target not in files:
+    folders = {"xcup": "xilinx", "xc7": "xilinx", "ecp5": "ecp5", "ice40": "ice40"}
+    if target not in folders:
         return [], []
-    library = share / files[target]
+    library = share / folders[target] / "cells_sim.v"
     return [library], [library.parent]
 
 

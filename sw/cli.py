@@ -13,6 +13,7 @@ from sw.console import guarded
 
 COMMANDS = {
     "accelerator": "Write a machine that runs a whole language model, or report what it costs.",
+    "bitstream": "Make the file that a board loads, and say what it takes and how fast it is.",
     "check": "Simulate the RTL of an engine or a unit and compare every output with PyTorch.",
     "convert": "Convert ternary weights between the Hugging Face BitNet layout and the dense file.",
     "doctor": "Check every tool that Nomul drives.",
@@ -22,6 +23,8 @@ COMMANDS = {
     "import": "Say what a Hugging Face model holds, and write a ternary one as a dense file.",
     "report": "Synthesise an engine and report its resources and timing.",
     "trace": "Record every intermediate of the integer model by name.",
+    "selftest": "Compare an engine on a board, or on a simulated one, with PyTorch.",
+    "talk": "Talk with the language model on a board, or on a simulated one.",
     "train": "Train a character model on a text.",
     "verilog": "Write an engine as Verilog, with a manifest.",
 }

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -237,20 +237,45 @@ def _widen_luts(module: dict[str, Any]) -> None:
 
 
 def _run(chip: Device, text: str, top: str, seed: int) -> dict[str, Any]:
-    """Run nextpnr once; return Fmax, cells by type, the critical path and the seconds it took.
+    """Run nextpnr once; return Fmax, cells by type, the critical path and the seconds it took."""
+    start = time.monotonic()
+    arguments = ["--json", "design.json", "--top", top, "--seed", str(seed), *chip.options, "--freq", "100"]
+    files = run_nextpnr(chip, [*arguments, "--timing-allow-fail"], {"design.json": text}, top)
+    result = json.loads(files["report.json"])
+    used = {name: cell["used"] for name, cell in sorted(result["utilization"].items()) if cell["used"]}
+    clocks = {name: clock["achieved"] for name, clock in result["fmax"].items()}
+    slowest = min(clocks, key=lambda name: clocks[name], default=None)
+    return {
+        "fmax": None if slowest is None else round(clocks[slowest], 2),
+        "cells": used,
+        "available": result["utilization"][next(iter(chip.logic))]["available"],
+        "critical_path": critical_path(result["critical_paths"], slowest),
+        "seconds": round(time.monotonic() - start, 3),
+    }
+
+
+def run_nextpnr(
+    chip: Device, arguments: Sequence[str], inputs: Mapping[str, str], top: str, outputs: Sequence[str] = ()
+) -> dict[str, str]:
+    """Run nextpnr with `inputs`, files by name; return `outputs` and its report, report.json, by name.
 
     nextpnr sees a temporary folder of its own instead of the system's, so that every file is named relative to the
     folder it runs in.
+
+    Raises
+    ------
+    ToolError
+        If nextpnr is missing or fails, or leaves an output out; the message has its first error.
+
     """
     function = chip.package.removeprefix("yowasp_")
     launcher = f"import sys; from {chip.package} import run_{function}; sys.exit(run_{function}(sys.argv[1:]))"
-    start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="nomul-nextpnr-") as name:
         folder = Path(name)
-        (folder / "design.json").write_text(text)
-        arguments = ["--json", "design.json", "--top", top, "--report", "report.json", "--seed", str(seed)]
+        for path, text in inputs.items():
+            (folder / path).write_text(text)
         done = subprocess.run(
-            [sys.executable, "-c", launcher, *arguments, *chip.options, "--freq", "100", "--timing-allow-fail"],
+            [sys.executable, "-c", launcher, *arguments, "--report", "report.json"],
             cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -268,24 +293,20 @@ def _run(chip: Device, text: str, top: str, seed: int) -> dict[str, Any]:
             if "no BELs remaining" in reason:
                 raise ToolError(f"{top} does not fit {chip.name}: {reason}")
             raise ToolError(f"nextpnr could not build {top} for {chip.name}: {reason}")
-        report = folder / "report.json"
-        if not report.exists() or not report.stat().st_size:
-            last = done.stdout.strip().splitlines()[-1:] or ["no message"]
-            raise ToolError(f"nextpnr left no report of {top} for {chip.name} (exit code {done.returncode}: {last[0]})")
-        result = json.loads(report.read_text())
-    used = {name: cell["used"] for name, cell in sorted(result["utilization"].items()) if cell["used"]}
-    clocks = {name: clock["achieved"] for name, clock in result["fmax"].items()}
-    slowest = min(clocks, key=lambda name: clocks[name], default=None)
-    return {
-        "fmax": None if slowest is None else round(clocks[slowest], 2),
-        "cells": used,
-        "available": result["utilization"][next(iter(chip.logic))]["available"],
-        "critical_path": _critical_path(result["critical_paths"], slowest),
-        "seconds": round(time.monotonic() - start, 3),
-    }
+        files = {}
+        for path in ("report.json", *outputs):
+            file = folder / path
+            if not file.exists() or not file.stat().st_size:
+                last = done.stdout.strip().splitlines()[-1:] or ["no message"]
+                what = "report" if path == "report.json" else path
+                raise ToolError(
+                    f"nextpnr left no {what} of {top} for {chip.name} (exit code {done.returncode}: {last[0]})"
+                )
+            files[path] = file.read_text()
+        return files
 
 
-def _critical_path(paths: list[dict[str, Any]], clock: str | None) -> dict[str, Any] | None:
+def critical_path(paths: list[dict[str, Any]], clock: str | None) -> dict[str, Any] | None:
     """Return the fields of the `CriticalPath` from `clock` to itself, or None if there is none."""
     for path in paths:
         if clock is not None and path["from"].endswith(f" {clock}") and path["to"].endswith(f" {clock}"):

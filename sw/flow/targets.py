@@ -102,7 +102,7 @@ _XILINX = {
 _ECP5 = {
     "LUT4": _LUT,
     "CCU2C": Cost(lut=2, carry=1),
-    **_each("PFUMX L6MUX21 VHI VLO", _FREE),
+    **_each("PFUMX L6MUX21 VHI VLO TRELLIS_IO EHXPLLL", _FREE),
     "TRELLIS_FF": _FF,
     "TRELLIS_DPR16X4": _lutram(6),
     **_each("MULT18X18D", Cost(dsp=1)),
@@ -115,7 +115,7 @@ _GOWIN_FFS = [f"DFF{edge}{reset}{enable}" for edge in ("", "N") for reset in (""
 _GOWIN = {
     **_each("LUT1 LUT2 LUT3 LUT4 INV", _LUT),
     "ALU": Cost(lut=1, carry=1),
-    **_each("MUX2 MUX2_LUT5 MUX2_LUT6 MUX2_LUT7 MUX2_LUT8 VCC GND GSR", _FREE),
+    **_each("MUX2 MUX2_LUT5 MUX2_LUT6 MUX2_LUT7 MUX2_LUT8 VCC GND GSR IBUF OBUF TBUF IOBUF rPLL", _FREE),
     **_each(_GOWIN_FFS, _FF),
     **_each("RAM16S1 RAM16S2 RAM16S4 RAM16SDP1 RAM16SDP2 RAM16SDP4", _lutram(6)),
     "ROM16": _LUT,
@@ -133,7 +133,7 @@ _ICE40 = {
     **_each("SB_RAM40_4K SB_RAM40_4KNR SB_RAM40_4KNW SB_RAM40_4KNRNW", Cost(bram=1)),
     "SB_SPRAM256KA": Cost(uram=1),
     "SB_MAC16": Cost(dsp=1),
-    "SB_GB": _FREE,
+    **_each("SB_GB SB_GB_IO SB_IO SB_PLL40_PAD SB_PLL40_CORE", _FREE),
 }
 
 _GOWIN_LATCHES = frozenset(

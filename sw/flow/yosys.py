@@ -18,7 +18,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -76,6 +76,7 @@ def synthesise(
     netlist: bool = False,
     once: bool = False,
     cache: Path | None = DEFAULT,
+    files: Mapping[str, str] | None = None,
 ) -> Synthesis:
     """Synthesise module `top` of an RTLIL or Verilog text for an FPGA target.
 
@@ -98,6 +99,8 @@ def synthesise(
     cache
         Folder of earlier results, by the text (source locations apart), the script and the release of Yosys; None
         synthesises anew.
+    files
+        Further files by name: Verilog whose parameters the text sets (.v), and what is read by `$readmemh`.
 
     Raises
     ------
@@ -112,14 +115,16 @@ def synthesise(
         raise ValueError("a netlist is flat; it cannot be mapped with once = True")
     family = find_target(target)
     repeated = _repeated(text, top) if once else []
-    script = _script(family, top, dsp=dsp, rtlil=is_rtlil(text), repeated=repeated)
+    files = files or {}
+    models = [name for name in files if name.endswith(".v")]
+    script = _script(family, top, dsp=dsp, rtlil=is_rtlil(text), repeated=repeated, models=models)
     store = Cache(None if cache is None else cache / "synthesis")
-    key = digest(SOURCE.sub("", text), script, yosys_version())
+    key = digest(SOURCE.sub("", text), script, yosys_version(), *(part for file in files.items() for part in file))
     with_netlist = f"{key}-netlist"
     kept = store.get(with_netlist) or (None if netlist else store.get(key))
     if kept is None:
         start = time.monotonic()
-        run = run_yosys(script, {"design": text}, ["stat.json", "netlist.json"])
+        run = run_yosys(script, {"design": text, **files}, ["stat.json", "netlist.json"])
         kept = {"cells": _cells(run.files["stat.json"], top, repeated), "seconds": round(time.monotonic() - start, 3)}
         mapped = compact(run.files["netlist.json"], top) if netlist else None
         store.put(with_netlist if netlist else key, kept, {".mapped": mapped} if mapped else None)
@@ -175,7 +180,9 @@ def tally(
     return result
 
 
-def _script(target: Target, top: str, *, dsp: bool, rtlil: bool, repeated: Sequence[str] = ()) -> str:
+def _script(
+    target: Target, top: str, *, dsp: bool, rtlil: bool, repeated: Sequence[str] = (), models: Sequence[str] = ()
+) -> str:
     """Return the commands that check the design as written, map it, check the result and write it down.
 
     The check comes before the mapping because optimisation silently drops one of two drivers, and again after it
@@ -186,6 +193,7 @@ def _script(target: Target, top: str, *, dsp: bool, rtlil: bool, repeated: Seque
         [
             "read_rtlil design" if rtlil else "read_verilog -sv design",
             *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in repeated),
+            *(f"read_verilog -sv -defer {name}" for name in models),
             f"{command} -run begin:{target.second_step}",
             "design -push-copy",
             "proc",

@@ -1,0 +1,45 @@
+"""What every board says of itself."""
+
+import dataclasses
+from collections.abc import Callable
+
+from amaranth.build import Platform
+from amaranth.hdl import Elaboratable
+from amaranth.lib.wiring import Component
+
+__all__ = ["Board"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Board:
+    """A board: its chip, its clock, and how a design gets its pins.
+
+    A design is a component with the ports of `boards.machine_top.MachineTop` or `boards.engine_top.EngineTop`.
+    """
+
+    name: str
+    title: str
+    target: str
+    """Family as `sw.flow.targets` names it."""
+    device: str
+    """As `sw.flow.nextpnr` names it."""
+    options: tuple[str, ...]
+    """Of nextpnr."""
+    clock_hz: float
+    """Of the design's clock."""
+    baud: int
+    loader: str
+    """Command that loads the file {file}."""
+    suffix: str
+    """Of that file."""
+    budget: dict[str, int]
+    """What the chip has of lut, ff, bram, dsp and uram."""
+    platform: Callable[[], Platform]
+    pins: Callable[[Component], Elaboratable]
+    """Gives a design the board's pins and its clock."""
+    machine: tuple[str, tuple[str, ...], int, int] | None = None
+    """Engine, its settings, lanes and tile of a language model's machine; None if the chip is too small for one."""
+    engine: tuple[str, tuple[str, ...], int, str] | None = None
+    """An engine that fits, its settings, and words and kind of the memory of its weights; None if there is none."""
+    lutram_words: int = 0
+    """Memories of up to so many words are made of look-up tables, to spare block RAM."""

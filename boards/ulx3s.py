@@ -1,0 +1,94 @@
+"""Radiona ULX3S with an LFE5U-85F: 83,640 look-up tables, 208 block RAMs, 156 multipliers, USB serial by an FT231X.
+
+The button is FIRE 1, the eight lights are the LEDs; switch 1 is on for a terminal with a person, off for `nomul talk`.
+A PLL doubles the board's 25 MHz.
+"""
+
+from amaranth.build import Platform
+from amaranth.hdl import Elaboratable, Instance, Module, Signal
+from amaranth.lib.wiring import Component
+from amaranth_boards.ulx3s import ULX3S_85F_Platform
+
+from boards.board import Board
+
+__all__ = ["BOARD"]
+
+
+class Pins(Elaboratable):
+    """A design on the board."""
+
+    def __init__(self, design: Component) -> None:
+        self.design = design
+
+    def elaborate(self, platform: Platform) -> Module:
+        """Ask the platform for the pins, and make the clock."""
+        m = Module()
+        m.submodules.design = design = self.design
+        uart = platform.request("uart", 0)
+        clock = Signal()
+        m.submodules.pll = Instance(
+            "EHXPLLL",
+            a_FREQUENCY_PIN_CLKI="25",
+            a_FREQUENCY_PIN_CLKOP="50",
+            a_ICP_CURRENT="12",
+            a_LPF_RESISTOR="8",
+            a_MFG_ENABLE_FILTEROPAMP="1",
+            a_MFG_GMCREF_SEL="2",
+            p_PLLRST_ENA="DISABLED",
+            p_INTFB_WAKE="DISABLED",
+            p_STDBY_ENABLE="DISABLED",
+            p_DPHASE_SOURCE="DISABLED",
+            p_OUTDIVIDER_MUXA="DIVA",
+            p_OUTDIVIDER_MUXB="DIVB",
+            p_OUTDIVIDER_MUXC="DIVC",
+            p_OUTDIVIDER_MUXD="DIVD",
+            p_CLKI_DIV=1,
+            p_CLKOP_ENABLE="ENABLED",
+            p_CLKOP_DIV=12,
+            p_CLKOP_CPHASE=5,
+            p_CLKOP_FPHASE=0,
+            p_FEEDBK_PATH="CLKOP",
+            p_CLKFB_DIV=2,
+            i_RST=0,
+            i_STDBY=0,
+            i_CLKI=platform.request("clk25", 0).i,
+            i_CLKFB=clock,
+            o_CLKOP=clock,
+            i_PHASESEL0=0,
+            i_PHASESEL1=0,
+            i_PHASEDIR=1,
+            i_PHASESTEP=1,
+            i_PHASELOADREG=1,
+            i_PLLWAKESYNC=0,
+            i_ENCLKOP=0,
+        )
+        m.d.comb += [
+            design.clock.eq(clock),
+            design.button.eq(platform.request("button_fire", 0).i),
+            design.terminal.eq(platform.request("switch", 0).i),
+            design.rx.eq(uart.rx.i),
+            uart.tx.o.eq(design.tx),
+        ]
+        for number in range(8):
+            m.d.comb += platform.request("led", number).o.eq(design.lights[number])
+        return m
+
+
+BOARD = Board(
+    name="ulx3s",
+    title="Radiona ULX3S 85F (Lattice ECP5)",
+    target="ecp5",
+    device="ecp5-85k",
+    options=("--85k", "--package", "CABGA381", "--speed", "6"),
+    clock_hz=50e6,
+    baud=1_000_000,
+    loader="openFPGALoader -b ulx3s {file}",
+    suffix=".bit",
+    budget={"lut": 83640, "ff": 83640, "bram": 208, "dsp": 156, "uram": 0},
+    platform=ULX3S_85F_Platform,
+    pins=Pins,
+    # 33 products a row and a cycle: 160 and 400 inputs are 5 and 13 steps, with 3 % of padding; 216 bits of weights a
+    # cycle are six block RAMs wide. The tile is small because its vectors are made of look-up tables.
+    machine=("tlmm", ("tables=11", "fill_units=11", "weight_lanes=9"), 4, 2),
+    lutram_words=256,
+)

@@ -1,0 +1,39 @@
+"""An engine on a board, simulated: a host loads weights, runs vectors, and compares with plain PyTorch."""
+
+import pytest
+import torch
+
+from boards.engine_top import EngineTop
+from boards.icebreaker import BOARD
+from hw.engines import ENGINES
+from sim.board import simulated_top
+from sw.boards import engine_words
+from sw.engines import configure
+from sw.errors import ToolError
+from sw.serial import EngineBoard, Info, Line
+
+pytestmark = pytest.mark.bench
+
+
+@pytest.mark.parametrize("kind", ["spram", "block"])
+def test_an_engine_on_a_board_multiplies(kind):
+    name, _, depth, _ = BOARD.engine
+    config = configure(name, ("lanes_in=8", "rows=4", "n_in_max=64", "n_out_max=32"))
+    top = EngineTop(
+        ENGINES[name].component(config), config, BOARD.clock_hz, BOARD.baud, 77, depth, kind, hold_seconds=200e-6
+    )
+    assert top.divisor == 12
+    generator = torch.Generator().manual_seed(5)
+    with simulated_top(top, "ice40", {}, {}) as simulated:
+        line = Line(simulated.port)
+        board = EngineBoard(line, timeout=60)
+        assert board.board.info() == Info(2, 64, 32, 77)
+        for n_in, n_out in ((64, 32), (19, 7), (1, 1)):
+            weight = torch.randint(-1, 2, (n_out, n_in), generator=generator, dtype=torch.int8)
+            vector = torch.randint(-128, 128, (n_in,), generator=generator, dtype=torch.int8)
+            words, octets = engine_words(name, config, weight, vector)
+            board.load(words)
+            assert board.run(octets, n_in, n_out) == (weight.long() @ vector.long()).tolist()
+        with pytest.raises(ToolError, match=r"^the board refuses: the request is not legal for its model$"):
+            board.run(octets, 65, 1)
+        line.close()

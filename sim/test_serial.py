@@ -1,0 +1,36 @@
+"""The serial side of a board: frames in gateware against `sw.serial`, under noise."""
+
+import dataclasses
+import os
+
+import pytest
+
+from hw.accelerators.config import AcceleratorConfig
+from hw.accelerators.shape import ModelShape
+from sim.echo_machine import EchoTop
+from sim.runner import build
+from sim.serial_fuzz import BoardModel, script
+from sw.flow.rtlil import verilog
+
+TIMEOUT = 300
+NUMBER = 0x89ABCDEF
+OCTETS = int(os.environ.get("NOMUL_FUZZ_OCTETS", "30000"))
+
+pytestmark = pytest.mark.bench
+
+
+@pytest.fixture(scope="module")
+def config():
+    shape = ModelShape(width=4, layers=1, heads=1, kv_heads=1, head_dim=4, ffn=4, vocabulary=65, context=20)
+    return AcceleratorConfig(shape, lanes=2, tile=2, settings=(("tables", 2), ("fill_units", 1)), steps=(0, 0))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_noise_never_hangs_or_misleads_the_board(config, simulator_name, seed):
+    simulator = build(verilog(EchoTop(config, NUMBER, TIMEOUT), "echo_top"), "echo_top", simulator_name)
+    model = BoardModel(config.shape.context, config.shape.vocabulary, NUMBER)
+    steps = [dataclasses.astuple(step) for step in script(model, OCTETS // 2, seed)]
+    case = {"steps": steps, "seed": seed, "gap": 3, "timeout": TIMEOUT}
+    result = simulator.run("sim.serial_bench", case)
+    assert result["wrong"] is None
+    assert result["octets"] >= OCTETS // 2

@@ -1,0 +1,105 @@
+"""Boards as the host sees them: which there are, the machine that each takes, and the number of a model."""
+
+import importlib
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from amaranth.lib.wiring import Component
+from torch import Tensor
+
+from boards.board import Board
+from boards.engine_top import EngineTop
+from boards.machine_top import MachineTop
+from hw.accelerators.config import AcceleratorConfig
+from hw.bus.job_registers import config_hash
+from hw.engines import ENGINES
+from sw.accelerators import machine_config
+from sw.engines import configure, pack_activations, pack_weights
+from sw.errors import InputError
+from sw.model.integer import IntegerModel, Positions
+from sw.model.store import load_model
+
+__all__ = [
+    "BOARDS",
+    "engine_top",
+    "engine_words",
+    "find_board",
+    "machine_for",
+    "machine_top",
+    "model_number",
+    "open_model",
+]
+
+BOARDS = {
+    "icebreaker": "boards.icebreaker",
+    "tang_nano_20k": "boards.tang_nano_20k",
+    "ulx3s": "boards.ulx3s",
+}
+"""The module of each board."""
+
+
+def find_board(name: str) -> Board:
+    """Return a board; InputError if there is none of that name."""
+    if name not in BOARDS:
+        raise InputError(f"no board is called {name!r}; the boards are {', '.join(BOARDS)}")
+    board: Board = importlib.import_module(BOARDS[name]).BOARD
+    return board
+
+
+def model_number(path: Path) -> int:
+    """Return the number by which a board and its host know that they mean the same model: CRC-32 of its file."""
+    return zlib.crc32(path.read_bytes())
+
+
+def open_model(path: Path) -> tuple[IntegerModel, str]:
+    """Return the integer model of a checkpoint, and its characters."""
+    model, config = load_model(path)
+    return IntegerModel(model, Positions.from_config(config, model.config.layers, str(path))), model.config.characters
+
+
+def machine_for(board: Board, model: IntegerModel) -> AcceleratorConfig:
+    """Return the machine that fits a board; InputError if the board takes none, or not this model."""
+    if board.machine is None:
+        raise InputError(f"{board.title} is too small for a language model; give it an engine with --engine")
+    engine, settings, lanes, tile = board.machine
+    return machine_config(model, engine, settings, lanes=lanes, tile=tile)
+
+
+def machine_top(board: Board, config: AcceleratorConfig, number: int, characters: str) -> Component:
+    """Return the design of a board with a machine; InputError if a model is too large for the serial line."""
+    try:
+        return MachineTop(config, board.clock_hz, board.baud, number, characters)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def engine_top(board: Board, engine: str | None, settings: Sequence[str]) -> tuple[str, Any, EngineTop]:
+    """Return an engine's name, its configuration, and the design of a board with it; by default the board's own.
+
+    Raises
+    ------
+    InputError
+        If the board takes none, or not this one.
+    """
+    if board.engine is None:
+        raise InputError(f"{board.title} has no demonstration of an engine; it takes a language model")
+    name, own, depth, kind = board.engine
+    config = configure(engine or name, [*(own if engine in (None, name) else ()), *settings])
+    try:
+        component = ENGINES[engine or name].component(config)
+        number = config_hash(config)
+        return (
+            engine or name,
+            config,
+            EngineTop(component, config, board.clock_hz, board.baud, number, depth, kind),
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def engine_words(name: str, config: Any, weight: Tensor, activations: Tensor) -> tuple[list[bytes], bytes]:
+    """Return the words of a matrix and the octets of a vector, as `sw.serial.EngineBoard` takes them."""
+    words = [bytes(word) for word in pack_weights(name, config, weight, 0)]
+    return words, pack_activations(config, activations[None]).tobytes()

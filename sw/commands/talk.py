@@ -1,0 +1,123 @@
+"""`nomul talk`: prompts to a board with a language model, over its serial line, and its text back."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+import torch
+
+from sw import console
+from sw.boards import find_board, machine_for, model_number, open_model
+from sw.errors import InputError
+from sw.model import checkpoints
+from sw.model.text import encode
+from sw.serial import BAUD, Board, Info, Line
+
+SIMULATED_BAUD_RATIO = 16
+"""Cycles of a bit of the simulated line: a real one would spend most of its cycles in waiting."""
+
+
+@click.command("talk")
+@click.argument("port", required=False)
+@click.option("--port", "port_option", help="The same as the argument; `sim` is a simulated board.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="The board's model; 'tiny' if absent.")
+@click.option("--board", default="ulx3s", show_default=True, help="With port sim: the board that is simulated.")
+@click.option("--baud", type=int, default=BAUD, show_default=True)
+@click.option("--prompt", help="One prompt; without it, each line of the standard input is one.")
+@click.option("--tokens", type=int, default=80, show_default=True, help="Characters to generate.")
+@click.option("--timeout", type=float, help="Seconds to wait for an answer; 2, or 600 for a simulated board.")
+@console.json_option
+def command(
+    port: str | None,
+    port_option: str | None,
+    checkpoint: Path | None,
+    board: str,
+    baud: int,
+    prompt: str | None,
+    tokens: int,
+    timeout: float | None,
+    as_json: bool,
+) -> None:
+    """Give prompts to a board and print the text that comes back.
+
+    PORT is a serial port such as /dev/ttyUSB0, or `sim`.
+    """
+    name = port or port_option
+    if name is None:
+        raise InputError("port is missing; give a serial port such as /dev/ttyUSB0, or sim")
+    if tokens < 1:
+        raise InputError(f"tokens is {tokens}; allowed: 1 or more")
+    if as_json and prompt is None:
+        raise InputError("--json wants one prompt: give it with --prompt")
+    torch.set_num_threads(1)
+    path = checkpoint or checkpoints.path()
+    out = sys.stdout  # a simulation hides what is printed while it runs
+    with contextlib.ExitStack() as stack:
+        if name == "sim":
+            device, characters = stack.enter_context(_simulated(path, board))
+        else:
+            device, characters = Path(name), open_model(path)[1]
+        line = Line(device, baud)
+        stack.callback(line.close)
+        host = Board(line, timeout or (600 if name == "sim" else 2))
+        info = host.info()
+        if info.number != model_number(path):
+            raise InputError(f"the board's model is not {path.name}: name its checkpoint with --checkpoint")
+        console.stderr.print(f"{name}: a model of {info.vocabulary} characters and a context of {info.context}")
+        if prompt is not None:
+            text, seconds = _speak(host, info, characters, prompt, tokens, None if as_json else out)
+            found: dict[str, Any] = {
+                "port": name, "checkpoint": str(path), "prompt": prompt, "text": text, "tokens": len(text),
+                "seconds": round(seconds, 3),
+            }  # fmt: skip
+        else:
+            _converse(host, info, characters, tokens, out)
+    if as_json:
+        console.print_json(found)
+
+
+@contextlib.contextmanager
+def _simulated(path: Path, name: str) -> Iterator[tuple[Path, str]]:
+    """Run a simulated board; yield its port and its model's characters."""
+    from sim.board import simulated_board
+
+    board = find_board(name)
+    model, characters = open_model(path)
+    config = machine_for(board, model)
+    console.stderr.print(f"building the simulated {board.title}: {config.engine}, {config.lanes} lanes")
+    baud = board.clock_hz / SIMULATED_BAUD_RATIO
+    with simulated_board(model, config, model_number(path), board.clock_hz, baud, 50e-6) as simulated:
+        yield simulated.port, characters
+
+
+def _speak(host: Board, info: Info, characters: str, prompt: str, tokens: int, out: TextIO | None) -> tuple[str, float]:
+    """Give one prompt; write the text as it comes, if `out` is given; return it, and the seconds it took."""
+    start = encode(prompt, characters).tolist()
+    if len(start) > info.context:
+        raise InputError(f"the prompt has {len(start)} characters; the board's context is {info.context}")
+    begin = time.perf_counter()
+    text = ""
+    for token in host.generate(start, min(tokens, info.context + 1 - len(start))):
+        text += characters[token]
+        if out is not None:
+            out.write(text[-1] if len(text) > 1 else prompt + text)
+            out.flush()
+    if out is not None:
+        out.write("\n")
+        out.flush()
+    return text, time.perf_counter() - begin
+
+
+def _converse(host: Board, info: Info, characters: str, tokens: int, out: TextIO) -> None:
+    """Take each line of the standard input as a prompt; say what is wrong with one and go on."""
+    for prompt in sys.stdin:
+        try:
+            _, seconds = _speak(host, info, characters, prompt.rstrip("\n"), tokens, out)
+        except InputError as error:
+            console.stderr.print(f"nomul: {error}", markup=False)
+        else:
+            console.stderr.print(f"{seconds:.1f} s", highlight=False)
