@@ -10,11 +10,12 @@ from click.testing import CliRunner
 
 from hw.engines import ENGINES
 from sw.commands.explore import command
+from sw.commands.shapes import find_shape
 from sw.errors import InputError, ToolError
 from sw.flow.cost import arithmetic, cost_model, errors, measured
 from sw.flow.explore import MODES, Question, front, prompt_cycles, recommend, search
 from sw.flow.measure import fpga
-from sw.flow.shapes import DEVICES, Shape, find_device, find_shape
+from sw.flow.shapes import DEVICES, Shape, find_device
 
 FITTED = sorted({(point["engine"], point["target"]) for point in measured()})
 

@@ -7,12 +7,13 @@ import click
 from rich.table import Table
 
 from hw.engines import ENGINES
+from sw.commands.shapes import find_shape
 from sw.console import json_option, print_json, stderr, stdout
 from sw.errors import InputError, ToolError
 from sw.flow.explore import NEAR, SHARE, Choice, Question, front, recommend, search
 from sw.flow.jobs import Job, Outcome, run_jobs
 from sw.flow.measure import cells_job, fpga_job, routed_job
-from sw.flow.shapes import find_device, find_shape
+from sw.flow.shapes import find_device
 
 RESOURCES = ("lut", "ff", "bram", "uram", "dsp", "area")
 SEEDS = [1]

@@ -93,7 +93,8 @@ def cost_model(engine: str, target: str) -> CostModel:
     if not points:
         known = sorted({p["engine"] for p in measured() if p["target"] == target})
         raise InputError(
-            f"there is no cost model of engine '{engine}' on target '{target}'; there is of {', '.join(known) or 'none'}"
+            f"there is no cost model of engine '{engine}' on target '{target}'; "
+            f"there is of {', '.join(known) or 'none'}"
         )
     sizes = np.array([features(engine, configuration(point)) for point in points], dtype=float)
     names = ("area",) if target == "cells" else ("lut", "ff")

@@ -256,8 +256,8 @@ def search(question: Question, progress: Callable[[str], None] = lambda step: No
 def prompt_cycles(config: Any, n_in: int, n_out: int, tokens: int, mode: int) -> int:
     """Return `config.cycles`, exactly, without walking through every token.
 
-    From `STEADY` tokens on each takes as long as the second before it: engines hold two vectors, and whatever is slower,
-    loading or computing, sets the pace.
+    From `STEADY` tokens on each takes as long as the second before it: engines hold two vectors, and whatever is
+    slower, loading or computing, sets the pace.
     """
     if tokens <= STEADY:
         return int(config.cycles(n_in, n_out, tokens, mode))

