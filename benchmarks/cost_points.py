@@ -20,34 +20,41 @@ from sw.flow.measure import cells_job, fpga_job
 
 TARGETS = ("ecp5", "ice40", "xcup", "cells", "gowin")
 
-ARRAYS = ((4, 2, 512), (8, 2, 4096), (8, 8, 512), (16, 4, 8192), (12, 2, 1024), (16, 16, 4096))
+ARRAYS: tuple[tuple[int, ...], ...] = (
+    (4, 2, 512),
+    (8, 2, 4096),
+    (8, 8, 512),
+    (16, 4, 8192),
+    (12, 2, 1024),
+    (16, 16, 4096),
+)
 """Lanes, rows, and the longest vectors of the configurations that arrays are fitted to."""
 
-ARRAYS_TEST = ((8, 4, 2048), (16, 8, 8192))
+ARRAYS_TEST: tuple[tuple[int, ...], ...] = ((8, 4, 2048), (16, 8, 8192))
 """The same of those that test the fit."""
 
-LOOKUPS = (
+LOOKUPS: tuple[tuple[int, ...], ...] = (
     (4, 2, 2, 512), (4, 4, 1, 4096), (8, 2, 4, 4096), (8, 8, 2, 1024), (16, 4, 4, 8192), (12, 16, 3, 4096),
     (4, 8, 4, 4096), (8, 14, 8, 8192), (16, 2, 2, 1024),
 )  # fmt: skip
 """Tables, rows, tables filled at a time, and the longest vectors of TLMM."""
 
-LOOKUPS_TEST = ((8, 4, 2, 4096), (12, 8, 6, 2048), (16, 7, 8, 4096))
+LOOKUPS_TEST: tuple[tuple[int, ...], ...] = ((8, 4, 2, 4096), (12, 8, 6, 2048), (16, 7, 8, 4096))
 
 
 def settings(engine: str) -> Iterator[tuple[dict[str, Any], bool]]:
     """Yield the fields of each configuration, and whether it is one that the fit does not see."""
     if engine == "tlmm":
-        for points, held in ((LOOKUPS, False), (LOOKUPS_TEST, True)):
-            for tables, rows, fill, longest in points:
+        for held, lookups in ((False, LOOKUPS), (True, LOOKUPS_TEST)):
+            for tables, rows, fill, longest in lookups:
                 yield {"tables": tables, "rows": rows, "fill_units": fill, **_longest(longest)}, held
         return
     scale = 4 if engine == "bwta" else 1
-    for points, held in ((ARRAYS, False), (ARRAYS_TEST, True)):
-        for lanes, rows, longest in points:
+    for held, arrays in ((False, ARRAYS), (True, ARRAYS_TEST)):
+        for lanes, rows, longest in arrays:
             if engine == "mixpe":
                 lanes = 16 if lanes == 12 else lanes
-            base = {"lanes_in": lanes * scale, "rows": rows, **_longest(longest)}
+            base: dict[str, Any] = {"lanes_in": lanes * scale, "rows": rows, **_longest(longest)}
             yield base, held
             if engine == "tint" and (lanes, rows) in ((8, 2), (8, 8), (16, 4), (16, 8)):
                 yield base | {"weights": "dense"}, held
@@ -69,7 +76,7 @@ def main(engines: list[str]) -> None:
     kept = json.loads(POINTS.read_text()) if POINTS.exists() else []
     known = {json.dumps([point["engine"], point["target"], point["settings"]], sort_keys=True) for point in kept}
     wanted: list[dict[str, Any]] = []
-    jobs = []
+    jobs: list[Job] = []
     for target in TARGETS:
         for engine in engines:
             for fields, held in settings(engine):

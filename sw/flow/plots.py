@@ -20,6 +20,9 @@ COLOURS = ("#2a78c5", "#d9730d", "#3a9d5d", "#b5449a", "#8a6bd1", "#9a8500", "#c
 
 MARKERS = "osD^vP*X"
 
+Styles = dict[str, tuple[str, str]]
+"""Colour and mark by target or library."""
+
 Point = tuple[str, str, float]
 """Engine, target or library, value."""
 
@@ -134,7 +137,8 @@ def draw(name: str, figures: Sequence[Figure]) -> str | None:
             "axes.spines.right": False,
         }
     ):
-        canvas = _strip(points_of(figures), axis) if points_of is not None else _scatter(figures, axis)
+        styles = _styles([figure.build.library for figure in figures])
+        canvas = _strip(points_of(figures), axis, styles) if points_of else _scatter(figures, axis, styles)
         if canvas is None:
             return None
         buffer = io.StringIO()
@@ -144,23 +148,25 @@ def draw(name: str, figures: Sequence[Figure]) -> str | None:
     return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
 
 
-def _styles(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+def _styles(names: Sequence[str]) -> Styles:
+    """Return a colour and a mark for each target, the same in every plot."""
     return {
         name: (COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
         for index, name in enumerate(dict.fromkeys(names))
     }
 
 
-def _strip(points: Sequence[Point], axis: str) -> Canvas | None:
+def _strip(points: Sequence[Point], axis: str, styles: Styles) -> Canvas | None:
     """Draw a row for each engine, a mark for each target, on a logarithmic axis."""
     if not points:
         return None
     engines = list(dict.fromkeys(engine for engine, _, _ in points))
-    styles = _styles([target for _, target, _ in points])
     canvas = Canvas(figsize=(4.9, 1.5 + 0.34 * len(engines)), layout="constrained")
     axes = canvas.add_subplot()
     for target, (colour, marker) in styles.items():
         mine = [(value, engines.index(engine)) for engine, name, value in points if name == target]
+        if not mine:
+            continue
         axes.scatter([x for x, _ in mine], [y for _, y in mine], c=colour, marker=marker, s=34, label=target, alpha=0.9)
     axes.set_yticks(range(len(engines)), engines)
     axes.set_ylim(len(engines) - 0.5, -0.5)
@@ -184,16 +190,17 @@ def _logarithmic(axes: object, values: Sequence[float], label: str) -> None:
     axes.set_xlabel(label)  # type: ignore[attr-defined]
 
 
-def _scatter(figures: Sequence[Figure], axis: str) -> Canvas | None:
+def _scatter(figures: Sequence[Figure], axis: str, styles: Styles) -> Canvas | None:
     """Draw cost over bits per weight, a mark's shape for the target and a name beside each engine's cheapest."""
     points = bits_against_area(figures)
     if not points:
         return None
-    styles = _styles([target for _, target, _, _ in points])
     canvas = Canvas(figsize=(4.9, 4.2), layout="constrained")
     axes = canvas.add_subplot()
     for target, (colour, marker) in styles.items():
         mine = [(bits, ratio) for _, name, bits, ratio in points if name == target]
+        if not mine:
+            continue
         axes.scatter([x for x, _ in mine], [y for _, y in mine], c=colour, marker=marker, s=34, label=target, alpha=0.9)
     lowest: dict[str, tuple[float, float]] = {}
     for engine, _, bits, ratio in points:
