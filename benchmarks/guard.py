@@ -50,6 +50,8 @@ def measure_key_figures() -> dict[str, float]:
             unit, name = ("area", "area in gate equivalents") if build.target == "cells" else ("lut", "LUT")
             settings = " ".join(f"{field}={value}" for field, value in build.settings)
             found[f"{build.engine} {settings}, {build.target}, {name}"] = outcome.value[unit]
+        else:
+            stdout.print(f"{outcome.job.label}: {outcome.error}", markup=False, highlight=False)
     return found
 
 

@@ -92,8 +92,9 @@ ABOUT = (
     "Every row is beside the plain INT8 array (engine baseline) that forms as many products in a cycle, in the first "
     "mode of the engine, built in the same run by the same flow; ratio is cost per product over that array's. "
     "LUT counts are Yosys' after synthesis without multipliers, a repeated module mapped once; areas are before "
-    "layout. Fmax, energy, and all of the generic library's figures are estimates. 'used' is the share of the products of a "
-    "layer of 1536 x 1536 and one token over those that its cycles have room for, from the exact cost model."
+    "layout. Fmax, energy, and all of the generic library's figures are estimates. 'used' is the share of the "
+    "products of a layer of 1536 x 1536 and one token over those that its cycles have room for, from the exact cost "
+    "model."
 )
 
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from hw.arith.cells import MODELS
 from sw.errors import ToolError
 from sw.flow.cache import DEFAULT, Cache, digest
 from sw.flow.run import run_yosys
@@ -112,14 +113,17 @@ def synthesise(
         raise ValueError("a netlist is flat; it cannot be mapped with once = True")
     family = find_target(target)
     repeated = _repeated(text, top) if once else []
-    script = _script(family, top, dsp=dsp, rtlil=is_rtlil(text), repeated=repeated)
+    # An engine that instantiates generic cells needs their models, unless its text has them.
+    models = "\\NOMUL_" in text and "module \\NOMUL_" not in text
+    script = _script(family, top, dsp=dsp, rtlil=is_rtlil(text), repeated=repeated, models=models)
     store = Cache(None if cache is None else cache / "synthesis")
     key = digest(SOURCE.sub("", text), script, yosys_version())
     with_netlist = f"{key}-netlist"
     kept = store.get(with_netlist) or (None if netlist else store.get(key))
     if kept is None:
         start = time.monotonic()
-        run = run_yosys(script, {"design": text}, ["stat.json", "netlist.json"])
+        inputs = {"design": text} | ({"cells.v": MODELS.read_text()} if models else {})
+        run = run_yosys(script, inputs, ["stat.json", "netlist.json"])
         kept = {"cells": _cells(run.files["stat.json"], top, repeated), "seconds": round(time.monotonic() - start, 3)}
         mapped = _compact(run.files["netlist.json"], top) if netlist else None
         store.put(with_netlist if netlist else key, kept, {".mapped": mapped} if mapped else None)
@@ -164,7 +168,9 @@ def tally(cells: dict[str, int], target: Target, top: str, seconds: float = 0, n
     return result
 
 
-def _script(target: Target, top: str, *, dsp: bool, rtlil: bool, repeated: Sequence[str] = ()) -> str:
+def _script(
+    target: Target, top: str, *, dsp: bool, rtlil: bool, repeated: Sequence[str] = (), models: bool = False
+) -> str:
     """Return the commands that check the design as written, map it, check the result and write it down.
 
     The check comes before the mapping because optimisation silently drops one of two drivers, and again after it
@@ -174,6 +180,7 @@ def _script(target: Target, top: str, *, dsp: bool, rtlil: bool, repeated: Seque
     return "\n".join(
         [
             "read_rtlil design" if rtlil else "read_verilog -sv design",
+            *(["read_verilog cells.v"] if models else []),
             *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in repeated),
             f"{command} -run begin:{target.second_step}",
             "design -push-copy",
