@@ -6,8 +6,9 @@ Look-up tables, flip-flops and gate equivalents are sums over what an engine is 
 to syntheses of small configurations (`cost_points.json`, written by `python -m benchmarks.cost_points`):
 
     arrays   1, lanes, rows x width of a total, rows x lanes, and for dense weights rows x lanes once more
-    TLMM     1, tables, tables filled at a time, tables x ceil(rows / 7) (a LUTRAM serves seven readers,
-             `sw.flow.yosys`), tables x rows, rows x width of a total
+    TLMM     1, tables, tables filled at a time, tables x copies of a table, tables x rows, rows x width of a total;
+             seven rows share a copy on UltraScale+ and three on 7 series, and each of the rest has its own
+             (`sw.flow.yosys`)
 
 The fit is of least squares in relative error, with no coefficient below zero. The points marked `held_out` take no part
 in it; a test asserts that they, and one that is synthesised for the test, are within 15 %.
@@ -26,21 +27,21 @@ import numpy.typing as npt
 from hw.engines import ENGINES
 from sw.errors import InputError
 
-__all__ = ["POINTS", "CostModel", "cost_model", "errors", "features", "measured"]
+__all__ = ["POINTS", "CostModel", "cost_model", "errors", "features", "measured", "modelled"]
 
 POINTS = Path(__file__).with_name("cost_points.json")
 """Synthesised configurations: engine, target, settings, whether held out of the fit, and figures."""
 
-READERS = 7
-"""Read ports that share a LUTRAM on AMD parts."""
+READERS = {"xcup": 7, "xc7": 3}
+"""Read ports that share a LUTRAM, by the field `target` of a configuration; elsewhere each has its own."""
 
 
 def features(engine: str, config: Any) -> list[float]:
     """Return the sizes that the cost of an engine's configuration is a sum of, each times a coefficient."""
     rows, totals = config.rows, config.rows * config.total_width
     if engine == "tlmm":
-        tables = config.tables
-        return [1, tables, config.fill_units, tables * -(-rows // READERS), tables * rows, totals]
+        tables, copies = config.tables, sum(divmod(rows, READERS.get(config.target, 1)))
+        return [1, tables, config.fill_units, tables * copies, tables * rows, totals]
     lanes = config.lanes_in
     dense = getattr(config, "weights", "") == "dense"
     return [1, lanes, totals, rows * lanes, rows * lanes * dense]
@@ -81,6 +82,14 @@ def configuration(point: dict[str, Any]) -> Any:
 
 
 @functools.cache
+def modelled(target: str) -> tuple[str, ...]:
+    """Return the engines that have a model on a target: those with points to fit it to, and others to test it with."""
+    points = [point for point in measured() if point["target"] == target]
+    fitted, tested = ({p["engine"] for p in points if p["held_out"] == held} for held in (False, True))
+    return tuple(sorted(fitted & tested))
+
+
+@functools.cache
 def cost_model(engine: str, target: str) -> CostModel:
     """Return the model of an engine on a target.
 
@@ -89,9 +98,9 @@ def cost_model(engine: str, target: str) -> CostModel:
     InputError
         If there are no syntheses to fit it to.
     """
+    known = modelled(target)
     points = [p for p in measured() if (p["engine"], p["target"]) == (engine, target) and not p["held_out"]]
-    if not points:
-        known = sorted({p["engine"] for p in measured() if p["target"] == target})
+    if engine not in known:
         raise InputError(
             f"there is no cost model of engine '{engine}' on target '{target}'; "
             f"there is of {', '.join(known) or 'none'}"

@@ -23,7 +23,7 @@ from typing import Any
 
 from hw.engines import ENGINES
 from sw.errors import InputError
-from sw.flow.cost import arithmetic, cost_model, measured
+from sw.flow.cost import arithmetic, cost_model, modelled
 from sw.flow.generic import generic_library
 from sw.flow.liberty import Library, read_liberty
 from sw.flow.shapes import Device, Shape
@@ -171,7 +171,7 @@ def serving(shape: Shape, target: str, engines: Sequence[str] = ()) -> dict[str,
         If an engine is named that cannot, or none can.
     """
     able = MODES[shape.arithmetic]
-    fitted = {point["engine"] for point in measured() if point["target"] == target}
+    fitted = modelled(target)
     for engine in engines:
         if engine not in able:
             raise InputError(

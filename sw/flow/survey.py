@@ -235,7 +235,7 @@ def wanted(chosen: Sequence[Build], clock_ns: float | None) -> dict[str, Job]:
             if each.engine == "baseline" and too_large(each):
                 continue
             jobs[name_of(each)] = build_job(each, clock_ns)
-            if each.size == "small" and each.target in DEFAULT_DEVICE:
+            if each is build and each.size == "small" and each.target in DEFAULT_DEVICE:
                 weight = 4.0 + each.config.macs_per_cycle / 10
                 config = dataclasses.asdict(each.config)
                 jobs[f"routed {name_of(each)}"] = routed_job(each.engine, config, each.target, SEEDS, weight)
