@@ -34,10 +34,10 @@ verilog: $(READY)
 	do $(BIN)/nomul verilog $$engine -o build/verilog; done
 
 report: $(READY)
-	$(BIN)/nomul report tlmm --target xcup
-	$(BIN)/nomul report tlmm --target ecp5 --set rows=4 --set banks=1
+	$(BIN)/nomul report --all
 
 bench: $(READY)
+	$(BIN)/python -m benchmarks.guard
 	$(BIN)/python -m benchmarks build/bench.json
 
 lint: $(READY)

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.bench
 
 @pytest.mark.parametrize("kind", ["spram", "block"])
 def test_an_engine_on_a_board_multiplies(kind):
+    assert BOARD.engine is not None
     name, _, depth, _ = BOARD.engine
     config = configure(name, ("lanes_in=8", "rows=4", "n_in_max=64", "n_out_max=32"))
     top = EngineTop(

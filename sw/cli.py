@@ -19,6 +19,7 @@ COMMANDS = {
     "doctor": "Check every tool that Nomul drives.",
     "engines": "List the engines and units and their configuration fields.",
     "eval": "Measure a character model on a text, in floating point and in integers.",
+    "explore": "Search the engine and configuration that serve a model on a device best.",
     "generate": "Continue a prompt with a character model, in floating point or in integers.",
     "import": "Say what a Hugging Face model holds, and write a ternary one as a dense file.",
     "report": "Synthesise an engine and report its resources and timing.",

@@ -6,6 +6,8 @@ It is `hw.arith.signed_sum` with a gate before each term. On AMD parts the gate 
 tables and costs nothing; elsewhere it is a gate and a register.
 """
 
+import functools
+
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib.wiring import Component
 
@@ -19,6 +21,7 @@ __all__ = ["GatedSum", "gated_sum", "gated_timing"]
 _AMD = (Target.XCUP, Target.XC7)
 
 
+@functools.cache
 def gated_timing(terms: int, target: Target) -> SumTiming:
     """Return the timing of the form that `gated_sum` returns for the same arguments."""
     if target in _AMD:

@@ -14,6 +14,8 @@ removes k operands has k of them, so they suffice exactly and the sum needs no c
 ===========================  =========================================================================
 """
 
+import functools
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib.wiring import Component
 
@@ -25,6 +27,7 @@ from hw.arith.ternary_sum import TernarySum
 __all__ = ["RelativeSignSum", "signed_sum", "sum_timing"]
 
 
+@functools.cache
 def sum_timing(terms: int, target: Target, negatable: bool = True) -> SumTiming:
     """Return the timing of the form that `signed_sum` returns for the same arguments."""
     if target in (Target.PORTABLE, Target.CELLS, Target.ECP5):

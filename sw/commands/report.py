@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from rich.table import Table
 
 from hw.arith.target import TARGETS as ARITHMETIC
 from hw.units import UNITS
+from sw.commands.report_all import FOLDER, report_all
 from sw.commands.report_cells import cell_table, report_cells
 from sw.console import json_option, print_json, stderr, stdout
 from sw.engines import choose_form, configure
@@ -17,6 +20,7 @@ from sw.errors import InputError
 from sw.flow.cell_report import Core
 from sw.flow.report import Report, Work, check_routable, report
 from sw.flow.rtlil import convert
+from sw.flow.survey import SIZES
 from sw.flow.targets import TARGETS, find_target
 from sw.flow.tops import SPECS
 
@@ -82,8 +86,20 @@ def parse_layer(text: str) -> tuple[int, int]:
 
 
 @click.command()
-@click.argument("engine")
-@click.option("--target", required=True, type=click.Choice([*TARGETS, CELLS]), help="FPGA family, or standard cells.")
+@click.argument("engine", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every engine on every target, as a page in build/report.")
+@click.option("--size", "sizes", multiple=True, type=click.Choice(SIZES), help="With --all: only this; repeatable.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=FOLDER,
+    show_default=True,
+    help="With --all: the folder.",
+)
+@click.option("--workers", type=click.IntRange(1), help="With --all: processes; as many as there are cores by default.")
+@click.option("--scheduler", metavar="ADDRESS", help="With --all: a Dask scheduler whose workers build.")
+@click.option("--target", type=click.Choice([*TARGETS, CELLS]), help="FPGA family, or standard cells.")
 @click.option("--portable", is_flag=True, help="Use plain operators instead of the target's arithmetic forms.")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be repeated.")
 @click.option("--layer", default=REFERENCE, show_default=True, help="Layer for the utilisation, N_OUTxN_IN.")
@@ -113,10 +129,37 @@ def parse_layer(text: str) -> tuple[int, int]:
 @click.option("--clock-ns", type=float, help="Clock period that standard cells are made for; without it, least area.")
 @json_option
 def command(
-    engine: str, target: str, portable: bool, settings: tuple[str, ...], layer: str, pnr: bool, once: bool,
+    engine: str | None, everything: bool, sizes: tuple[str, ...], output: Path, workers: int | None,
+    scheduler: str | None, target: str | None, portable: bool, settings: tuple[str, ...], layer: str, pnr: bool,
+    once: bool,
     liberties: tuple[Path, ...], tokens: int, clock_ns: float | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Synthesise ENGINE for a target and report its resources; with --pnr also its clock frequency."""
+    """Synthesise ENGINE for a target and report its resources; with --pnr also its clock frequency.
+
+    With --all: every engine, or ENGINE, on every target, or one, each beside an INT8 array of the same throughput.
+    """
+    if everything:
+        if portable or settings or pnr or once:
+            raise InputError("--all goes with none of --portable, --set, --pnr and --once; it chooses them itself")
+        words = ["nomul", *sys.argv[1:]] if sys.argv[1:2] == ["report"] else ["nomul", "report", "--all"]
+        written = report_all(
+            engine=engine, target=target, sizes=sizes, liberties=liberties, clock_ns=clock_ns, tokens=tokens,
+            folder=output, workers=workers, scheduler=scheduler, command=shlex.join(words),
+        )  # fmt: skip
+        if as_json:
+            print_json(written)
+        else:
+            told = f"{written['entries']} rows, {written['from_cache']} of {written['built']} results from the cache"
+            stdout.print(f"{told}, {written['seconds']:g} s", highlight=False)
+            for file in written["files"]:
+                stdout.print(file, highlight=False, soft_wrap=True)
+        return
+    for name, given in (("ENGINE", engine), ("--target", target)):
+        if given is None:
+            raise InputError(f"{name} is missing; name one, or give --all")
+    assert engine is not None and target is not None
+    if sizes or workers or scheduler:
+        raise InputError("--size, --workers and --scheduler go with --all only")
     if (target == CELLS) != bool(liberties):
         raise InputError(
             "target 'cells' needs --liberty FILE, a library of standard cells"

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from hw.arith.cells import cell_models
 from sw.errors import ToolError
 from sw.flow.cache import DEFAULT, Cache, digest
 from sw.flow.run import run_yosys
@@ -115,7 +116,10 @@ def synthesise(
         raise ValueError("a netlist is flat; it cannot be mapped with once = True")
     family = find_target(target)
     repeated = _repeated(text, top) if once else []
-    files = files or {}
+    files = dict(files or {})
+    # An engine that instantiates generic cells needs their models, unless its text has them.
+    if not re.search(r"module \\?NOMUL_(?!ROM|TRACE)", text) and (cells := cell_models(text)):
+        files["cells.v"] = cells
     models = [name for name in files if name.endswith(".v")]
     script = _script(family, top, dsp=dsp, rtlil=is_rtlil(text), repeated=repeated, models=models)
     store = Cache(None if cache is None else cache / "synthesis")

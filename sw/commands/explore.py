@@ -1,0 +1,254 @@
+"""`nomul explore`: the engine and configuration that serve a model on a device best."""
+
+import dataclasses
+from typing import Any
+
+import click
+from rich.table import Table
+
+from hw.engines import ENGINES
+from sw.commands.shapes import find_shape
+from sw.console import json_option, print_json, stderr, stdout
+from sw.errors import InputError, ToolError
+from sw.flow.explore import NEAR, SHARE, Choice, Question, front, recommend, search
+from sw.flow.jobs import Job, Outcome, run_jobs
+from sw.flow.measure import cells_job, fpga_job, routed_job
+from sw.flow.shapes import find_device
+
+RESOURCES = ("lut", "ff", "bram", "uram", "dsp", "area")
+SEEDS = [1]
+"""Of place and route: one, since several survivors are compared, not their last per cent."""
+
+
+def parse_budget(items: tuple[str, ...], target: str) -> dict[str, float]:
+    """Read 'lut=5000' and the like; InputError for another resource or a number that is not above 0."""
+    budget = {}
+    allowed = ("area",) if target == "cells" else RESOURCES[:-1]
+    for item in (each for words in items for each in words.replace(",", " ").split()):
+        name, _, text = item.partition("=")
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.0
+        if name not in allowed or not 0 < value < float("inf"):
+            raise InputError(
+                f"budget '{item}' is not RESOURCE=NUMBER with a number above 0 and a resource of {', '.join(allowed)}"
+            )
+        budget[name] = value
+    return budget
+
+
+def survivors(found: list[Choice], best: Choice, count: int) -> list[Choice]:
+    """Return the recommended choice and others of the front, spread evenly, `count` in all."""
+    others = [choice for choice in found if choice is not best]
+    picked = others[:: max(1, -(-len(others) // max(1, count - 1)))] if count > 1 else []
+    return ([best] if count else []) + picked[: max(0, count - 1)]
+
+
+def synthesis_job(choice: Choice, question: Question) -> Job:
+    """Return the job that measures a choice."""
+    config, weight = dataclasses.asdict(choice.config), choice.resources[question.size]
+    if question.device.target == "cells":
+        clock = None if question.device.liberty is None else 1000 / question.clock_mhz
+        return cells_job(choice.engine, config, question.device.liberty, clock, weight)
+    return fpga_job(choice.engine, config, question.device.target, weight)
+
+
+def measured_choice(choice: Choice, value: dict[str, Any], clock: float | None) -> Choice:
+    """Return a choice with the figures of its synthesis, and its clock if that is lower than the one assumed."""
+    resources = {name: value[name] for name in RESOURCES if name in value}
+    rate = min(choice.clock_mhz, clock) if clock else choice.clock_mhz
+    return dataclasses.replace(choice, resources=resources, measured=True, clock_mhz=rate)
+
+
+def entry_of(choice: Choice) -> dict[str, Any]:
+    """Return a choice as an entry of the command's JSON."""
+    return {
+        "engine": choice.engine,
+        "settings": choice.settings,
+        "resources": {name: round(value, 1) for name, value in choice.resources.items()},
+        "measured": choice.measured,
+        "clock_mhz": round(choice.clock_mhz, 2),
+        "decode_tokens_per_second": round(choice.decode_rate, 4),
+        "decode_bound": choice.decode_bound,
+        "decode_cycles": choice.decode[0],
+        "decode_bytes": choice.decode[1] // 8,
+        "prefill_tokens_per_second": round(choice.prefill_rate, 4),
+        "prefill_bound": choice.prefill_bound,
+        "prefill_cycles": choice.prefill[0],
+        "command": choice.command,
+    }
+
+
+def short(number: float) -> str:
+    """Return a rate with three digits."""
+    return f"{number:.3g}" if number < 1000 else f"{number:,.0f}"
+
+
+def table_of(found: list[Choice], best: Choice, question: Question) -> Table:
+    """Return the front as a table that fits 80 columns."""
+    unit = {"lut": "LUT", "area": "area" if question.device.liberty else "GE"}[question.size]
+    table = Table(box=None, pad_edge=False, title=f"{question.shape.name} on {question.device.name}")
+    for name in ("", "engine", "sizes"):
+        table.add_column(name, overflow="fold")
+    for name in (unit, "decode/s", "bound", "prefill/s", "bound"):
+        table.add_column(name, justify="right")
+    for choice in found:
+        sizes = [getattr(choice.config, "tables" if choice.engine == "tlmm" else "lanes_in"), choice.config.rows]
+        text = " x ".join(map(str, sizes)) + (" dense" if choice.settings.get("weights") == "dense" else "")
+        table.add_row(
+            ">" if choice is best else "",
+            choice.engine,
+            text,
+            f"{'' if choice.measured else '~'}{choice.resources[question.size]:,.0f}",
+            short(choice.decode_rate),
+            choice.decode_bound,
+            short(choice.prefill_rate),
+            choice.prefill_bound,
+        )
+    return table
+
+
+def notes_of(question: Question, points: int, seconds: float) -> list[str]:
+    """Return what the figures assume."""
+    device, shape = question.device, question.shape
+    notes = [
+        f"{points:,} configurations in {seconds:.2f} s ({points / seconds:,.0f} a second); ~ is predicted, the rest "
+        "synthesised",
+        f"clock {question.clock_mhz:g} MHz, assumed" if device.target != "cells" or not device.liberty
+        else f"clock {question.clock_mhz:g} MHz, or the critical path's where that is slower",
+        f"memory {question.bandwidth:g} GB/s, its peak" if question.bandwidth else "memory is left out: no --bandwidth",
+        f"context {question.context} tokens, prompt {question.prompt}; LM head, keys and values eight bits each; "
+        "attention beside the engine",
+        "budget " + (", ".join(f"{name} {most:,.0f}" for name, most in question.budget.items()) or "none"),
+    ]  # fmt: skip
+    bits = shape.weights * 1.6 + shape.head_bits + shape.cache_bits(question.context)
+    if device.memory_mib and bits / 8 / 2**20 > device.memory_mib:
+        notes.append(
+            f"at 1.6 bit a weight the model takes {bits / 8 / 2**20:,.0f} MiB; {device.name} has "
+            f"{device.memory_mib:,.0f} MiB, so it does not fit"
+        )
+    return notes
+
+
+@click.command()
+@click.option("--model", required=True, metavar="SHAPE", help="tiny, small, tiny_bwta, tiny_mixpe, 0.73B, 2B-4T or 3B.")
+@click.option("--target", required=True, metavar="T", help="A board, an FPGA family, cells, or a Liberty file.")
+@click.option("--clock", type=float, metavar="MHZ", help="Clock; by default what is usual on the target.")
+@click.option("--bandwidth", type=float, metavar="GB/S", help="External memory; by default the board's peak.")
+@click.option("--budget", multiple=True, metavar="lut=N...", help="Most of a resource; by default 70 % of the board.")
+@click.option("--engine", "engines", multiple=True, metavar="NAME", help="Only this engine; may be repeated.")
+@click.option(
+    "--phase",
+    type=click.Choice(["decode", "prefill"]),
+    default="decode",
+    show_default=True,
+    help="What the front is drawn for.",
+)
+@click.option("--prompt", default=128, show_default=True, type=click.IntRange(1, 65535), help="Tokens of the prompt.")
+@click.option("--context", default=1024, show_default=True, type=click.IntRange(1), help="Tokens that attention sees.")
+@click.option(
+    "--synthesise",
+    "count",
+    default=4,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Points of the front to synthesise.",
+)
+@click.option("--pnr", is_flag=True, help="Place and route them too, for their clock.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; as many as there are cores by default.")
+@click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers synthesise.")
+@json_option
+def command(
+    model: str, target: str, clock: float | None, bandwidth: float | None, budget: tuple[str, ...],
+    engines: tuple[str, ...], phase: str, prompt: int, context: int, count: int, pnr: bool, workers: int | None,
+    scheduler: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Search engine and configuration for a model on a device: cost models first, then synthesis of the best."""
+    shape, device = find_shape(model), find_device(target)
+    for name, value in (("--clock", clock), ("--bandwidth", bandwidth)):
+        if value is not None and not 0 < value < float("inf"):
+            raise InputError(f"{name} is {value:g}; allowed: above 0")
+    if pnr and device.target not in ("ecp5", "gowin", "ice40"):
+        raise InputError(f"--pnr is not possible on {device.name}; nextpnr supports ecp5, gowin and ice40")
+    for engine in engines:
+        if engine not in ENGINES:
+            raise InputError(f"no engine is called '{engine}'; the engines are {', '.join(ENGINES)}")
+    limits = parse_budget(budget, device.target) or {name: SHARE * most for name, most in device.resources.items()}
+    question = Question(
+        shape, device, clock or device.clock_mhz, bandwidth or device.bandwidth, limits, prompt, context, engines
+    )
+    with stderr.status("searching") as status:
+        result = search(question, status.update)
+    found = front(result.choices, question.size, phase)
+    best = recommend(found, phase)
+    tried: list[Choice] = []
+    refused: list[str] = []
+    if count:
+        chosen = survivors(found, best, count)
+        outcomes = run_jobs(
+            [synthesis_job(choice, question) for choice in chosen],
+            workers=workers, scheduler=scheduler, description="synthesising",
+        )  # fmt: skip
+        clocks = _clocks(chosen, outcomes, question, pnr, workers, scheduler)
+        for choice, outcome, limit in zip(chosen, outcomes, clocks, strict=True):
+            if outcome.value is None:
+                refused.append(f"{choice.engine} {choice.settings}: {outcome.error}")
+                continue
+            made = measured_choice(choice, outcome.value, limit)
+            over = [name for name, most in limits.items() if made.resources.get(name, 0) > most]
+            if over:
+                refused.append(f"{choice.engine} {choice.settings}: over the budget of {', '.join(over)}")
+            else:
+                tried.append(made)
+        if not tried:
+            raise ToolError(f"no point of the front could be made: {'; '.join(refused)}")
+        best = recommend(front(tried, question.size, phase), phase)
+        found = front([*tried, *(choice for choice in found if choice not in chosen)], question.size, phase)
+        if best not in found:
+            found = sorted([*found, best], key=lambda choice: choice.resources[question.size])
+    notes = notes_of(question, result.points, result.seconds)
+    if as_json:
+        print_json(
+            {
+                "model": {"name": shape.name, "weights": shape.weights, "source": shape.source},
+                "target": {"name": device.name, "family": device.target, "source": device.source},
+                "phase": phase,
+                "clock_mhz": question.clock_mhz,
+                "bandwidth_gb_s": question.bandwidth,
+                "budget": limits,
+                "points": result.points,
+                "points_per_second": round(result.points / result.seconds),
+                "front": [entry_of(choice) for choice in found],
+                "synthesised": [entry_of(choice) for choice in tried],
+                "refused": refused,
+                "recommended": entry_of(best),
+                "notes": notes,
+            }
+        )
+        return
+    stdout.print(table_of(found, best, question))
+    for note in [*notes, *refused]:
+        stdout.print(note, markup=False, highlight=False)
+    stdout.print(f"\nsmallest within {1 - NEAR:.0%} of the best {phase} rate:", highlight=False)
+    stdout.print(f"  {best.command}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _clocks(
+    chosen: list[Choice], outcomes: list[Outcome], question: Question, pnr: bool, workers: int | None,
+    scheduler: str | None,
+) -> list[float | None]:  # fmt: skip
+    """Return the clock in MHz that each choice reaches, where a tool says; None where it does not."""
+    if question.device.target == "cells":
+        paths = [(outcome.value or {}).get("critical_path_ns") for outcome in outcomes]
+        return [1000 / path if path and question.device.liberty else None for path in paths]
+    if not pnr:
+        return [None for _ in chosen]
+    jobs = [
+        routed_job(
+            choice.engine, dataclasses.asdict(choice.config), question.device.target, SEEDS, choice.resources["lut"]
+        )
+        for choice in chosen
+    ]
+    routed = run_jobs(jobs, workers=workers, scheduler=scheduler, description="placing and routing")
+    return [(outcome.value or {}).get("fmax_mhz") for outcome in routed]

@@ -1,0 +1,31 @@
+"""The model shapes that `nomul explore` knows by name."""
+
+from sw.errors import InputError
+from sw.flow.shapes import SHAPES, Shape
+from sw.formats.checkpoint import open_checkpoint
+from sw.model import checkpoints
+
+__all__ = ["find_shape"]
+
+
+def find_shape(name: str) -> Shape:
+    """Return a published model's shape, or read that of a committed one; InputError with all names for another."""
+    known = {key.lower(): shape for key, shape in SHAPES.items()}
+    if name.lower() in known:
+        return known[name.lower()]
+    if name not in checkpoints.NAMES:
+        allowed = ", ".join((*checkpoints.NAMES, *SHAPES))
+        raise InputError(f"model shape '{name}' is unknown; choose one of {allowed}")
+    config = open_checkpoint(checkpoints.path(name)).config
+    return Shape(
+        name,
+        config["num_hidden_layers"],
+        config["hidden_size"],
+        config["intermediate_size"],
+        config["num_attention_heads"],
+        config["num_key_value_heads"],
+        config["head_dim"],
+        config["vocab_size"],
+        f"the committed model {name}",
+        config.get("linear", "ternary"),
+    )

@@ -1,0 +1,308 @@
+"""Every engine in several sizes on every target, each beside the plain INT8 array of equal peak throughput."""
+
+import dataclasses
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hw.engines import ENGINES
+from sw.flow.cost import arithmetic
+from sw.flow.generic import GENERIC
+from sw.flow.jobs import Job, Outcome
+from sw.flow.measure import cells_job, fpga_job, routed_job
+from sw.flow.nextpnr import DEFAULT_DEVICE
+from sw.flow.shapes import DEVICES
+from sw.flow.targets import TARGETS
+
+__all__ = ["SIZES", "Build", "Figure", "builds", "figures"]
+
+SIZES = ("default", "small", "medium", "large")
+
+_ARRAY = {
+    "small": {"lanes_in": 8, "rows": 2},
+    "medium": {"lanes_in": 16, "rows": 4},
+    "large": {"lanes_in": 16, "rows": 32},
+}
+SETTINGS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
+    "tlmm": {
+        "small": {"tables": 4, "rows": 2, "fill_units": 2},
+        "medium": {"tables": 8, "rows": 4, "fill_units": 4},
+        "large": {"tables": 16, "rows": 8, "fill_units": 8},
+    },
+    "bwta": {
+        "small": {"lanes_in": 32, "rows": 2},
+        "medium": {"lanes_in": 64, "rows": 4},
+        "large": {"lanes_in": 64, "rows": 16},
+    },
+    "fp16": {"small": {"rows": 2}, "medium": {"rows": 4}, "large": {"rows": 8}},
+    "mixpe_fp16": {
+        "small": {"lanes_in": 4, "rows": 2},
+        "medium": {"lanes_in": 8, "rows": 4},
+        "large": {"lanes_in": 16, "rows": 16},
+    },
+}
+"""Fields of each size; engines that are not named take those of `_ARRAY`. The default has none."""
+
+CELLS_MOST = 300
+"""Products a cycle of the largest array that is mapped to standard cells here: mapped flat, which takes long."""
+
+BASELINE_LANES = (16, 14, 12, 10, 8, 7, 6, 5, 4)
+"""Lanes of the INT8 array, the first that divides the products."""
+
+REFERENCE = 1536
+"""Inputs and outputs of the layer that bits per weight and utilisation are reckoned for."""
+
+SEEDS = [1]
+"""Of place and route."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Build:
+    """One configuration of an engine on one target, or in one library."""
+
+    engine: str
+    size: str
+    target: str
+    settings: tuple[tuple[str, int], ...]
+    liberty: Path | None = None
+
+    @property
+    def config(self) -> Any:
+        """Its configuration."""
+        return ENGINES[self.engine].config(**dict(self.settings), target=arithmetic(self.target))
+
+    @property
+    def library(self) -> str:
+        """What stands for the target in the tables."""
+        if self.target != "cells":
+            return self.target
+        return GENERIC if self.liberty is None else self.liberty.name.partition(".")[0]
+
+    @property
+    def command(self) -> str:
+        """The command that makes the same figures by itself."""
+        words = ["nomul", "report", self.engine, "--target", self.target]
+        words += [word for name, value in self.settings for word in ("--set", f"{name}={value}")]
+        if self.target != "cells":
+            words += [*(["--portable"] if arithmetic(self.target) == "portable" else []), "--once"]
+        elif self.liberty is not None:
+            words += ["--liberty", self.liberty.name]
+        return shlex.join(words)
+
+    def baseline(self) -> "Build":
+        """Return the INT8 array that forms as many products in a cycle, in the first mode."""
+        macs = self.config.macs_per_cycle
+        lanes = next((lanes for lanes in BASELINE_LANES if macs % lanes == 0 and macs // lanes <= 256), None)
+        if lanes is None:
+            lanes = min(macs, 16)
+        if self.target == "cells":
+            lanes = max(lanes, 4)
+        rows = max(1, math.ceil(macs / lanes))
+        return Build("baseline", self.size, self.target, (("lanes_in", lanes), ("rows", rows)), self.liberty)
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """What was measured of a build, and of its INT8 array; `missing` says in a sentence why there is nothing."""
+
+    build: Build
+    value: Mapping[str, Any] | None
+    baseline: Mapping[str, Any] | None
+    baseline_build: Build
+    routed: Mapping[str, Any] | None
+    missing: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def resource(self) -> str:
+        """'lut', or 'area' for standard cells."""
+        return "area" if self.build.target == "cells" else "lut"
+
+    @property
+    def per_mac(self) -> float | None:
+        """LUTs, or area, for each product of a cycle."""
+        return None if self.value is None else self.value[self.resource] / self.build.config.macs_per_cycle
+
+    @property
+    def baseline_per_mac(self) -> float | None:
+        """The same of the INT8 array."""
+        if self.baseline is None:
+            return None
+        return float(self.baseline[self.resource] / self.baseline_build.config.macs_per_cycle)
+
+    @property
+    def ratio(self) -> float | None:
+        """Cost of a product over that of the INT8 array."""
+        mine, other = self.per_mac, self.baseline_per_mac
+        return None if mine is None or other is None else mine / other
+
+    @property
+    def fmax_mhz(self) -> float | None:
+        """Clock by place and route, or by the critical path; None in the generic library, which has no nanoseconds."""
+        if self.build.target == "cells":
+            path = None if self.value is None or self.build.liberty is None else self.value["critical_path_ns"]
+            return 1000 / path if path else None
+        return None if self.routed is None else self.routed["fmax_mhz"]
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of the weight stream for each weight of a layer of `REFERENCE` x `REFERENCE`."""
+        config = self.build.config
+        size = min(REFERENCE, config.n_in_max)
+        return float(config.weight_width * config.weight_transfers(size, size) / size**2)
+
+    @property
+    def utilization(self) -> float:
+        """Products of that layer, of one token, over those that its cycles have room for."""
+        config = self.build.config
+        size = min(REFERENCE, config.n_in_max)
+        return float(size * size / (config.cycles(size, size, 1) * config.macs_per_cycle))
+
+    @property
+    def picojoules_per_mac(self) -> float | None:
+        """Energy of a product: power x period x cycles / products. Of the simulated job if there was one."""
+        value = self.value
+        if self.build.target != "cells" or value is None or not value.get("power_mw") or not value.get("clock_ns"):
+            return None
+        used = value.get("simulated_utilization") or self.utilization
+        return float(value["power_mw"] * value["clock_ns"] / (self.build.config.macs_per_cycle * used))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as an entry of report.json."""
+        config = self.build.config
+        return {
+            "engine": self.build.engine,
+            "size": self.build.size,
+            "target": self.build.target,
+            "library": self.build.library,
+            "command": self.build.command,
+            "config": dataclasses.asdict(config),
+            "macs_per_cycle": config.macs_per_cycle,
+            "per_mac": self.per_mac,
+            "baseline_per_mac": self.baseline_per_mac,
+            "ratio": self.ratio,
+            "fmax_mhz": self.fmax_mhz,
+            "bits_per_weight": self.bits_per_weight,
+            "utilization": self.utilization,
+            "picojoules_per_mac": self.picojoules_per_mac,
+            "figures": None if self.value is None else dict(self.value),
+            "place_and_route": None if self.routed is None else dict(self.routed),
+            "baseline": {
+                "command": self.baseline_build.command,
+                "config": dataclasses.asdict(self.baseline_build.config),
+                "figures": None if self.baseline is None else dict(self.baseline),
+            },
+            "missing": self.missing,
+            "notes": list(self.notes),
+        }
+
+
+def builds(
+    engines: Sequence[str], sizes: Sequence[str], targets: Sequence[str], liberties: Sequence[Path]
+) -> list[Build]:
+    """Return what is to be built; with several libraries each is a target of its own."""
+    files: list[Path | None] = list(liberties) or [None]
+    return [
+        Build(engine, size, target, tuple(_settings(engine, size).items()), liberty)
+        for engine in engines
+        for size in sizes
+        for target in targets
+        for liberty in (files if target == "cells" else [None])
+    ]
+
+
+def _settings(engine: str, size: str) -> Mapping[str, int]:
+    return {} if size == "default" else SETTINGS.get(engine, _ARRAY)[size]
+
+
+def too_large(build: Build) -> str:
+    """Return why a build is not tried, in a sentence; nothing if it is."""
+    macs = build.config.macs_per_cycle
+    if build.target == "cells" and macs > CELLS_MOST:
+        return f"{macs} products a cycle take too long to map flat here; the command by itself does it."
+    return ""
+
+
+def wanted(chosen: Sequence[Build], clock_ns: float | None) -> dict[str, Job]:
+    """Return the jobs of builds and of their INT8 arrays, by what they are for."""
+    jobs: dict[str, Job] = {}
+    for build in chosen:
+        if too_large(build):
+            continue
+        for each in (build, build.baseline()):
+            if each.engine == "baseline" and too_large(each):
+                continue
+            jobs[name_of(each)] = build_job(each, clock_ns)
+            if each is build and each.size == "small" and each.target in DEFAULT_DEVICE:
+                weight = 4.0 + each.config.macs_per_cycle / 10
+                config = dataclasses.asdict(each.config)
+                jobs[f"routed {name_of(each)}"] = routed_job(each.engine, config, each.target, SEEDS, weight)
+    return jobs
+
+
+def build_job(build: Build, clock_ns: float | None) -> Job:
+    """Return the job that measures a build."""
+    config = dataclasses.asdict(build.config)
+    if build.target == "cells":
+        weight = 2 + config.get("lanes_in", 16) * config["rows"] / 8
+        return cells_job(build.engine, config, build.liberty, clock_ns, weight)
+    row = config.get("lanes_in", config.get("tables", 4) * 3)
+    slow = 3 if build.target in ("xcup", "xc7") else 1
+    return fpga_job(build.engine, config, build.target, slow * (1 + row / 8))
+
+
+def name_of(build: Build) -> str:
+    """Return a name that builds with the same configuration share, whatever their size is called."""
+    return f"{build.engine} {build.library} {build.liberty} {sorted(dataclasses.asdict(build.config).items())}"
+
+
+def figures(chosen: Sequence[Build], outcomes: Mapping[str, Outcome]) -> list[Figure]:
+    """Return what was measured of each build, from the outcomes of the jobs of `wanted`."""
+    found = []
+    for build in chosen:
+        reference = build.baseline()
+        reason, notes = too_large(build), []
+        mine = outcomes.get(name_of(build))
+        other = outcomes.get(name_of(reference))
+        routed = outcomes.get(f"routed {name_of(build)}")
+        if mine is not None and mine.value is None:
+            reason = mine.error
+        if not reason and other is None:
+            notes.append("its INT8 array is too large to map flat here")
+        elif other is not None and other.value is None:
+            notes.append(f"INT8 array: {other.error}")
+        if routed is not None and routed.value is None:
+            notes.append(f"place and route: {routed.error}")
+        value = None if mine is None else mine.value
+        notes += _fit(build, value)
+        found.append(
+            Figure(
+                build,
+                value,
+                None if other is None else other.value,
+                reference,
+                None if routed is None else routed.value,
+                reason,
+                tuple(notes),
+            )
+        )
+    return found
+
+
+def _fit(build: Build, value: Mapping[str, Any] | None) -> list[str]:
+    """Say whether a build is too large for the board of its target."""
+    board = next((device for device in DEVICES.values() if device.target == build.target), None)
+    if board is None or value is None:
+        return []
+    over = [
+        f"{value[name]:g} of {most:g} {name.upper()}"
+        for name, most in board.resources.items()
+        if name in value and value[name] > most
+    ]
+    return [f"does not fit {board.name}: {', '.join(over)}"] if over else []
+
+
+ALL_TARGETS = (*TARGETS, "cells")
+"""Every target of the report."""
