@@ -54,6 +54,9 @@ BASELINE_LANES = (16, 14, 12, 10, 8, 7, 6, 5, 4)
 REFERENCE = 1536
 """Inputs and outputs of the layer that bits per weight and utilisation are reckoned for."""
 
+UNROUTED = ("fp16", "mixpe_fp16")
+"""Engines that are not placed and routed here, since it takes minutes even for their small size."""
+
 SEEDS = [1]
 """Of place and route."""
 
@@ -235,11 +238,16 @@ def wanted(chosen: Sequence[Build], clock_ns: float | None) -> dict[str, Job]:
             if each.engine == "baseline" and too_large(each):
                 continue
             jobs[name_of(each)] = build_job(each, clock_ns)
-            if each is build and each.size == "small" and each.target in DEFAULT_DEVICE:
+            if each is build and each.size == "small" and routable(each):
                 weight = 4.0 + each.config.macs_per_cycle / 10
                 config = dataclasses.asdict(each.config)
                 jobs[f"routed {name_of(each)}"] = routed_job(each.engine, config, each.target, SEEDS, weight)
     return jobs
+
+
+def routable(build: Build) -> bool:
+    """Tell whether a build is placed and routed here."""
+    return build.target in DEFAULT_DEVICE and build.engine not in UNROUTED
 
 
 def build_job(build: Build, clock_ns: float | None) -> Job:
