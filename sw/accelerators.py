@@ -97,7 +97,7 @@ def machine_config(
 def configure_machine(
     shape: ModelShape, steps: tuple[int, ...], engine: str, settings: Sequence[str] = (), **fields: Any
 ) -> AcceleratorConfig:
-    """Return the configuration of a machine for a shape and its phases of rotary embedding, as `machine_config` does."""
+    """Return the configuration of a machine for a shape and its rotary phases, as `machine_config` does."""
     if engine not in SETTINGS:
         raise InputError(f"no machine is made of {engine!r}; its engine is one of {', '.join(SETTINGS)}")
     chosen = SETTINGS[engine] | dict(parse_setting(engine, setting) for setting in settings)

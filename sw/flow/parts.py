@@ -71,7 +71,7 @@ def synthesise_parts(
     script = "\n".join(
         [
             "read_rtlil design",
-            *(f"read_verilog -sv {name}" for name in files if name.endswith(".v")),
+            *(f"read_verilog -sv -defer {name}" for name in files if name.endswith(".v")),
             f"setattr -mod -set keep_hierarchy 1 {' '.join(kept)}",
             f"{command} -run begin:{family.second_step}",
             f"{command} -run {family.second_step}:",
