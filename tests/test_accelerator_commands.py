@@ -15,6 +15,7 @@ from hw.accelerators.cycles import CycleModel
 from hw.accelerators.memory_map import MemoryMap, digest
 from hw.accelerators.sequencer import Step
 from sim.test_machine import SHAPE
+from sw.commands import accelerator_verilog
 from sw.commands.accelerator import command
 from sw.errors import InputError
 from sw.host.machine_driver import Machine, MachineError
@@ -38,6 +39,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "random.safetensors"
     save_model(path, model, {"integer": positions.to_dict()})
     return path
+
+
+@pytest.fixture
+def no_verilog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write no Verilog, which takes the longest."""
+    monkeypatch.setattr(accelerator_verilog, "AxiMachine", lambda config: None)
+    monkeypatch.setattr(accelerator_verilog, "verilog", lambda component, name: "module\n")
 
 
 def run(*arguments: str) -> dict[str, Any]:
@@ -93,6 +101,7 @@ def test_verilog_writes_what_a_host_needs(memory: str, checkpoint: Path, tmp_pat
         assert sum(region["words"] for region in regions) * 8 <= manifest["memory"]["bytes_per_port"]
 
 
+@pytest.mark.usefixtures("no_verilog")
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler is installed")
 def test_the_c_header_runs_a_job_against_a_model_of_the_registers(checkpoint: Path, tmp_path: Path) -> None:
     """The header's functions over a memory in which RESULT and STATUS stay as they are."""
@@ -138,6 +147,7 @@ class Registers(dict[int, int]):
             self[offset] = value
 
 
+@pytest.mark.usefixtures("no_verilog")
 def test_the_driver_refuses_hardware_that_is_not_the_manifests(checkpoint: Path, tmp_path: Path) -> None:
     run("verilog", "--checkpoint", str(checkpoint), *SMALL, "-o", str(tmp_path))
     manifest = json.loads((tmp_path / "manifest.json").read_text())
@@ -155,6 +165,7 @@ def test_the_driver_refuses_hardware_that_is_not_the_manifests(checkpoint: Path,
         machine.begin(timeout=0.001)
 
 
+@pytest.mark.usefixtures("no_verilog")
 def test_random_weights_are_written_only_if_asked_for(tmp_path: Path) -> None:
     shape = ["verilog", "--shape", "tiny", "--engine", "tint", "--lanes", "8"]
     result = run(*shape, "-o", str(tmp_path))

@@ -88,7 +88,7 @@ def _error(log: str) -> str:
             warning = ""
         elif line.startswith("Warning: ") and not warning:
             warning = line.removeprefix("Warning: ").rstrip(":")
-        elif found := re.match(r"(?:\S+:\d+: )?ERROR: (.*)", line):
-            message = found[0].replace("ERROR: ", "").strip()
+        elif found := re.match(r"(?:\S+:\d+: )?ERROR: ?(.*)", line):
+            message = re.sub("ERROR: ?", "", found[0]).strip()
             break
     return warning.replace("\\", "") if "'check" in message and warning else message
