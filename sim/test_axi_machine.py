@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from hw.accelerators.axi_top import AxiMachine
 from sim.accelerator import stripe_bytes, write_dram
 from sim.axi_machine import build_axi_machine
 from sim.test_machine import SETUPS, SHAPE, model_of
@@ -25,7 +24,7 @@ def run(work: str, folder: Path, image: bytes | None = None, **case: Any) -> dic
     model = model_of(SETUP)
     fields = dict(SETUP.fields)
     config = machine_config(model, SETUP.engine, SETUP.settings, lanes=SETUP.lanes, tile=SETUP.tile, **fields)
-    manifest = json.loads(json.dumps(machine_manifest(config, AxiMachine(config))))
+    manifest = json.loads(json.dumps(machine_manifest(config)))
     write_dram(model, config, folder / "dram.bin")
     if image is not None:
         stored = bytearray((folder / "dram.bin").read_bytes())

@@ -32,13 +32,28 @@ from hw.bus.axi_lite import AxiLiteRegisters, axi_lite_members
 from hw.bus.register_file import RegisterFile
 from hw.engines import ENGINES
 
-__all__ = ["AxiMachine"]
+__all__ = ["AxiMachine", "axi_machine_members"]
 
 COUNTER_BITS = 48
 RESULTS = 512
 """Tokens that wait for the host at most; fewer if the context is shorter."""
 
 FIELDS = ("PROMPT_LENGTH", "TOKENS", "POSITION")
+
+
+def _memory_members(config: AcceleratorConfig) -> dict[str, Member]:
+    """Return the pins of the memory's masters, if the memory is DRAM."""
+    pins: dict[str, Member] = {}
+    for port in range(config.ports if config.memory == "axi" else 0):
+        for members in (axi4_read_members, axi4_write_members):
+            pins |= members(f"m_axi{port}", ADDRESS_BITS, config.port_bits)
+    return pins
+
+
+def axi_machine_members(config: AcceleratorConfig) -> dict[str, Member]:
+    """Return the pins of an `AxiMachine`."""
+    own = {"aclk": In(1), "aresetn": In(1), "irq": Out(1)}
+    return own | axi_lite_members("s_axi") | _memory_members(config)
 
 
 class AxiMachine(Component):
@@ -60,27 +75,20 @@ class AxiMachine(Component):
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self.config = config
-        self.registers = machine_registers(config)
-        self.machine = Machine(config)
-        self._memory_pins: dict[str, Member] = {}
-        buses = ["s_axi"]
-        if config.memory == "axi":
-            for port in range(config.ports):
-                buses.append(f"m_axi{port}")
-                for members in (axi4_read_members, axi4_write_members):
-                    self._memory_pins |= members(buses[-1], ADDRESS_BITS, config.port_bits)
-        super().__init__(
-            {"aclk": In(1), "aresetn": In(1), "irq": Out(1)} | axi_lite_members("s_axi") | self._memory_pins
-        )
+        self._memory_pins = _memory_members(config)
+        super().__init__(axi_machine_members(config))
+        buses = ["s_axi", *(f"m_axi{port}" for port in range(config.ports) if config.memory == "axi")]
         mark_pins(self, ":".join(buses))
 
     def elaborate(self, platform: object) -> Module:
         """Build the registers, and the state of the job behind them."""
         m = Module()
-        config, machine = self.config, self.machine
+        config = self.config
+        # Made here, as a component that only lends its pins is not elaborated.
+        self._machine = machine = Machine(config)
         m.domains.sync = sync = ClockDomain(local=True)
         m.d.comb += [sync.clk.eq(self.aclk), sync.rst.eq(~self.aresetn)]
-        m.submodules.registers = bus = AxiLiteRegisters(self.registers)
+        m.submodules.registers = bus = AxiLiteRegisters(machine_registers(config))
         m.d.comb += pass_pins(self, bus, axi_lite_members("s_axi"))
         file = RegisterFile(m, bus)
         for name, constant in {
@@ -107,7 +115,7 @@ class AxiMachine(Component):
 
     def _memory(self, m: Module, file: RegisterFile, reset: Value) -> Value:
         """Connect the masters and the base addresses; return whether one is written while it is in use."""
-        machine = self.machine
+        machine = self._machine
         m.d.comb += [*pass_pins(self, machine, self._memory_pins), machine.bus_reset.eq(~self.aresetn)]
         written = []
         for port in range(self.config.ports):
@@ -119,7 +127,7 @@ class AxiMachine(Component):
 
     def _job(self, m: Module, file: RegisterFile, reset: Signal, error: Signal, base_refused: Value) -> None:
         """Give jobs, follow them to their ends, and keep their tokens."""
-        config, machine = self.config, self.machine
+        config, machine = self.config, self._machine
         context = config.shape.context
         token = len(machine.prompt.payload)
         length, tokens, position = (file.keep(name) for name in FIELDS)
@@ -209,7 +217,7 @@ class AxiMachine(Component):
 
     def _count(self, m: Module, file: RegisterFile, taken: Value, working: Value, first: Value) -> None:
         """Count cycles: of the steps in a small memory, of which a place that is not `used` is zero."""
-        machine = self.machine
+        machine = self._machine
         steps = COUNTERS.index("TOTAL")
         m.submodules.counts = counts = Memory(shape=COUNTER_BITS, depth=16, init=[])
         write, step, shown = counts.write_port(), counts.read_port(domain="comb"), counts.read_port(domain="comb")
@@ -242,7 +250,7 @@ class AxiMachine(Component):
 
     def _logits(self, m: Module, file: RegisterFile, reset: Value) -> None:
         """Keep the logits of the last token."""
-        config, machine = self.config, self.machine
+        config, machine = self.config, self._machine
         blocks = config.head_blocks
         m.submodules.logits = memory = Memory(
             shape=machine.logits.shape(), depth=blocks, init=[], attrs={"no_rw_check": 1}

@@ -37,8 +37,11 @@ UNIT = {
 }
 """Cycles of the scale unit with shifts as usual (`hw.vector.scale`)."""
 
-LOADED = 60
-"""Further cycles to a first word while weights are read."""
+LOADED = 192
+"""Words of weights that have been asked for before something else is: bursts in the DRAM, which answers in order."""
+
+BUFFER = 512
+"""Words of weights that wait in front of the ring."""
 
 BEGIN = 2
 """Cycles of the sequencer in each step."""
@@ -99,6 +102,7 @@ class CycleModel:
         ports = config.ports * config.port_bits / 8
         given = memory or MemoryRate(ports)
         self.memory = MemoryRate(min(given.bytes_per_cycle, ports), given.latency)
+        self._chunks: dict[tuple[Step, int], tuple[int, int, int]] = {}
         code = programs(config.shape.activation)
         self.programs = {
             program: sum(INSTRUCTION + UNIT.get(step.operation, 0) for step in steps) for program, steps in code.items()
@@ -106,43 +110,46 @@ class CycleModel:
 
     def job(self, prompt: int, tokens: int, position: int = 0) -> list[Pass]:
         """Return the passes of a job."""
-        passes, place, ring = [], position, self._ring()
-        for first in range(0, prompt, self.config.tile):
-            count = min(self.config.tile, prompt - first)
-            passes.append(self.step_through(count, place, first + count == prompt, ring))
-            place += count
-        for _ in range(tokens - 1):
-            passes.append(self.step_through(1, place, True, ring))
-            place += 1
+        tile = self.config.tile
+        tiles = [(min(tile, prompt - first), position + first) for first in range(0, prompt, tile)]
+        walk = [(count, place, place + count == position + prompt) for count, place in tiles]
+        walk += [(1, position + prompt + number, True) for number in range(tokens - 1)]
+        ring, passes = self._ring(), []
+        for number, each in enumerate(walk):
+            # A pass's weights are asked for in the one before.
+            for ahead in walk[number + (number > 0) : number + 2]:
+                ring.ask(self._weights(ahead[2]))
+            passes.append(self._pass(*each, ring))
         return passes
+
+    def _weights(self, head: bool) -> int:
+        """Return the transfers of weights of a pass."""
+        config = self.config
+        return config.shape.layers * config.layer_transfers + head * config.transfers(Projection.HEAD)
 
     def _ring(self) -> "_Ring":
         return _Ring(self.config, self._words_rate(), self.map.transfer_words if self.map else 1)
 
-    def step_through(self, tokens: int, position: int, head: bool, ring: "_Ring | None" = None) -> Pass:
+    def _pass(self, tokens: int, position: int, head: bool, ring: "_Ring") -> Pass:
         """Return the cycles of a pass of so many tokens after `position` others, with the LM head or without."""
         shape = self.config.shape
         steps = dict.fromkeys(Step, 0)
         waited = dict.fromkeys(Step, 0)
-        ring = ring or self._ring()
         walk = [Step.EMBED]
         for _ in range(shape.layers):
             walk += [step for step in Step if Step.EMBED < step < Step.NORM_FINAL]
         walk += [Step.NORM_FINAL, Step.PROJECT_HEAD] if head else []
         for step in walk:
             if step in PROJECTIONS:
-                projection = PROJECTIONS[step]
-                count = 1 if projection is Projection.HEAD else tokens
-                for _ in range(self.config.chunks(projection)):
-                    busy = self._project(step, count) + BEGIN
-                    wait = ring.use(self.config.transfers(projection), busy, count) if self.dram else 0
+                count = 1 if step is Step.PROJECT_HEAD else tokens
+                chunks, transfers, busy = self._chunk(step, count)
+                for _ in range(chunks):
+                    wait = ring.use(transfers, busy) if self.dram else 0
                     steps[step] += busy + wait
                     waited[step] += wait
             else:
                 busy, words = self._other(step, tokens, position)
-                # What a norm reads first comes behind weights that were asked for.
-                loaded = self.dram and Step.EMBED != step != Step.ATTEND and ring.level < ring.depth
-                busy += BEGIN + LOADED * loaded
+                busy += BEGIN + (ring.ahead() if self.dram else 0)
                 steps[step] += busy
                 if self.dram:
                     ring.fill(busy, words)
@@ -176,6 +183,14 @@ class CycleModel:
         assert self.map is not None
         layout = self.map.cache_layout
         return self.config.shape.heads * (2 * length * layout.row + -(-length // layout.tokens))
+
+    def _chunk(self, step: Step, tokens: int) -> tuple[int, int, int]:
+        """Return the chunks of a projection, and the transfers of weights and the cycles of each."""
+        if (step, tokens) not in self._chunks:
+            config, projection = self.config, PROJECTIONS[step]
+            each = config.transfers(projection), self._project(step, tokens) + BEGIN
+            self._chunks[step, tokens] = (config.chunks(projection), *each)
+        return self._chunks[step, tokens]
 
     def _project(self, step: Step, tokens: int) -> int:
         """Return the cycles of a chunk of a projection, and of what takes its results."""
@@ -220,7 +235,7 @@ class CycleModel:
         config, shape = self.config, self.config.shape
         if step is Step.EMBED:
             row = self.map.row_words if self.map else 0
-            fetch = self.memory.latency + LOADED + row / self._words_rate() if self.map else 0
+            fetch = self.memory.latency + 10 + row / self._words_rate() if self.map else 0
             each = self.programs[Program.EMBED] + 18 + config.words(shape.width) + fetch
             return max(math.ceil(tokens * each) + 5, tokens * (shape.head_dim // 2 + 10)), tokens * row
         if step is Step.ATTEND:
@@ -261,24 +276,33 @@ class CycleModel:
 
 
 class _Ring:
-    """The weights' ring, as an amount: filled while steps run, emptied by projections."""
+    """The weights' ring, as amounts of transfers: filled while steps run, emptied by projections."""
 
     def __init__(self, config: AcceleratorConfig, words: float, transfer_words: int) -> None:
-        self.depth, self.rate = config.ring, words / transfer_words
-        self.words = words
-        self.level = 0.0
+        self.depth = config.ring + BUFFER // transfer_words
+        self.words, self.transfer_words = words, transfer_words
+        self.rate = words / transfer_words
+        self.level, self.wanted = 0.0, 0.0
+
+    def ask(self, transfers: int) -> None:
+        """Ask for the weights of a pass."""
+        self.wanted += transfers
+
+    def ahead(self) -> int:
+        """Return the cycles that something else waits for the weights that are on their way."""
+        coming = min(self.wanted - self.level, self.depth - self.level) * self.transfer_words
+        return math.ceil(min(LOADED, max(coming, 0)) / self.words)
 
     def fill(self, cycles: float, others: float) -> None:
         """Let weights come for so many cycles, in which `others` words of something else come first."""
         free = max(cycles - others / self.words, 0.0)
-        self.level = min(self.depth, self.level + free * self.rate)
+        self.level = min(self.depth, self.wanted, self.level + free * self.rate)
 
-    def use(self, transfers: int, cycles: int, times: int) -> int:
+    def use(self, transfers: int, cycles: int) -> int:
         """Use transfers in a projection of so many cycles; return the cycles that it waits."""
-        # In the first of its tokens the weights come, and in the last they go.
         missing = max(transfers - self.level, 0.0)
         wait = max(math.ceil(missing / self.rate - cycles), 0)
-        room = self.depth - max(self.level - transfers, 0.0)
-        come = min((cycles + wait) * self.rate, missing + room)
-        self.level = min(self.depth, max(self.level + come - transfers, 0.0))
+        self.wanted = max(self.wanted - transfers, 0.0)
+        # What comes meanwhile, and is left over, waits.
+        self.level = min(self.depth, self.wanted, max(self.level + (cycles + wait) * self.rate - transfers, 0.0))
         return wait

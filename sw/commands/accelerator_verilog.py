@@ -46,8 +46,7 @@ def image_files(model: IntegerModel, config: AcceleratorConfig) -> dict[str, byt
 def write_machine(choice: Choice, folder: Path) -> dict[str, Any]:
     """Write a machine into a folder, each file only if it changes; return what was written."""
     config, model = choice.build()
-    component = AxiMachine(config)
-    manifest = machine_manifest(config, component)
+    manifest = machine_manifest(config)
     manifest["model"] = {"name": choice.name, "random_seed": choice.seed, "weights": model is not None}
     texts = {
         "manifest.json": json.dumps(manifest, indent=2) + "\n",
@@ -56,7 +55,7 @@ def write_machine(choice: Choice, folder: Path) -> dict[str, Any]:
         "machine_driver.py": Path(machine_driver.__file__).read_text(),
     }
     with stderr.status("writing Verilog"):
-        files = {f"{TOP}.v": verilog(component, TOP).encode()}
+        files = {f"{TOP}.v": verilog(AxiMachine(config), TOP).encode()}
     files |= {name: text.encode() for name, text in texts.items()}
     if model is not None:
         with stderr.status("packing weights"):

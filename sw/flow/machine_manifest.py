@@ -7,13 +7,13 @@ from typing import Any
 from amaranth.hdl import Shape
 from amaranth.lib.wiring import Out
 
-from hw.accelerators.axi_top import AxiMachine
+from hw.accelerators.axi_top import axi_machine_members
 from hw.accelerators.config import AcceleratorConfig
 from hw.accelerators.lm_head import logit_bits
 from hw.accelerators.machine import FILES
 from hw.accelerators.memory_map import DIGEST_BITS, MemoryMap, digest
 from hw.accelerators.norms import gain_words
-from hw.accelerators.registers import COUNTERS, MAGIC, VERSION, has_logits
+from hw.accelerators.registers import COUNTERS, MAGIC, VERSION, has_logits, machine_registers
 from hw.accelerators.scale_programs import CONSTANTS
 from hw.bus.axi_lite import Register
 from hw.engines import ENGINES
@@ -32,10 +32,10 @@ PINS = {
 }
 
 
-def machine_manifest(config: AcceleratorConfig, component: AxiMachine) -> dict[str, Any]:
+def machine_manifest(config: AcceleratorConfig) -> dict[str, Any]:
     """Return the manifest of a machine, ready to be printed as JSON."""
     ports = {}
-    for name, member in component.signature.members.items():
+    for name, member in axi_machine_members(config).items():
         bus = name.split("_")[:2]
         meaning = PINS.get(name) or PINS["_".join(bus).rstrip("0123456789")].format(bus[-1].removeprefix("axi"))
         direction = "output" if member.flow == Out else "input"
@@ -57,7 +57,7 @@ def machine_manifest(config: AcceleratorConfig, component: AxiMachine) -> dict[s
         },
         "counters": list(COUNTERS),
         "ports": ports,
-        "registers": [register_entry(register) for register in component.registers],
+        "registers": [register_entry(register) for register in machine_registers(config)],
         "memory": memory_of(config),
         "versions": {name: importlib.metadata.version(name) for name in ("nomul", "amaranth")},
     }

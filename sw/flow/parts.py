@@ -71,8 +71,8 @@ def synthesise_parts(
     script = "\n".join(
         [
             "read_rtlil design",
-            *(f"read_verilog -sv {name}" for name in files if name.endswith(".v")),
-            f"setattr -mod -set keep_hierarchy 1 {' '.join(kept)}",
+            *(f"read_verilog -sv -defer {name}" for name in files if name.endswith(".v")),
+            *([f"setattr -mod -set keep_hierarchy 1 {' '.join(kept)}"] if kept else []),
             f"{command} -run begin:{family.second_step}",
             f"{command} -run {family.second_step}:",
             "check -nolatches -assert",
