@@ -10,7 +10,7 @@ JOBS   ?= auto
 export NOMUL_SIM := $(SIM)
 export NOMUL_ENGINE := $(ENGINE)
 
-.PHONY: setup demo test sim verilog report bench lint clean
+.PHONY: setup demo test sim verilog report fuzz bench lint clean
 
 setup: $(READY)
 
@@ -36,6 +36,9 @@ verilog: $(READY)
 report: $(READY)
 	$(BIN)/nomul report tlmm --target xcup
 	$(BIN)/nomul report tlmm --target ecp5 --set rows=4 --set banks=1
+
+fuzz: $(READY)
+	NOMUL_FUZZ_OCTETS=1000000 $(BIN)/pytest -n $(JOBS) sim/test_serial.py
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks build/bench.json

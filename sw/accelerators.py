@@ -1,7 +1,8 @@
 """The machines as the host sees them: a configuration for a model, and the files of its parameters.
 
 Rows of a projection are put into the order in which the machine wants its results
-(`hw.accelerators.config.Projection`): rotary partners of a head in one transfer, gate and up transfer by transfer, the LM head as ternary digits.
+(`hw.accelerators.config.Projection`): rotary partners of a head in one transfer, gate and up transfer by transfer, the
+LM head as ternary digits.
 """
 
 from collections.abc import Sequence
