@@ -4,7 +4,7 @@ The design runs at the board's 27 MHz. The button is S1; five of the six LEDs ar
 such board; the pins agree with those of litex-boards (platforms/sipeed_tang_nano_20k.py).
 """
 
-from amaranth.build import Attrs, Clock, Pins, Platform, Resource
+from amaranth.build import Attrs, Clock, Connector, Pins, Platform, Resource
 from amaranth.hdl import Elaboratable, Module
 from amaranth.lib.wiring import Component
 from amaranth.vendor import GowinPlatform
@@ -27,7 +27,7 @@ class TangNano20kPlatform(GowinPlatform):
         *LEDResources(pins="15 16 17 18 19 20", invert=True, attrs=Attrs(IO_TYPE="LVCMOS33")),
         UARTResource(0, rx="70", tx="69", attrs=Attrs(PULL_MODE="UP", IO_TYPE="LVCMOS33")),
     ]
-    connectors = []
+    connectors: list[Connector] = []
 
 
 class BoardPins(Elaboratable):

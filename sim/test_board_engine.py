@@ -37,6 +37,7 @@ def check(top, config, netlist=None):
 
 def small(kind):
     """Return the board's engine, for short vectors, and its top."""
+    assert BOARD.engine is not None
     name, _, depth, _ = BOARD.engine
     config = configure(name, ("lanes_in=8", "rows=4", "n_in_max=64", "n_out_max=32"))
     engine = ENGINES[name].component(config)
