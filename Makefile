@@ -10,7 +10,7 @@ JOBS   ?= auto
 export NOMUL_SIM := $(SIM)
 export NOMUL_ENGINE := $(ENGINE)
 
-.PHONY: setup demo test sim verilog report bench lint clean
+.PHONY: setup demo test sim verilog report fuzz bench lint clean
 
 setup: $(READY)
 
@@ -35,6 +35,9 @@ verilog: $(READY)
 
 report: $(READY)
 	$(BIN)/nomul report --all
+
+fuzz: $(READY)
+	NOMUL_FUZZ_OCTETS=1000000 $(BIN)/pytest -n $(JOBS) sim/test_serial.py
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.guard

@@ -1,10 +1,10 @@
 """Sipeed Tang Nano 20K: a Gowin GW2AR-18 with 20,736 look-up tables and 46 block RAMs, USB serial.
 
 The design runs at the board's 27 MHz. The button is S1; five of the six LEDs are the lights. `amaranth-boards` has no
-such board; the pins are those of its schematic (Sipeed, Tang_Nano_20K_3921).
+such board; the pins agree with those of litex-boards (platforms/sipeed_tang_nano_20k.py).
 """
 
-from amaranth.build import Attrs, Clock, Pins, Platform, Resource
+from amaranth.build import Attrs, Clock, Connector, Pins, Platform, Resource
 from amaranth.hdl import Elaboratable, Module
 from amaranth.lib.wiring import Component
 from amaranth.vendor import GowinPlatform
@@ -19,7 +19,7 @@ class TangNano20kPlatform(GowinPlatform):
     """Clock, button, LEDs and serial line of the board."""
 
     part = "GW2AR-LV18QN88C8/I7"
-    family = "GW2A-18C"
+    family = "GW2AR-18C"
     default_clk = "clk27"
     resources = [
         Resource("clk27", 0, Pins("4", dir="i"), Clock(27e6), Attrs(IO_TYPE="LVCMOS33")),
@@ -27,7 +27,7 @@ class TangNano20kPlatform(GowinPlatform):
         *LEDResources(pins="15 16 17 18 19 20", invert=True, attrs=Attrs(IO_TYPE="LVCMOS33")),
         UARTResource(0, rx="70", tx="69", attrs=Attrs(PULL_MODE="UP", IO_TYPE="LVCMOS33")),
     ]
-    connectors: list[object] = []
+    connectors: list[Connector] = []
 
 
 class BoardPins(Elaboratable):

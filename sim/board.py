@@ -71,11 +71,18 @@ def simulated_board(
 
 @contextlib.contextmanager
 def simulated_top(
-    top: MachineTop | EngineTop, target: str, images: Mapping[str, str], case: Mapping[str, int]
+    top: MachineTop | EngineTop,
+    target: str,
+    images: Mapping[str, str],
+    case: Mapping[str, int],
+    netlist: str | None = None,
 ) -> Iterator[SimulatedBoard]:
-    """Build and run any board's design, with the contents of its memories, and more for the bench."""
+    """Build and run any board's design, with the contents of its memories, and more for the bench.
+
+    `netlist` is what is simulated in its place: Verilog of the mapped design, whose primitives are those of `target`.
+    """
     name = "engine_top" if isinstance(top, EngineTop) else "machine_top"
-    simulator = build(verilog(top, name), name, target=target)
+    simulator = build(netlist or verilog(top, name), name, target=target)
     with tempfile.TemporaryDirectory(prefix="nomul-board-") as path:
         folder = Path(path)
         for image, text in images.items():

@@ -38,6 +38,7 @@ async def _receive(dut: Any, bit: int, line: int, counts: dict[str, int]) -> Non
         counts["broken"] += not int(dut.tx.value)
         counts["sent"] += 1
         counts["last"] = int(get_sim_time("ns"))
+        counts["first"] = counts["first"] or counts["last"]
         os.write(line, bytes([octet]))
 
 
@@ -60,7 +61,7 @@ async def serve(dut: Any) -> None:
     if "terminal" in case:
         dut.terminal.value = case["terminal"]
     Clock(dut.clock, PERIOD, unit="ns", impl="gpi").start(start_high=False)
-    counts = {"received": 0, "sent": 0, "broken": 0, "last": 0}
+    counts = {"received": 0, "sent": 0, "broken": 0, "first": 0, "last": 0}
     cocotb.start_soon(_receive(dut, bit, line, counts))
     await Timer((case["reset"] + 20) * PERIOD, unit="ns")
     (folder / "port.new").write_text(os.ttyname(slave))
@@ -80,8 +81,12 @@ async def serve(dut: Any) -> None:
         if waiting:
             await _send(dut, bit, waiting.pop(0))
             counts["received"] += 1
+            counts["first"] = 0
         elif working:
             await First(FallingEdge(dut.tx), Timer(10 * bit, unit="ns"))
         else:
             await Timer(10 * bit, unit="ns")
-    Path(os.environ["NOMUL_RESULT"]).write_text(json.dumps({**counts, "cycles": int(get_sim_time("ns")) // PERIOD}))
+    result = counts | {"cycles": int(get_sim_time("ns")) // PERIOD}
+    # Cycles from the first to the last octet of the last answer.
+    result["answer_cycles"] = (counts["last"] - counts["first"]) // PERIOD
+    Path(os.environ["NOMUL_RESULT"]).write_text(json.dumps(result))

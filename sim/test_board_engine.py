@@ -10,31 +10,54 @@ from sim.board import simulated_top
 from sw.boards import engine_words
 from sw.engines import configure
 from sw.errors import ToolError
+from sw.flow.rtlil import convert
+from sw.flow.run import run_yosys
 from sw.serial import EngineBoard, Info, Line
 
 pytestmark = pytest.mark.bench
 
 
-@pytest.mark.parametrize("kind", ["spram", "block"])
-def test_an_engine_on_a_board_multiplies(kind):
-    assert BOARD.engine is not None
-    name, _, depth, _ = BOARD.engine
-    config = configure(name, ("lanes_in=8", "rows=4", "n_in_max=64", "n_out_max=32"))
-    top = EngineTop(
-        ENGINES[name].component(config), config, BOARD.clock_hz, BOARD.baud, 77, depth, kind, hold_seconds=200e-6
-    )
-    assert top.divisor == 12
+def check(top, config, netlist=None):
+    """Play a host: three matrices of different sizes, and a request that is refused."""
     generator = torch.Generator().manual_seed(5)
-    with simulated_top(top, "ice40", {}, {}) as simulated:
+    with simulated_top(top, "ice40", {}, {}, netlist) as simulated:
         line = Line(simulated.port)
         board = EngineBoard(line, timeout=60)
         assert board.board.info() == Info(2, 64, 32, 77)
         for n_in, n_out in ((64, 32), (19, 7), (1, 1)):
             weight = torch.randint(-1, 2, (n_out, n_in), generator=generator, dtype=torch.int8)
             vector = torch.randint(-128, 128, (n_in,), generator=generator, dtype=torch.int8)
-            words, octets = engine_words(name, config, weight, vector)
+            words, octets = engine_words("tint", config, weight, vector)
             board.load(words)
             assert board.run(octets, n_in, n_out) == (weight.long() @ vector.long()).tolist()
         with pytest.raises(ToolError, match=r"^the board refuses: the request is not legal for its model$"):
             board.run(octets, 65, 1)
         line.close()
+
+
+def small(kind):
+    """Return the board's engine, for short vectors, and its top."""
+    assert BOARD.engine is not None
+    name, _, depth, _ = BOARD.engine
+    config = configure(name, ("lanes_in=8", "rows=4", "n_in_max=64", "n_out_max=32"))
+    engine = ENGINES[name].component(config)
+    return EngineTop(engine, config, BOARD.clock_hz, BOARD.baud, 77, depth, kind, hold_seconds=200e-6), config
+
+
+@pytest.mark.parametrize("kind", ["spram", "block"])
+def test_an_engine_on_a_board_multiplies(kind):
+    top, config = small(kind)
+    assert top.divisor == 12
+    check(top, config)
+
+
+@pytest.mark.synth
+def test_the_mapped_netlist_multiplies():
+    top, config = small("spram")
+    script = (
+        "read_rtlil in.il\nsynth_ice40 -device u -spram -top engine_top\n"
+        "delete t:$scopeinfo\nwrite_verilog -noattr -noexpr out.v\n"
+    )
+    netlist = run_yosys(script, {"in.il": convert(top, "engine_top")}, ["out.v"]).files["out.v"]
+    assert netlist.count("SB_SPRAM256KA") == 4
+    check(top, config, netlist)

@@ -14,7 +14,7 @@ ALLOWED = {
     "sw/formats": {"sw.formats", "sw.golden", "sw.quantize", "sw.errors", "sw.console"},
     "sw/model": {"sw.model", "sw.formats", "sw.golden", "sw.quantize", "sw.errors", "sw.console"},
     "sw/flow": {"sw.flow", "sw.errors", "sw.console", "hw", "sw.engines"},
-    "sim": {"sim", "sw", "hw"},
+    "sim": {"sim", "sw", "hw", "boards"},
     "boards": {"boards", "hw"},
 }
 """What the Python files of a folder may import of ours, by prefix."""

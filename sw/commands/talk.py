@@ -55,10 +55,11 @@ def command(
         raise InputError("--json wants one prompt: give it with --prompt")
     torch.set_num_threads(1)
     path = checkpoint or checkpoints.path()
+    figures: dict[str, Any] = {}
     out = sys.stdout  # a simulation hides what is printed while it runs
     with contextlib.ExitStack() as stack:
         if name == "sim":
-            device, characters = stack.enter_context(_simulated(path, board))
+            device, characters = stack.enter_context(_simulated(path, board, figures))
         else:
             device, characters = Path(name), open_model(path)[1]
         line = Line(device, baud)
@@ -76,13 +77,25 @@ def command(
             }  # fmt: skip
         else:
             _converse(host, info, characters, tokens, out)
+    if prompt is not None and figures and found["tokens"] > 1:
+        # From the first octet of the first TOKEN to the last of END: the end of the last token stands for the first's.
+        cycles = figures["answer_cycles"] / (found["tokens"] - 1)
+        figures |= {
+            "cycles_per_token": round(cycles, 1),
+            "tokens_per_second": round(1e6 * figures["clock_mhz"] / cycles),
+        }
+        console.stderr.print(
+            f"{cycles:,.0f} cycles a character, {figures['tokens_per_second']:,} characters a second at "
+            f"{figures['clock_mhz']:g} MHz",
+            highlight=False,
+        )
     if as_json:
-        console.print_json(found)
+        console.print_json(found | figures)
 
 
 @contextlib.contextmanager
-def _simulated(path: Path, name: str) -> Iterator[tuple[Path, str]]:
-    """Run a simulated board; yield its port and its model's characters."""
+def _simulated(path: Path, name: str, figures: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Run a simulated board; yield its port and its model's characters; fill `figures` when it has ended."""
     from sim.board import simulated_board
 
     board = find_board(name)
@@ -92,6 +105,8 @@ def _simulated(path: Path, name: str) -> Iterator[tuple[Path, str]]:
     baud = board.clock_hz / SIMULATED_BAUD_RATIO
     with simulated_board(model, config, model_number(path), board.clock_hz, baud, 50e-6) as simulated:
         yield simulated.port, characters
+    figures["answer_cycles"] = simulated.result["answer_cycles"]
+    figures["clock_mhz"] = board.clock_hz / 1e6
 
 
 def _speak(host: Board, info: Info, characters: str, prompt: str, tokens: int, out: TextIO | None) -> tuple[str, float]:

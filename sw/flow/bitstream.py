@@ -15,7 +15,7 @@ from pathlib import Path
 from sw.errors import ToolError
 from sw.flow.cache import DEFAULT
 from sw.flow.memories import distribute
-from sw.flow.nextpnr import CriticalPath, critical_path, find_device, run_nextpnr
+from sw.flow.nextpnr import CriticalPath, critical_path, find_device, run_nextpnr, widen_luts
 from sw.flow.outreg import absorb_output_registers
 from sw.flow.trim import trim_carries
 from sw.flow.yosys import Synthesis, synthesise
@@ -136,6 +136,8 @@ def make_bitstream(
     if design.target == "ecp5":
         trim_carries(netlist, design.top)
         absorb_output_registers(netlist, design.top)
+    if design.target == "gowin":
+        widen_luts(netlist["modules"][design.top])
     text = json.dumps(netlist)
     runs: list[Run] = []
     routed: list[str] = []

@@ -181,7 +181,7 @@ def place_and_route(
     if not chip.out_of_context:
         _remove_ports(design["modules"][top], keep_clocks=target == "ice40")
     if target == "gowin":
-        _widen_luts(design["modules"][top])
+        widen_luts(design["modules"][top])
     text = json.dumps(design, sort_keys=True)
     store = Cache(None if cache is None else cache / "nextpnr")
 
@@ -227,7 +227,7 @@ def _remove_ports(module: dict[str, Any], *, keep_clocks: bool) -> None:
     }
 
 
-def _widen_luts(module: dict[str, Any]) -> None:
+def widen_luts(module: dict[str, Any]) -> None:
     """Make every LUT1 to LUT3 of Gowin a LUT4 that ignores the inputs it has not."""
     for cell in module["cells"].values():
         if cell["type"] in ("LUT1", "LUT2", "LUT3"):
