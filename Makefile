@@ -24,10 +24,10 @@ demo: $(READY)
 	$(BIN)/nomul report tlmm --target xcup --set tables=9 --set fill_units=9 --set rows=4
 
 test: $(READY)
-	$(BIN)/pytest -n $(JOBS)
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup
 
 sim: $(READY)
-	$(BIN)/pytest -n $(JOBS) sim
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup sim
 
 verilog: $(READY)
 	for engine in $$($(BIN)/nomul engines --json | $(BIN)/python -c 'import json, sys; found = json.load(sys.stdin); print(*found["engines"], *found["units"])'); \

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.figures import Figure, measure
 
-MODULES = ("tlmm", "vitallm", "bwta")
+MODULES = ("tlmm", "vitallm", "bwta", "mixpe")
 """Modules of this package with a list FIGURES."""
 
 

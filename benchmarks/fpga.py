@@ -12,10 +12,13 @@ __all__ = ["fmax", "luts"]
 
 
 @functools.cache
-def luts(engine: str, target: str, *settings: str) -> float:
-    """Return the look-up tables for each product that an engine forms in a cycle, all of the engine counted."""
+def luts(engine: str, target: str, *settings: str, once: bool = False) -> float:
+    """Return the look-up tables for each product that an engine forms in a cycle, all of the engine counted.
+
+    With `once` a row is mapped once for all of them (`sw.flow.yosys.synthesise`).
+    """
     config = configure(engine, settings, target)
-    lut = synthesise(convert(ENGINES[engine].component(config), engine), engine, target).lut
+    lut = synthesise(convert(ENGINES[engine].component(config), engine), engine, target, once=once).lut
     return lut / config.macs_per_cycle
 
 

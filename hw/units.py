@@ -2,6 +2,7 @@
 
 from hw.attention.leading_one import LeadingOne, LeadingOneConfig
 from hw.attention.top_k import TopK, TopKConfig
+from hw.systolic.systolic import Systolic, SystolicConfig
 from hw.unit_contract import UnitSpec
 from hw.vector.absmax import Absmax, AbsmaxConfig
 
@@ -14,6 +15,9 @@ UNITS: dict[str, UnitSpec] = {
     "top_k": UnitSpec("top_k", 258, "the K largest of M scores without comparators, after VitaLLM", TopKConfig, TopK),
     "absmax": UnitSpec(
         "absmax", 259, "largest magnitude and exact quantisation of streaming vectors", AbsmaxConfig, Absmax
+    ),
+    "systolic": UnitSpec(
+        "systolic", 260, "systolic INT4 x INT8 arrays by shift and add, after MixPE", SystolicConfig, Systolic
     ),
 }
 """Every unit by name."""

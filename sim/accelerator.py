@@ -8,13 +8,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from amaranth.hdl import Module
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from torch import Tensor
 
 from hw.accelerators.config import AcceleratorConfig
 from hw.accelerators.machine import Machine
+from hw.accelerators.memory_map import MemoryMap
+from hw.accelerators.weights import ADDRESS_BITS
 from sim.accelerator_trace import Difference, compare
+from sim.dram import Dram, DramConfig, attach, verilog_with_dram
 from sim.runner import Simulator, build
-from sw.accelerators import write_images
+from sw.accelerators import dram_image, write_images
 from sw.errors import ToolError
 from sw.flow.rtlil import verilog
 from sw.model.integer import IntegerModel
@@ -37,9 +43,78 @@ class Generation:
     """Where it began to differ from the integer model, if it was traced and did."""
 
 
-def build_machine(config: AcceleratorConfig) -> Simulator:
-    """Generate a machine and build a simulator of it; its parameters come later, from files."""
-    return build(verilog(Machine(config), TOP), TOP, target=config.engine_config.target)
+class MachineWithDram(Component):
+    """A machine whose memory is DRAM, with the DRAM: its streams are those of the machine.
+
+    Further members
+    ---------------
+    stall, error_low, error_high : In
+        As of `sim.dram.Dram`; `error_low` and `error_high` are set before anything is read.
+    violation, mismatch, memory_error : Out(1)
+    read_beats, write_beats : Out(64)
+    """
+
+    def __init__(self, config: AcceleratorConfig, dram: DramConfig) -> None:
+        self.machine, self.dram = Machine(config), Dram(dram)
+        shared = ("jobs", "prompt", "results", "logits_valid", "logits", "busy", "step", "layer", "fault")
+        members = dict(self.machine.signature.members)
+        super().__init__(
+            {
+                **{name: members[name] for name in (*shared, "mismatch", "memory_error")},
+                "stall": In(8),
+                "error_low": In(ADDRESS_BITS),
+                "error_high": In(ADDRESS_BITS),
+                "violation": Out(1),
+                "read_beats": Out(64),
+                "write_beats": Out(64),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Connect them."""
+        m = Module()
+        m.submodules.machine, m.submodules.dram = machine, dram = self.machine, self.dram
+        attach(m, dram, machine)
+        connect(m, flipped(self.jobs), machine.jobs)
+        connect(m, flipped(self.prompt), machine.prompt)
+        connect(m, machine.results, flipped(self.results))
+        stride = stripe_bytes(machine.config)
+        m.d.comb += [base.eq(port * stride) for port, base in enumerate(machine.bases)]
+        m.d.comb += [
+            *(getattr(self, name).eq(getattr(machine, name))
+              for name in ("logits_valid", "logits", "busy", "step", "layer", "fault", "mismatch", "memory_error")),
+            *(getattr(dram, name).eq(getattr(self, name)) for name in ("stall", "error_low", "error_high")),
+            *(getattr(self, name).eq(getattr(dram, name)) for name in ("violation", "read_beats", "write_beats")),
+        ]  # fmt: skip
+        return m
+
+
+def stripe_bytes(config: AcceleratorConfig) -> int:
+    """Return the distance of the ports' stripes in DRAM: what each needs, in whole pages."""
+    words = MemoryMap(config).end
+    return -(-words * config.port_bits // 8 // 4096) * 4096
+
+
+def build_machine(config: AcceleratorConfig, dram: DramConfig | None = None) -> Simulator:
+    """Generate a machine and build a simulator of it; its parameters come later, from files.
+
+    A machine whose memory is DRAM gets one, with the sizes of its ports whatever `dram` says.
+    """
+    if config.memory == "block":
+        return build(verilog(Machine(config), TOP), TOP, target=config.engine_config.target)
+    sizes = {"ports": config.ports, "port_bits": config.port_bits, "size": config.ports * stripe_bytes(config)}
+    component = MachineWithDram(config, dataclasses.replace(dram or DramConfig(), **sizes))
+    return build(verilog_with_dram(component, TOP), TOP, target=config.engine_config.target)
+
+
+def write_dram(model: IntegerModel, config: AcceleratorConfig, file: Path) -> None:
+    """Write the contents of a machine's DRAM: the stripes of its ports, one after the other."""
+    image, stride, width = dram_image(model, config), stripe_bytes(config), config.port_bits // 8
+    with file.open("wb") as out:
+        for port in range(config.ports):
+            out.seek(port * stride)
+            out.write(np.ascontiguousarray(image[:, port * width : (port + 1) * width]).tobytes())
+        out.truncate(config.ports * stride)
 
 
 def run_jobs(
@@ -49,10 +124,23 @@ def run_jobs(
     jobs: Sequence[dict[str, Any]],
     folder: Path,
     seed: int = 0,
+    memory: dict[str, int] | None = None,
+    image: bytes | None = None,
 ) -> dict[str, Any]:
-    """Run jobs in a simulator, in a folder to which the parameters and the traces are written."""
-    write_images(model, config, folder)
-    case = {"jobs": list(jobs), "tokens_file": str(folder / "tokens.txt"), "seed": seed}
+    """Run jobs in a simulator, in a folder to which the parameters and the traces are written.
+
+    `memory` says `stall`, `error_low` and `error_high` of `sim.dram.Dram`; `image` is its contents, if not the model's.
+    """
+    if config.memory == "block":
+        write_images(model, config, folder)
+    elif image is None:
+        write_dram(model, config, folder / "dram.bin")
+    else:
+        (folder / "dram.bin").write_bytes(image)
+    case: dict[str, Any] = {"jobs": list(jobs), "tokens_file": str(folder / "tokens.txt"), "seed": seed}
+    if config.memory == "axi":
+        case["memory"] = {"stall": 0, "error_low": 0, "error_high": 0, **(memory or {})}
+        case["read"] = ["violation", "mismatch", "memory_error", "read_beats", "write_beats"]
     return simulator.run("sim.accelerator_bench", case, folder=folder)
 
 

@@ -26,9 +26,11 @@ async def _edge_or(dut: Any, cycles: int, signal: Any) -> bool:
     return bool(int(signal.value)) or not int(dut.busy.value)
 
 
-async def _reset(dut: Any) -> None:
+async def _reset(dut: Any, memory: dict[str, int]) -> None:
     for port in ("jobs__valid", "prompt__valid", "results__ready"):
         getattr(dut, port).value = 0
+    for port, value in memory.items():
+        getattr(dut, port).value = value
     dut.rst.value = 1
     for _ in range(3):
         await RisingEdge(dut.clk)
@@ -45,11 +47,17 @@ async def _job(dut: Any, job: dict[str, Any], dice: random.Random, tokens_file: 
             await FallingEdge(dut.clk)
 
     await wait()
-    size = len(dut.jobs__payload) // 2
-    dut.jobs__payload.value = job.get("prompt_length", len(job["prompt"])) | job["tokens"] << size
+    size = len(dut.jobs__payload) // 3
+    fields = (job.get("prompt_length", len(job["prompt"])), job["tokens"], job.get("position", 0))
+    dut.jobs__payload.value = sum(value << size * place for place, value in enumerate(fields))
     dut.jobs__valid.value = 1
-    while not int(dut.jobs__ready.value):
+    for _ in range(job["timeout"]):
+        if int(dut.jobs__ready.value):
+            break
         await FallingEdge(dut.clk)
+    else:
+        dut.jobs__valid.value = 0
+        return {"error": "the job is not taken", "tokens": [], "cycles": [], "fault": int(dut.fault.value)}
     await FallingEdge(dut.clk)
     dut.jobs__valid.value = 0
     begin = get_sim_time("ns")
@@ -99,7 +107,8 @@ async def generate(dut: Any) -> None:
     tokens_file = Path(case["tokens_file"])
     dice = random.Random(case.get("seed", 0))
     Clock(dut.clk, PERIOD, unit="ns", impl="gpi").start(start_high=False)
-    await _reset(dut)
+    memory = case.get("memory", {})
+    await _reset(dut, memory)
     begin = time.perf_counter()
     outcomes = []
     for job in case["jobs"]:
@@ -108,8 +117,9 @@ async def generate(dut: Any) -> None:
             await Timer(job["reset_after"] * PERIOD, unit="ns")
             running.cancel()
             await FallingEdge(dut.clk)
-            await _reset(dut)
+            await _reset(dut, memory)
         outcomes.append(await _job(dut, job, dice, tokens_file))
     seconds = time.perf_counter() - begin
-    result = {"jobs": outcomes, "cycles": int(get_sim_time("ns") // PERIOD), "seconds": seconds}
+    result: dict[str, Any] = {name: int(getattr(dut, name).value) for name in case.get("read", ())}
+    result |= {"jobs": outcomes, "cycles": int(get_sim_time("ns") // PERIOD), "seconds": seconds}
     Path(os.environ["NOMUL_RESULT"]).write_text(json.dumps(result))

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hw.accelerators.config import AcceleratorConfig
+from hw.accelerators.config import AcceleratorConfig, Projection
 from hw.accelerators.lm_head import logit_bits
 from sw.accelerators import head_matrix, head_order
 from sw.golden.activation import relu2_gate, silu_gate
@@ -71,8 +71,11 @@ def _pass(
     lanes, shape = config.lanes, config.shape
     order = head_order(shape.head_dim, lanes)
 
-    def event(tap: str, name: str, values: Tensor) -> Event:
-        return Event(tap, f"{name} (tokens from {start})", values.reshape(-1, lanes))
+    def event(tap: str, name: str, values: Tensor, projection: Projection | None = None) -> Event:
+        """Return values [tokens, n]; those of a projection come chunk by chunk."""
+        chunks = 1 if projection is None else config.chunks(projection)
+        ordered = values.reshape(-1, chunks, values[0].numel() // chunks).transpose(0, 1) if chunks > 1 else values
+        return Event(tap, f"{name} (tokens from {start})", ordered.reshape(-1, lanes))
 
     yield event("residual", "embedding", seen["embedding"][0])
     for layer in model.layers:
@@ -82,27 +85,31 @@ def _pass(
             heads[name] = seen[at + name][0].unflatten(-1, (-1, shape.head_dim))[..., order].flatten(1)
         yield event("codes", at + "attention.input", seen[at + "attention.input"][0])
         sums = torch.cat((heads["q_proj"], heads["k_proj"], seen[at + "v_proj"][0]), -1)
-        yield event("sums", at + "q_proj, k_proj, v_proj", sums)
-        yield Event("rows", f"{at}attention.query, key, value (tokens from {start})", _rows(seen, at, order))
+        yield event("sums", at + "q_proj, k_proj, v_proj", sums, Projection.QKV)
+        yield Event(
+            "rows",
+            f"{at}attention.query, key, value (tokens from {start})",
+            _rows(seen, at, order, config.chunks(Projection.QKV)),
+        )
         output = seen[at + "attention.output"][0].transpose(0, 1)  # [tokens, heads, head_dim]
         yield event("hidden", at + "attention.output", output)
         yield event("codes", at + "attention.sub_norm", seen[at + "attention.sub_norm"][0])
-        yield event("sums", at + "o_proj", seen[at + "o_proj"][0])
-        yield event("residual", at + "attention.residual", seen[at + "attention.residual"][0])
+        yield event("sums", at + "o_proj", seen[at + "o_proj"][0], Projection.OUT)
+        yield event("residual", at + "attention.residual", seen[at + "attention.residual"][0], Projection.OUT)
         yield event("codes", at + "mlp.input", seen[at + "mlp.input"][0])
         gate, up = seen[at + "gate_proj"][0], seen[at + "up_proj"][0]
         both = torch.stack((gate.unflatten(-1, (-1, lanes)), up.unflatten(-1, (-1, lanes))), dim=2)
-        yield event("sums", at + "gate_proj, up_proj", both)
+        yield event("sums", at + "gate_proj, up_proj", both, Projection.GATE_UP)
         if shape.activation == "relu2":
             products = relu2_gate(gate, up)
         else:
             scale = Scale(seen[at + "mlp.input_scale.mantissa"][0], seen[at + "mlp.input_scale.exponent"][0])
             unit = multiply(multiply(scale, layer.gate_unit), layer.silu_unit).unsqueeze(-1)
             products = silu_gate(requantise(gate, unit), up)
-        yield event("hidden", at + "gated products", products)
+        yield event("hidden", at + "gated products", products, Projection.GATE_UP)
         yield event("codes", at + "mlp.sub_norm", seen[at + "mlp.sub_norm"][0])
-        yield event("sums", at + "down_proj", seen[at + "down_proj"][0])
-        yield event("residual", at + "mlp.residual", seen[at + "mlp.residual"][0])
+        yield event("sums", at + "down_proj", seen[at + "down_proj"][0], Projection.DOWN)
+        yield event("residual", at + "mlp.residual", seen[at + "mlp.residual"][0], Projection.DOWN)
     if final:
         codes = seen["norm"][0, -1]
         yield event("codes", "norm", codes)
@@ -111,8 +118,9 @@ def _pass(
         yield event("sums", "digits of the logits", head_matrix(model.head, shape.head_digits, lanes).long() @ codes)
 
 
-def _rows(seen: dict[str, Tensor], at: str, order: Tensor) -> Tensor:
-    """Return the rows of all heads, token by token: codes, and behind them mantissa, exponent and word of the scale.
+def _rows(seen: dict[str, Tensor], at: str, order: Tensor, chunks: int) -> Tensor:
+    """Return the rows of all heads, chunk by chunk and token by token: codes, then mantissa, exponent and word of the
+    scale.
 
     What a row has no use for is -1.
     """
@@ -125,7 +133,7 @@ def _rows(seen: dict[str, Tensor], at: str, order: Tensor) -> Tensor:
     for codes, name in ((k[..., order], "key"), (v, "value")):
         word = seen[f"{at}attention.{name}_scale"][0].transpose(0, 1)[..., None]
         parts.append(torch.cat((codes, torch.full((*codes.shape[:2], 2), none), word), -1))
-    return torch.cat(parts, dim=1).flatten(0, 1)
+    return torch.cat(parts, dim=1).unflatten(1, (chunks, -1)).transpose(0, 1).flatten(0, 2)
 
 
 def _widths(config: AcceleratorConfig, tap: str) -> list[tuple[int, bool]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import cocotb
 from cocotb.clock import Clock
-from cocotb.triggers import FallingEdge, RisingEdge
+from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
 
 __all__ = ["attend"]
 
@@ -68,11 +68,11 @@ async def run(dut: Any, streams: list[Offer], case: dict[str, Any], dice: random
     results: list[str] = []
     cycles: list[int] = []
     cycle = idle = 0
-    stall, hold = case["stall"], case["hold"]
+    stall, hold, refuse = case["stall"], case["hold"], case["refuse"]
     while idle < 8 and cycle < limit:
         for stream in streams:
             stream.drive(stall)
-        accept = not stall or dice.random() >= stall
+        accept = not refuse or dice.random() >= refuse
         dut.results__ready.value = int(accept)
         dut.hold.value = int(hold > 0 and dice.random() < hold)
         await FallingEdge(dut.clk)
@@ -100,14 +100,18 @@ async def attend(dut: Any) -> None:
     streams = [Offer(dut, name, case[name], dice) for name in ("jobs", "queries")]
     dut.hold.value, dut.results__ready.value, dut.output_unit.value = 0, 0, int(case["output_unit"], 16)
     await reset(dut, [writes, *streams])
-    for cycle in range(len(writes.payloads)):
+    while writes.position < len(writes.payloads):
         writes.drive(0)
         await FallingEdge(dut.clk)
-        writes.note(cycle)
+        writes.note(0)
         await RisingEdge(dut.clk)
         writes.settle()
+    # A reset may find only written rows.
+    await ClockCycles(dut.clk, case.get("settle", 1))
     for cycles in case["resets"]:
         await run(dut, streams, case, dice, cycles)
         await reset(dut, streams)
     outcome = await run(dut, streams, case, dice, case["limit"])
+    if hasattr(dut, "violation"):
+        outcome["violation"] = int(dut.violation.value)
     Path(os.environ["NOMUL_RESULT"]).write_text(json.dumps(outcome))

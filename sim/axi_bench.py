@@ -21,7 +21,8 @@ from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, SimTimeoutError, with_timeout
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus, AxiStreamSink, AxiStreamSource
 
-from sim.bench import PERIOD_NS, Case, compare
+from sim.bench import Case, compare
+from sim.drive import PERIOD_NS
 
 __all__ = ["AxiBench", "simulate"]
 

@@ -14,7 +14,8 @@ from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge, with_timeout
 
 from sim.axi_bench import CONTROL, DONE, FAULT, N_IN, N_OUT, REFUSED, RESULTS, START, STATUS, TOKENS, AxiBench
-from sim.bench import PERIOD_NS, Case, compare
+from sim.bench import Case, compare
+from sim.drive import PERIOD_NS
 
 __all__ = ["channel_order", "illegal_jobs", "interrupts", "pending_jobs", "register_access"]
 

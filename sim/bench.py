@@ -5,23 +5,16 @@ expectation was computed outside, by plain PyTorch. Nothing here knows what an e
 """
 
 import dataclasses
-import json
-import os
-import random
-import time
 from pathlib import Path
 from typing import Any
 
 import cocotb
 import numpy as np
-from cocotb.clock import Clock
-from cocotb.triggers import FallingEdge, RisingEdge, Timer
 
+from sim.drive import Driver, run_cases
 from sim.replay import append_payloads
 
-__all__ = ["REPLAYED", "Case", "EngineBench", "compare", "simulate"]
-
-PERIOD_NS = 10
+__all__ = ["REPLAYED", "Case", "compare", "simulate"]
 
 REPLAYED = ("activations", "weights")
 """Streams whose payloads the simulator reads from a file (`sim.replay`)."""
@@ -50,96 +43,25 @@ class Case:
     timeout: int = 1_000_000
 
 
-class Stream:
-    """One stream port: looks its handles up once. What is put in is a payload, or its number if it is replayed."""
+def inputs(dut: Any, case: Case) -> dict[str, list[int]]:
+    """Write the payloads that are replayed to their files; return what goes into each stream."""
+    jobs = [*filter(None, [case.illegal_first]), *case.jobs, *filter(None, [case.illegal_last])]
+    items: dict[str, list[int]] = {"jobs": [_job_payload(job, case.widths) for job in jobs]}
+    with np.load(case.arrays) as arrays:
+        for name in REPLAYED:
+            width, items[name] = len(getattr(dut, f"{name}__payload")), []
+            for number, job in enumerate(case.jobs):
+                numbers = append_payloads(Path(f"{name}.bin"), arrays[f"{name}{number}"], width)
+                items[name] += [*numbers] * (job["tokens"] if name == "weights" else 1)
+    return items
 
-    def __init__(self, dut: Any, name: str, *, replayed: bool = False) -> None:
-        self.name = name
-        self.valid, self.ready = getattr(dut, f"{name}__valid"), getattr(dut, f"{name}__ready")
-        self.item = getattr(dut, f"{name}__number" if replayed else f"{name}__payload")
 
-
-class EngineBench:
-    """Drives an engine's four streams from one coroutine, one iteration a cycle.
-
-    Inputs change just after a rising edge; whether a transfer happens at the next one is read at the falling edge.
-    With a stall probability p, each source waits and the sink refuses in each cycle with probability p, independently;
-    a source that has offered a transfer keeps it until it is taken.
-    """
-
-    def __init__(self, dut: Any, case: Case) -> None:
-        self.dut, self.case = dut, case
-        self.random = random.Random(case.seed)
-        jobs = [*filter(None, [case.illegal_first]), *case.jobs, *filter(None, [case.illegal_last])]
-        self.items: dict[str, list[int]] = {"jobs": [self._job_payload(job) for job in jobs]}
-        with np.load(case.arrays) as arrays:
-            for name in REPLAYED:
-                width, self.items[name] = len(getattr(dut, f"{name}__payload")), []
-                for number, job in enumerate(case.jobs):
-                    numbers = append_payloads(Path(f"{name}.bin"), arrays[f"{name}{number}"], width)
-                    self.items[name] += [*numbers] * (job["tokens"] if name == "weights" else 1)
-
-    def _job_payload(self, job: dict[str, int]) -> int:
-        payload, offset = 0, 0
-        for field in ("n_in", "n_out", "tokens", "mode"):
-            payload |= job.get(field, 0) << offset
-            offset += self.case.widths.get(field, 0)
-        return payload
-
-    async def reset(self) -> None:
-        """Hold reset for two cycles with every stream idle."""
-        for name in ("jobs", "activations", "weights"):
-            getattr(self.dut, f"{name}__valid").value = 0
-        self.dut.results__ready.value = 0
-        self.dut.rst.value = 1
-        for _ in range(2):
-            await RisingEdge(self.dut.clk)
-        self.dut.rst.value = 0
-
-    async def run(self, limit: int | None = None) -> tuple[list[int], int, int]:
-        """Drive everything; return (result payloads, cycle of the first job transfer, cycle of the last result).
-
-        Ends when all results have come, or after `limit` cycles.
-        """
-        dut, stall, chance = self.dut, self.case.stall, self.random.random
-        sources = [Stream(dut, name, replayed=name in REPLAYED) for name in ("jobs", "activations", "weights")]
-        queues = [self.items[source.name] for source in sources]
-        positions, offered = [0, 0, 0], [False, False, False]
-        wanted = sum(job["tokens"] * -(-job["n_out"] // self.case.rows) for job in self.case.jobs)
-        results: list[int] = []
-        result_valid, result_ready, result_payload = dut.results__valid, dut.results__ready, dut.results__payload
-        cycle, first, last, accepting = 0, -1, -1, False
-        limit = limit or self.case.timeout
-        clk = dut.clk
-        fall, rise = FallingEdge(clk), RisingEdge(clk)
-        while (len(results) < wanted or positions[0] < len(queues[0])) and cycle < limit:
-            for i, source in enumerate(sources):
-                if not offered[i] and positions[i] < len(queues[i]) and not (stall and chance() < stall):
-                    source.item.value = queues[i][positions[i]]
-                    source.valid.value = 1
-                    offered[i] = True
-            accept = not (stall and chance() < stall)
-            if accept != accepting:
-                result_ready.value = int(accept)
-                accepting = accept
-            await fall
-            taken = [offered[i] and int(source.ready.value) == 1 for i, source in enumerate(sources)]
-            if accepting and int(result_valid.value):
-                results.append(result_payload.value.to_unsigned())
-                last = cycle
-            await rise
-            for i, source in enumerate(sources):
-                if taken[i]:
-                    if i == 0 and first < 0:
-                        first = cycle
-                    positions[i] += 1
-                    offered[i] = positions[i] < len(queues[i]) and not (stall and chance() < stall)
-                    if offered[i]:
-                        source.item.value = queues[i][positions[i]]
-                    else:
-                        source.valid.value = 0
-            cycle += 1
-        return results, first, last
+def _job_payload(job: dict[str, int], widths: dict[str, int]) -> int:
+    payload, offset = 0, 0
+    for field in ("n_in", "n_out", "tokens", "mode"):
+        payload |= job.get(field, 0) << offset
+        offset += widths.get(field, 0)
+    return payload
 
 
 def compare(case: Case, results: list[int]) -> dict[str, Any]:
@@ -182,30 +104,14 @@ def compare(case: Case, results: list[int]) -> dict[str, Any]:
 
 @cocotb.test()
 async def simulate(dut: Any) -> None:
-    """Run the cases in the file named by NOMUL_CASE and write the results to the file named by NOMUL_RESULT."""
-    cases = json.loads(Path(os.environ["NOMUL_CASE"]).read_text())["cases"]
-    Clock(dut.clk, PERIOD_NS, unit="ns").start(start_high=False)
-    results = [await run_case(dut, Case(**case)) for case in cases]
-    Path(os.environ["NOMUL_RESULT"]).write_text(json.dumps({"results": results}))
+    """Drive each case into the engine and compare."""
 
+    async def run(values: dict[str, Any]) -> dict[str, Any]:
+        case = Case(**values)
+        driver = Driver(dut, inputs(dut, case), ["results"], replayed=REPLAYED, stall=case.stall, seed=case.seed)
+        wanted = sum(job["tokens"] * -(-job["n_out"] // case.rows) for job in case.jobs)
+        done = await driver.outcome(wanted, case.timeout, case.reset_after)
+        found = compare(case, done.transfers[0])
+        return found | done.facts | {"surplus": found["surplus"] + done.facts["surplus"], "seed": case.seed}
 
-async def run_case(dut: Any, case: Case) -> dict[str, Any]:
-    """Reset the engine, drive one case and return what came of it."""
-    bench = EngineBench(dut, case)
-    await bench.reset()
-    if case.reset_after is not None:
-        await bench.run(limit=case.reset_after)
-        await bench.reset()
-    started = time.perf_counter()
-    results, first, last = await bench.run()
-    seconds = time.perf_counter() - started
-    # A surplus result would come now.
-    for _ in range(4):
-        await FallingEdge(dut.clk)
-        if int(dut.results__valid.value):
-            results.append(0)
-        await RisingEdge(dut.clk)
-    await Timer(1, unit="ns")
-    return compare(case, results) | {
-        "cycles": last - first + 1, "seconds": seconds, "fault": int(dut.fault.value), "seed": case.seed,
-    }  # fmt: skip
+    await run_cases(dut, run)

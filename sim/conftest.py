@@ -14,7 +14,14 @@ def simulator_name() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With NOMUL_ENGINE, keep only that engine's benches: those in sim/test_ENGINE.py."""
+    """With NOMUL_ENGINE, keep only that engine's benches: those in sim/test_ENGINE.py.
+
+    Benches of one configuration share its simulator, so they run on one worker, which builds it once.
+    """
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        if item.path.parent.name == "sim" and "name" in parameters:
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {parameters['name']}"))
     engine = os.environ.get("NOMUL_ENGINE")
     if engine:
         kept = [item for item in items if item.path.parent.name != "sim" or item.path.stem == f"test_{engine}"]

@@ -41,8 +41,6 @@ _VERILATOR_ARGS = [
     "--no-assert",
     # cocotb asks for every signal to be public; only the ports of the top are (`_ports`), or compiling takes minutes.
     "--no-public-flat-rw",
-    "--output-split", "5000",
-    "--output-split-cfuncs", "500",
     "-Wno-fatal",
     "-Wno-lint",
     "-Wno-SPECIFYIGN",
@@ -50,6 +48,14 @@ _VERILATOR_ARGS = [
     "-CFLAGS", "-O1",
 ]  # fmt: skip
 
+
+_WHOLE = ["--output-split", "0"]
+"""One file of C++, in a third of the time that many take, but for large designs: g++ would take minutes."""
+
+_SPLIT = ["--output-split", "5000", "--output-split-cfuncs", "500"]
+
+_LARGE = 500_000
+"""Characters of Verilog from which a design is large."""
 
 _RUNTIME = ("verilated.o", "verilated_dpi.o", "verilated_vpi.o", "verilated_threads.o")
 """Objects that are the same in every simulator and take longer than a small engine: compiled once.
@@ -181,7 +187,13 @@ def build(
     libraries, includes = _primitives(target)
     versions = "".join(f"{name}={importlib.metadata.version(name)};" for name in ("cocotb", "verilator"))
     # As SystemVerilog, Icarus starts some combinational processes of the generated text too late, and they stay X.
-    args = [*_VERILATOR_ARGS, *(["--trace-saif"] if activity else [])] if simulator == "verilator" else ["-g2005"]
+    args = ["-g2005"]
+    if simulator == "verilator":
+        args = [
+            *_VERILATOR_ARGS,
+            *(_SPLIT if len(verilog) > _LARGE else _WHOLE),
+            *(["--trace-saif"] if activity else []),
+        ]
     key = hashlib.sha256("\0".join([verilog, top, simulator, target, versions, *args]).encode()).hexdigest()[:24]
     folder = BUILD / "sim" / f"{top}-{simulator}-{key}"
     folder.parent.mkdir(parents=True, exist_ok=True)

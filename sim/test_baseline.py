@@ -1,6 +1,5 @@
 """Benches of the INT8 baseline: the RTL against plain torch, in Verilator or Icarus."""
 
-import functools
 from typing import Any
 
 import pytest
@@ -8,7 +7,7 @@ import torch
 
 from hw.engines.baseline import BaselineConfig
 from sim.check import Product, Run
-from sim.scenarios import Scenarios
+from sim.scenarios import behind_axi, run, run_scenarios
 
 SMALL: dict[str, Any] = {"n_in_max": 48, "n_out_max": 12}
 CONFIGS = {
@@ -21,30 +20,10 @@ CONFIGS = {
 }
 
 
-@functools.cache
-def scenarios(name: str, simulator: str) -> Scenarios:
-    return Scenarios("baseline", CONFIGS[name], simulator)
-
-
 @pytest.mark.bench
 @pytest.mark.parametrize("name", CONFIGS)
-class TestBaseline:
-    def test_extreme_operands(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).extreme_operands()
-
-    def test_cycles_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
-        config = CONFIGS[name]
-        shapes = [(config.lanes_in + 1, config.rows + 1, 4), (config.lanes_in, config.rows, 9)]
-        scenarios(name, simulator_name).cycles_equal_the_cost_model(shapes)
-
-    def test_ragged_sizes_with_stalls(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).ragged_sizes_with_stalls()
-
-    def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).reset_in_mid_flight()
-
-    def test_illegal_jobs_do_nothing(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).illegal_jobs_do_nothing()
+def test_scenarios(name: str, simulator_name: str) -> None:
+    run_scenarios("baseline", CONFIGS[name], simulator_name)
 
 
 @pytest.mark.bench
@@ -61,4 +40,10 @@ def test_every_weight_times_every_activation(name: str, simulator_name: str) -> 
         weight = torch.where(torch.arange(lanes) % 3 == 0, -128, 127).expand(n_out, lanes).to(torch.int8).clone()
         weight[:, lane] = values.to(torch.int8)
         runs.append(Run([Product(weight, activations)]))
-    scenarios(name, simulator_name).run(*runs)
+    run("baseline", CONFIGS[name], simulator_name, runs)
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("name", ["portable", "cells"])
+def test_behind_axi(name: str, simulator_name: str) -> None:
+    behind_axi("baseline", CONFIGS[name], simulator_name)

@@ -1,14 +1,13 @@
 """Benches of BoothFlex in both modes: the RTL against plain torch, in Verilator or Icarus."""
 
-import functools
 from typing import Any
 
 import pytest
 import torch
 
 from hw.engines.boothflex import BoothFlexConfig
-from sim.check import Product, Run, bench_engine, build_engine, random_product
-from sim.scenarios import Scenarios
+from sim.check import Product, Run, random_product
+from sim.scenarios import behind_axi, run, run_scenarios
 
 SMALL: dict[str, Any] = {"n_in_max": 48, "n_out_max": 12}
 CONFIGS = {
@@ -25,30 +24,10 @@ GAP = {"portable": 0, "cells": 2}
 """Cycles between two blocks in which no step is taken."""
 
 
-@functools.cache
-def scenarios(name: str, simulator: str) -> Scenarios:
-    return Scenarios("boothflex", CONFIGS[name], simulator)
-
-
 @pytest.mark.bench
 @pytest.mark.parametrize("name", CONFIGS)
-class TestBoothFlex:
-    def test_extreme_operands(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).extreme_operands()
-
-    def test_cycles_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
-        config = CONFIGS[name]
-        shapes = [(config.lanes_in + 1, config.rows + 1, 4), (config.lanes_in, config.rows, 9)]
-        scenarios(name, simulator_name).cycles_equal_the_cost_model(shapes)
-
-    def test_ragged_sizes_with_stalls(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).ragged_sizes_with_stalls()
-
-    def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).reset_in_mid_flight()
-
-    def test_illegal_jobs_do_nothing(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).illegal_jobs_do_nothing()
+def test_scenarios(name: str, simulator_name: str) -> None:
+    run_scenarios("boothflex", CONFIGS[name], simulator_name)
 
 
 @pytest.mark.bench
@@ -64,7 +43,7 @@ def test_every_weight_times_every_activation(name: str, simulator_name: str) -> 
         weight = torch.where(torch.arange(lanes) % 3 == 0, -128, 127).expand(n_out, lanes).to(torch.int8).clone()
         weight[:, lane] = torch.arange(start, start + n_out).clamp(max=127).to(torch.int8)
         runs.append(Run([Product(weight, activations, INT8)]))
-    scenarios(name, simulator_name).run(*runs)
+    run("boothflex", CONFIGS[name], simulator_name, runs)
 
 
 @pytest.mark.bench
@@ -79,7 +58,7 @@ def test_every_ternary_weight_times_every_activation(name: str, simulator_name: 
         weight = (torch.arange(lanes) % 3 - 1).expand(3 * config.rows, lanes).to(torch.int8).clone()
         weight[:, lane] = (torch.arange(3 * config.rows) + torch.arange(3 * config.rows) // config.rows) % 3 - 1
         runs.append(Run([Product(weight, activations, TERNARY)]))
-    scenarios(name, simulator_name).run(*runs)
+    run("boothflex", CONFIGS[name], simulator_name, runs)
 
 
 @pytest.mark.bench
@@ -89,7 +68,7 @@ def test_a_change_of_mode_costs_no_more_than_the_pipeline(name: str, simulator_n
     config = CONFIGS[name]
     modes = [INT8, TERNARY] * 4
     products = [random_product(config.n_in_max, config.n_out_max, 1, config, 5, mode) for mode in modes]
-    (said,) = scenarios(name, simulator_name).run(Run(products))
+    (said,) = run("boothflex", CONFIGS[name], simulator_name, [Run(products)])
     steps = sum(config.weight_transfers(config.n_in_max, config.n_out_max, mode) for mode in modes)
     blocks = sum(-(-config.n_out_max // config.rows) for _ in modes)
     beats = -(-config.n_in_max // config.activation_lanes)
@@ -99,10 +78,5 @@ def test_a_change_of_mode_costs_no_more_than_the_pipeline(name: str, simulator_n
 
 @pytest.mark.bench
 @pytest.mark.parametrize("name", ["portable", "cells"])
-def test_behind_axi_the_mode_is_a_register(name: str, simulator_name: str) -> None:
-    """Jobs of both modes through AXI4-Stream, the mode from the register MODE."""
-    config = CONFIGS[name]
-    simulator = build_engine("boothflex", config, simulator_name, "axi")
-    products = [random_product(37, 7, 2, config, mode, mode) for mode in (TERNARY, INT8, TERNARY)]
-    (said,) = bench_engine(simulator, "boothflex", config, [Run(products, stall=0.2)], "axi")
-    assert (said["mismatches"], said["surplus"], said["outputs"]) == (0, 0, 3 * 7 * 2)
+def test_behind_axi(name: str, simulator_name: str) -> None:
+    behind_axi("boothflex", CONFIGS[name], simulator_name)

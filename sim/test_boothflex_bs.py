@@ -1,14 +1,13 @@
 """Benches of BoothFlex-BS in its five modes: the RTL against plain torch, in Verilator or Icarus."""
 
-import functools
 from typing import Any
 
 import pytest
 import torch
 
 from hw.engines.boothflex_bs import BoothFlexBsConfig
-from sim.check import Product, Run, bench_engine, build_engine, random_product
-from sim.scenarios import Scenarios
+from sim.check import Product, Run, random_product
+from sim.scenarios import behind_axi, run, run_scenarios
 
 SMALL: dict[str, Any] = {"n_in_max": 48, "n_out_max": 12}
 CONFIGS = {
@@ -20,30 +19,10 @@ CONFIGS = {
 MODES = ("ternary", "int2", "int4", "int6", "int8")
 
 
-@functools.cache
-def scenarios(name: str, simulator: str) -> Scenarios:
-    return Scenarios("boothflex_bs", CONFIGS[name], simulator)
-
-
 @pytest.mark.bench
 @pytest.mark.parametrize("name", CONFIGS)
-class TestBoothFlexBs:
-    def test_extreme_operands(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).extreme_operands()
-
-    def test_cycles_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
-        config = CONFIGS[name]
-        shapes = [(config.lanes_in + 1, config.rows + 1, 4), (config.lanes_in, config.rows, 9)]
-        scenarios(name, simulator_name).cycles_equal_the_cost_model(shapes)
-
-    def test_ragged_sizes_with_stalls(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).ragged_sizes_with_stalls()
-
-    def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).reset_in_mid_flight()
-
-    def test_illegal_jobs_do_nothing(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).illegal_jobs_do_nothing()
+def test_scenarios(name: str, simulator_name: str) -> None:
+    run_scenarios("boothflex_bs", CONFIGS[name], simulator_name)
 
 
 @pytest.mark.bench
@@ -60,7 +39,7 @@ def test_every_weight_times_every_activation(name: str, simulator_name: str) -> 
             weight = torch.where(torch.arange(lanes) % 3 == 0, low, high).expand(n_out, lanes).to(torch.int8).clone()
             weight[:, lane] = torch.arange(start, start + n_out).clamp(max=high).to(torch.int8)
             runs.append(Run([Product(weight, activations, mode)]))
-    scenarios(name, simulator_name).run(*runs)
+    run("boothflex_bs", CONFIGS[name], simulator_name, runs)
 
 
 @pytest.mark.bench
@@ -72,16 +51,11 @@ def test_a_digit_takes_a_cycle(simulator_name: str) -> None:
     steps = n_in // config.lanes_in * n_out // config.rows
     assert [config.weight_transfers(n_in, n_out, mode) for mode in range(5)] == [steps * d for d in (1, 1, 2, 3, 4)]
     products = [random_product(n_in, n_out, 1, config, 3, mode) for mode in (4, 0, 3, 1, 2, 4)]
-    (said,) = scenarios("portable", simulator_name).run(Run(products))
+    (said,) = run("boothflex_bs", CONFIGS["portable"], simulator_name, [Run(products)])
     fill = config.cycles(1, 1, 1) + n_in // config.lanes_in
     assert said["cycles"] <= steps * (4 + 1 + 3 + 1 + 2 + 4) + fill
 
 
 @pytest.mark.bench
-def test_behind_axi_the_mode_is_a_register(simulator_name: str) -> None:
-    """Jobs of all modes through AXI4-Stream, the mode from the register MODE."""
-    config = CONFIGS["portable"]
-    simulator = build_engine("boothflex_bs", config, simulator_name, "axi")
-    products = [random_product(13, 5, 2, config, mode, mode) for mode in (4, 1, 3, 0, 2)]
-    (said,) = bench_engine(simulator, "boothflex_bs", config, [Run(products, stall=0.2)], "axi")
-    assert (said["mismatches"], said["surplus"], said["outputs"]) == (0, 0, 5 * 5 * 2)
+def test_behind_axi(simulator_name: str) -> None:
+    behind_axi("boothflex_bs", CONFIGS["portable"], simulator_name)

@@ -1,6 +1,5 @@
 """Benches of BWTA: the RTL of many configurations against plain torch, in Verilator or Icarus."""
 
-import functools
 import itertools
 from typing import Any
 
@@ -8,8 +7,8 @@ import pytest
 import torch
 
 from hw.engines.bwta import BwtaConfig
-from sim.check import Product, Run
-from sim.scenarios import Scenarios
+from sim.check import Product, Run, check_product, random_product
+from sim.scenarios import run, run_scenarios
 
 SMALL: dict[str, Any] = {"n_in_max": 96, "n_out_max": 24}
 CONFIGS = {
@@ -31,30 +30,10 @@ CONFIGS = {
 }
 
 
-@functools.cache
-def scenarios(name: str, simulator: str) -> Scenarios:
-    return Scenarios("bwta", CONFIGS[name], simulator)
-
-
 @pytest.mark.bench
 @pytest.mark.parametrize("name", CONFIGS)
-class TestBwta:
-    def test_extreme_operands(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).extreme_operands()
-
-    def test_cycles_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
-        config = CONFIGS[name]
-        shapes = [(config.lanes_in + 1, config.rows + 1, 4), (config.lanes_in, config.rows, 9)]
-        scenarios(name, simulator_name).cycles_equal_the_cost_model(shapes)
-
-    def test_ragged_sizes_with_stalls(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).ragged_sizes_with_stalls()
-
-    def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).reset_in_mid_flight()
-
-    def test_illegal_jobs_do_nothing(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).illegal_jobs_do_nothing()
+def test_scenarios(name: str, simulator_name: str) -> None:
+    run_scenarios("bwta", CONFIGS[name], simulator_name)
 
 
 @pytest.mark.bench
@@ -74,4 +53,13 @@ def test_every_weight_times_every_activation(name: str, simulator_name: str) -> 
                 [weights[(row + row // config.rows) % len(weights)] for row in range(len(weight))]
             )
             runs.append(Run([Product(weight, vectors, number)]))
-    scenarios(name, simulator_name).run(*runs)
+    run("bwta", CONFIGS[name], simulator_name, runs)
+
+
+@pytest.mark.bench
+def test_behind_axi(simulator_name: str) -> None:
+    config = BwtaConfig(lanes_in=8, rows=4, products="all", n_in_max=32, n_out_max=12)
+    for mode, stall in ((0, 0.0), (2, 0.3), (3, 0.3)):
+        product = random_product(19, 7, 2, config, seed=mode, mode=mode)
+        said = check_product("bwta", config, product, simulator=simulator_name, bus="axi", stall=stall, seed=mode)
+        assert (said["mismatches"], said["outputs"]) == (0, 14)

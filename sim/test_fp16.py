@@ -1,6 +1,5 @@
 """Benches of the FP16 array: the RTL against exact integer arithmetic, in Verilator or Icarus."""
 
-import functools
 from typing import Any
 
 import pytest
@@ -8,7 +7,7 @@ import torch
 
 from hw.engines.fp16_fma import Fp16FmaConfig
 from sim.check import Product, Run, random_words
-from sim.scenarios import Scenarios
+from sim.scenarios import run, run_scenarios
 
 SMALL: dict[str, Any] = {"n_in_max": 24, "n_out_max": 16}
 CONFIGS = {
@@ -17,28 +16,10 @@ CONFIGS = {
 }
 
 
-@functools.cache
-def scenarios(name: str, simulator: str) -> Scenarios:
-    return Scenarios("fp16", CONFIGS[name], simulator)
-
-
 @pytest.mark.bench
 @pytest.mark.parametrize("name", CONFIGS)
-class TestFp16:
-    def test_extreme_operands(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).extreme_operands()
-
-    def test_cycles_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).cycles_equal_the_cost_model([(7, 4, 4), (1, 5, 9)])
-
-    def test_ragged_sizes_with_stalls(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).ragged_sizes_with_stalls()
-
-    def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).reset_in_mid_flight()
-
-    def test_illegal_jobs_do_nothing(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).illegal_jobs_do_nothing()
+def test_scenarios(name: str, simulator_name: str) -> None:
+    run_scenarios("fp16", CONFIGS[name], simulator_name)
 
 
 @pytest.mark.bench
@@ -54,4 +35,4 @@ def test_many_random_sums(name: str, simulator_name: str) -> None:
         activations[::2, 1] = activations[::2, 0] ^ torch.randint(0, 4, (75,), generator=random)
         weight[::2, 1] = weight[::2, 0] ^ -0x8000
         runs.append(Run([Product(weight, activations)], seed=seed))
-    scenarios(name, simulator_name).run(*runs)
+    run("fp16", CONFIGS[name], simulator_name, runs)

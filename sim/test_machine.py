@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from hw.accelerators.config import AcceleratorConfig
-from sim.accelerator import build_machine, run_jobs
+from hw.accelerators.memory_map import MemoryMap
+from sim.accelerator import build_machine, run_jobs, write_dram
 from sim.accelerator_trace import compare
 from sim.runner import Simulator
 from sw.accelerators import machine_config
@@ -33,12 +34,21 @@ class Setup:
     tile: int
     activation: str = "relu2"
     tied: bool = True
+    fields: tuple[tuple[str, Any], ...] = ()
+    """Further ones of the machine."""
 
 
 SETUPS = {
     "tlmm": Setup("tlmm", ("tables=4", "fill_units=2"), 4, 3),
     "tint": Setup("tint", ("lanes_in=8",), 8, 4, activation="silu", tied=False),
     "boothflex": Setup("boothflex", ("lanes_in=2",), 4, 1),
+    "axi": Setup(
+        "tlmm",
+        ("tables=4", "fill_units=2"),
+        4,
+        3,
+        fields=(("memory", "axi"), ("ring", 64), ("ports", 2), ("port_bits", 64)),
+    ),
 }
 
 
@@ -62,7 +72,9 @@ def model_of(setup: Setup) -> IntegerModel:
 def machine_of(setup: Setup) -> tuple[AcceleratorConfig, Simulator]:
     """Return the configuration and the simulator of its machine."""
     model = model_of(setup)
-    config = machine_config(model, setup.engine, setup.settings, lanes=setup.lanes, tile=setup.tile, trace=True)
+    config = machine_config(
+        model, setup.engine, setup.settings, lanes=setup.lanes, tile=setup.tile, trace=True, **dict(setup.fields)
+    )
     return config, build_machine(config)
 
 
@@ -126,6 +138,43 @@ def test_the_whole_context_is_used(tmp_path: Path) -> None:
     prompt = [index * 5 % 13 for index in range(20)]
     (said,) = run("tint", [{"prompt": prompt, "tokens": 5}], tmp_path)
     assert said["tokens"] == expected("tint", prompt, 5)
+
+
+def run_on_dram(job: dict[str, Any], folder: Path, **memory: int) -> dict[str, Any]:
+    """Run a job on the machine whose memory is DRAM; return what the bench says."""
+    setup = SETUPS["axi"]
+    config, simulator = machine_of(setup)
+    return run_jobs(simulator, model_of(setup), config, [{"timeout": 400_000, **job}], folder, 0, memory)
+
+
+@pytest.mark.bench
+def test_a_dram_that_stalls_changes_nothing(tmp_path: Path) -> None:
+    said = run_on_dram({"prompt": [3, 1, 4, 1, 5], "tokens": 4, "stall": 0.5}, tmp_path, stall=160)
+    assert said["jobs"][0]["tokens"] == expected("axi", [3, 1, 4, 1, 5], 4) and not said["violation"]
+
+
+@pytest.mark.bench
+def test_a_memory_error_stops_the_job_and_says_so(tmp_path: Path) -> None:
+    """SLVERR in the weights of the second layer: no token, no hang, a status."""
+    config, _ = machine_of(SETUPS["axi"])
+    place = MemoryMap(config)
+    low = (place.weights + place.layers_words // 2 + 20) * config.port_bits // 8
+    said = run_on_dram({"prompt": [3, 1], "tokens": 2}, tmp_path, error_low=low, error_high=low + 8)
+    (job,) = said["jobs"]
+    assert job["tokens"] == [] and job["error"] is None and said["memory_error"] == 1 and said["mismatch"] == 0
+
+
+@pytest.mark.bench
+def test_an_image_for_another_machine_is_refused(tmp_path: Path) -> None:
+    config, simulator = machine_of(SETUPS["axi"])
+    other = dataclasses.replace(config, tile=2)
+    write_dram(model_of(SETUPS["axi"]), other, tmp_path / "other.bin")
+    image = (tmp_path / "other.bin").read_bytes()
+    said = run_jobs(
+        simulator, model_of(SETUPS["axi"]), config, [{"prompt": [], "prompt_length": 1, "tokens": 1, "timeout": 4000}],
+        tmp_path, image=image,
+    )  # fmt: skip
+    assert said["mismatch"] == 1 and said["jobs"][0]["tokens"] == []
 
 
 @pytest.mark.bench

@@ -1,6 +1,5 @@
 """Benches of MixPE: the RTL of many configurations against plain torch, in Verilator or Icarus."""
 
-import functools
 from typing import Any
 
 import pytest
@@ -8,8 +7,8 @@ import torch
 
 from hw.arith.recoding import RECODINGS
 from hw.engines.mixpe import MixpeConfig
-from sim.check import Product, Run
-from sim.scenarios import Scenarios
+from sim.check import Product, Run, bench_engine, build_engine, random_product
+from sim.scenarios import run, run_scenarios
 from sw.formats.mixpe import Operands
 
 SMALL: dict[str, Any] = {"n_in_max": 96, "n_out_max": 24}
@@ -23,6 +22,7 @@ CONFIGS = {
     "xcup": MixpeConfig(lanes_in=8, rows=4, group=32, target="xcup", **SMALL),
     "xc7": MixpeConfig(lanes_in=7, rows=2, group=14, act_bits=4, codes="unsigned", target="xc7", **SMALL),
     "ecp5": MixpeConfig(lanes_in=8, rows=2, group=32, target="ecp5", **SMALL),
+    "ternary": MixpeConfig(lanes_in=8, rows=2, group=16, weight="ternary", target="cells", **SMALL),
     "cells": MixpeConfig(lanes_in=8, rows=4, group=32, codes="unsigned", target="cells", **SMALL),
     "cells_fold": MixpeConfig(lanes_in=4, rows=6, fold=3, group=24, target="cells", **SMALL),
     "cells_digits": MixpeConfig(lanes_in=4, rows=4, group=8, recoding="digits", low=3, target="cells", **SMALL),
@@ -31,30 +31,10 @@ CONFIGS = {
 }
 
 
-@functools.cache
-def scenarios(name: str, simulator: str) -> Scenarios:
-    return Scenarios("mixpe", CONFIGS[name], simulator)
-
-
 @pytest.mark.bench
 @pytest.mark.parametrize("name", CONFIGS)
-class TestMixpe:
-    def test_extreme_operands(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).extreme_operands()
-
-    def test_cycles_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
-        config = CONFIGS[name]
-        shapes = [(config.lanes_in + 1, config.rows + 1, 4), (config.lanes_in, config.rows, 9)]
-        scenarios(name, simulator_name).cycles_equal_the_cost_model(shapes)
-
-    def test_ragged_sizes_with_stalls(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).ragged_sizes_with_stalls()
-
-    def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).reset_in_mid_flight()
-
-    def test_illegal_jobs_do_nothing(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).illegal_jobs_do_nothing()
+def test_scenarios(name: str, simulator_name: str) -> None:
+    run_scenarios("mixpe", CONFIGS[name], simulator_name)
 
 
 @pytest.mark.bench
@@ -76,4 +56,15 @@ def test_every_code_times_every_activation(recoding: str, target: str, codes: st
         zeros = (torch.arange(16)[:, None] * 5) % 16 + low
         scales = (torch.arange(16)[:, None] * 17) % 256
         runs.append(Run([Product(Operands(weight.to(torch.int8), zeros, scales, 4), activations)]))
-    Scenarios("mixpe", config, simulator_name).run(*runs)
+    run("mixpe", config, simulator_name, runs)
+
+
+@pytest.mark.bench
+def test_behind_axi(simulator_name: str) -> None:
+    config = MixpeConfig(lanes_in=4, rows=2, group=8, n_in_max=24, n_out_max=8)
+    products = [random_product(n_in, 5, 3, config, seed=n_in) for n_in in (7, 24)]
+    simulator = build_engine("mixpe", config, simulator_name, "axi")
+    runs = [Run(products), Run(products, 0.3, seed=1), Run(products, illegal_last={"n_in": 0, "n_out": 1, "tokens": 1})]
+    said = bench_engine(simulator, "mixpe", config, runs, "axi")
+    assert [(each["mismatches"], each["surplus"]) for each in said] == [(0, 0)] * 3
+    assert [each["fault"] for each in said] == [0, 0, 1]

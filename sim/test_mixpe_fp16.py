@@ -1,6 +1,5 @@
 """Benches of W4A16: the RTL against its golden model, in Verilator or Icarus."""
 
-import functools
 from typing import Any
 
 import pytest
@@ -8,7 +7,7 @@ import torch
 
 from hw.engines.mixpe_fp16 import MixpeFp16Config
 from sim.check import Product, Run
-from sim.scenarios import Scenarios
+from sim.scenarios import run, run_scenarios
 
 SMALL: dict[str, Any] = {"n_in_max": 48, "n_out_max": 12}
 CONFIGS = {
@@ -22,35 +21,10 @@ CONFIGS = {
 }
 
 
-@functools.cache
-def scenarios(name: str, simulator: str) -> Scenarios:
-    return Scenarios("mixpe_fp16", CONFIGS[name], simulator)
-
-
 @pytest.mark.bench
 @pytest.mark.parametrize("name", CONFIGS)
-class TestMixpeFp16:
-    def test_extreme_operands(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).extreme_operands()
-
-    def test_cycles_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
-        config = CONFIGS[name]
-        shapes = [
-            (config.lanes_in + 1, config.rows + 1, 4),
-            (config.lanes_in, config.rows, 9),
-            (min(config.group, config.n_in_max), config.rows, 6),
-            (min(config.group + 1, config.n_in_max), 1, 6),
-        ]
-        scenarios(name, simulator_name).cycles_equal_the_cost_model(shapes)
-
-    def test_ragged_sizes_with_stalls(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).ragged_sizes_with_stalls()
-
-    def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).reset_in_mid_flight()
-
-    def test_illegal_jobs_do_nothing(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).illegal_jobs_do_nothing()
+def test_scenarios(name: str, simulator_name: str) -> None:
+    run_scenarios("mixpe_fp16", CONFIGS[name], simulator_name)
 
 
 @pytest.mark.bench
@@ -70,4 +44,4 @@ def test_every_weight_times_sampled_activations(name: str, simulator_name: str) 
         weight[:, lane] = torch.arange(-8, 8)
         weight[:, (lane + 1) % config.lanes_in] = torch.arange(16) % 3 - 8
         runs += [Run([Product(part, activations)]) for part in weight.split(config.n_out_max)]
-    scenarios(name, simulator_name).run(*runs)
+    run("mixpe_fp16", CONFIGS[name], simulator_name, runs)

@@ -6,7 +6,6 @@ equal the engine's cost model.
 """
 
 import dataclasses
-import functools
 import itertools
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 
 from hw.engines.tlmm import TlmmConfig
 from sim.check import Product, Run, bench_engine, build_engine
-from sim.scenarios import Scenarios, extremes
+from sim.scenarios import extremes, run, run_scenarios
 
 SMALL: dict[str, Any] = {"n_in_max": 96, "n_out_max": 48}
 CONFIGS = {
@@ -29,30 +28,10 @@ CONFIGS = {
 }
 
 
-@functools.cache
-def scenarios(name: str, simulator: str) -> Scenarios:
-    return Scenarios("tlmm", CONFIGS[name], simulator)
-
-
 @pytest.mark.bench
 @pytest.mark.parametrize("name", CONFIGS)
-class TestTlmm:
-    def test_extreme_operands(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).extreme_operands()
-
-    def test_cycles_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
-        config = CONFIGS[name]
-        shapes = [(config.step + 1, config.rows + 1, 4), (config.step, config.rows, 9)]
-        scenarios(name, simulator_name).cycles_equal_the_cost_model(shapes)
-
-    def test_ragged_sizes_with_stalls(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).ragged_sizes_with_stalls()
-
-    def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).reset_in_mid_flight()
-
-    def test_illegal_jobs_do_nothing(self, name: str, simulator_name: str) -> None:
-        scenarios(name, simulator_name).illegal_jobs_do_nothing()
+def test_scenarios(name: str, simulator_name: str) -> None:
+    run_scenarios("tlmm", CONFIGS[name], simulator_name)
 
 
 @pytest.mark.bench
@@ -85,7 +64,7 @@ def test_every_code_times_every_activation(name: str, simulator_name: str) -> No
         weight = torch.zeros(27, config.step, dtype=torch.int8)
         weight[:, 3 * table : 3 * table + 3] = codes
         runs.append(Run([Product(weight, activations)]))
-    scenarios(name, simulator_name).run(*runs)
+    run("tlmm", CONFIGS[name], simulator_name, runs)
 
 
 @pytest.mark.bench
@@ -94,4 +73,4 @@ def test_no_sum_of_the_longest_reduction_overflows(simulator_name: str) -> None:
     config = dataclasses.replace(CONFIGS["half"], total_bits=CONFIGS["half"].total_width)
     with pytest.raises(ValueError, match=r"^TlmmConfig field 'total_bits' is 14; allowed: 15 or more"):
         dataclasses.replace(config, total_bits=config.total_width - 1)
-    scenarios("half", simulator_name).run(Run([extremes(config)]))
+    run("tlmm", CONFIGS["half"], simulator_name, [Run([extremes(config)])])

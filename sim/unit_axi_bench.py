@@ -19,8 +19,8 @@ from cocotb.triggers import ClockCycles, SimTimeoutError, with_timeout
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus, AxiStreamSink, AxiStreamSource
 
 from sim.axi_bench import CYCLES, FAULT, N_IN, PENDING, RESULTS, START, STATUS
-from sim.bench import PERIOD_NS
-from sim.unit_bench import UnitBench, UnitCase
+from sim.drive import PERIOD_NS
+from sim.unit_bench import UnitCase, UnitTransfers
 
 __all__ = ["UnitAxiBench", "simulate"]
 
@@ -30,8 +30,7 @@ class UnitAxiBench:
 
     def __init__(self, dut: Any, case: UnitCase) -> None:
         self.dut, self.case = dut, case
-        # The bare bench knows the case and the comparison; it drives nothing here.
-        self.unit = UnitBench(dut, case)
+        self.transfers = UnitTransfers(case)
         self.random = random.Random(case.seed)
         clock = {"clock": dut.aclk, "reset": dut.aresetn, "reset_active_level": False}
         self.registers = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi"), **clock)
@@ -90,7 +89,7 @@ class UnitAxiBench:
     def send(self) -> None:
         """Queue all inputs of the case, each as one packet."""
         for name, source in self.sources.items():
-            source.send_nowait([self._contain(name, payload) for payload in self.unit.items[name]])
+            source.send_nowait([self._contain(name, payload) for payload in self.transfers.items[name]])
 
     async def start_all(self) -> None:
         """Give all jobs of the case, each once the last has been taken."""
@@ -103,7 +102,7 @@ class UnitAxiBench:
 
     async def receive(self, name: str) -> list[int]:
         """Wait for all transfers of an output; fewer come back after `timeout` cycles without one."""
-        sink, wanted = self.sinks[name], len(self.unit.expected[name])
+        sink, wanted = self.sinks[name], len(self.transfers.expected[name])
         payloads: list[int] = []
         while len(payloads) < wanted:
             try:
@@ -126,7 +125,7 @@ class UnitAxiBench:
         # A surplus result would come now.
         await ClockCycles(self.dut.aclk, 8)
         surplus = sum(len(frame) for sink in self.sinks.values() for frame in sink.queue._queue)
-        return self.unit.compare(got) | {
+        return self.transfers.compare(got) | {
             "surplus": surplus,
             "cycles": await self.registers.read_dword(CYCLES),
             "fault": int(bool(await self.registers.read_dword(STATUS) & FAULT)),

@@ -15,7 +15,8 @@ from hw.units import UNITS
 from sim.check import build_engine
 from sim.runner import Simulator
 from sim.unit_bench import UnitCase
-from sw.units import UnitJob, absmax_job, leading_one_job, pack_lanes, top_k_job
+from sw.formats.mixpe import Operands
+from sw.units import UnitJob, absmax_job, leading_one_job, pack_lanes, systolic_job, top_k_job
 
 __all__ = ["UnitRun", "bench_unit", "check_unit", "random_jobs"]
 
@@ -139,6 +140,17 @@ def random_jobs(unit: str, config: Any, count: int, seed: int) -> list[UnitJob]:
         elif unit == "top_k":
             m = draw(1, min(config.scores_max, 16 * config.lanes))
             jobs.append(top_k_job(config, values(config.score_bits, m), draw(1, min(m + 2, config.scores_max))))
+        elif unit == "systolic":
+            n_in, n_out = draw(1, min(config.n_in_max, 3 * config.group)), draw(1, min(config.n_out_max, 40))
+            tokens, low = draw(1, min(config.tokens_max, 20)), draw(-1, 0) * 8
+            parts = (n_out, -(-n_in // config.group))
+            operands = Operands(
+                values(4, n_out, n_in).to(torch.int8) + 8 + low,
+                torch.randint(low, low + 16, parts, generator=random),
+                values(config.scale_bits, *parts) + (1 << (config.scale_bits - 1)),
+                config.group,
+            )
+            jobs.append(systolic_job(config, operands, values(config.act_bits, tokens, n_in)))
         else:
             length, m = draw(1, min(config.length_max, 8 * config.lanes)), draw(1, min(config.keys_max, 64))
             query, keys = values(config.act_bits, length), values(config.act_bits, m, length)

@@ -5,7 +5,7 @@ Rows of a projection are put into the order in which the machine wants its resul
 LM head as ternary digits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,26 @@ import torch
 from torch import Tensor
 
 from hw.accelerators.config import AcceleratorConfig, Projection
+from hw.accelerators.memory_map import DIGEST_BITS, MemoryMap, digest
 from hw.accelerators.scale_programs import CONSTANTS, Constant
 from hw.accelerators.shape import DIGITS_MAX, ModelShape
 from sw.engines import pack_weights, parse_setting
 from sw.errors import InputError
+from sw.formats import tint, tlmm
 from sw.golden.scale import Scale
 from sw.model.integer import IntegerLayer, IntegerModel
 
-__all__ = ["head_order", "image_texts", "images", "machine_config", "shape_of", "ternary_digits", "write_images"]
+__all__ = [
+    "dram_image",
+    "head_matrix",
+    "head_order",
+    "image_texts",
+    "images",
+    "machine_config",
+    "shape_of",
+    "ternary_digits",
+    "write_images",
+]
 
 
 def shape_of(model: IntegerModel) -> ModelShape:
@@ -151,28 +163,24 @@ def _bytes(codes: Tensor, lanes: int) -> npt.NDArray[np.uint8]:
     return codes.reshape(-1, lanes).to(torch.int8).numpy().view(np.uint8)
 
 
+def _matrices(model: IntegerModel, config: AcceleratorConfig) -> Iterator[Tensor]:
+    """Yield the matrices of a pass, chunk by chunk, int8."""
+    for layer in model.layers:
+        for projection, matrix in zip(Projection, layer_matrices(layer, config.lanes), strict=False):
+            yield from (chunk.to(torch.int8) for chunk in matrix.chunk(config.chunks(projection)))
+    yield head_matrix(model.head, config.shape.head_digits, config.lanes).to(torch.int8)
+
+
 def images(model: IntegerModel, config: AcceleratorConfig) -> dict[str, tuple[int, npt.NDArray[np.uint8]]]:
     """Return what a machine reads, by the names of `hw.accelerators.machine.FILES`.
 
     Each is the width of a word in bits, and uint8 [words, bytes], little-endian.
     """
     lanes = config.lanes
-    matrices = [
-        chunk
-        for layer in model.layers
-        for projection, matrix in zip(Projection, layer_matrices(layer, lanes), strict=False)
-        for chunk in matrix.chunk(config.chunks(projection))
-    ]
-    matrices.append(head_matrix(model.head, config.shape.head_digits, lanes))
     engine, mode = config.engine_config, config.mode
-    weights = np.concatenate([pack_weights(config.engine, engine, matrix.to(torch.int8), mode) for matrix in matrices])
+    weights = np.concatenate([pack_weights(config.engine, engine, matrix, mode) for matrix in _matrices(model, config)])
     assert len(weights) == config.weight_depth
-    norms = [
-        norm.gain
-        for layer in model.layers
-        for norm in (layer.input_norm, layer.attention_norm, layer.post_norm, layer.ffn_norm)
-    ]
-    gains = np.concatenate([_bytes(gain, lanes) for gain in [*norms, model.norm.gain]])
+    gains = np.concatenate([_bytes(gain, lanes) for gain in _gains(model)])
     constants = np.array([_constants(layer, model.embedding_unit) for layer in model.layers], dtype="<u4")
     return {
         "weights": (engine.weight_width, weights),
@@ -180,6 +188,48 @@ def images(model: IntegerModel, config: AcceleratorConfig) -> dict[str, tuple[in
         "gains": (8 * lanes, gains),
         "constants": (26, constants.reshape(-1, 1).view(np.uint8)),
     }
+
+
+def _gains(model: IntegerModel) -> list[Tensor]:
+    """Return the gains of all norms, in order."""
+    layers = model.layers
+    norms = [n for layer in layers for n in (layer.input_norm, layer.attention_norm, layer.post_norm, layer.ffn_norm)]
+    return [norm.gain for norm in [*norms, model.norm]]
+
+
+def dram_image(model: IntegerModel, config: AcceleratorConfig) -> npt.NDArray[np.uint8]:
+    """Return what lies in a machine's DRAM when it begins (`hw.accelerators.memory_map`), uint8 [words, bytes].
+
+    Bytes p * port_bits / 8 and up of each word are port p's.
+    """
+    place = MemoryMap(config)
+    size = place.word_bytes
+
+    def words(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return rows [n, bytes] each of which begins a word."""
+        return np.pad(values, ((0, 0), (0, -values.shape[1] % size))).reshape(-1, size)
+
+    header = np.frombuffer(digest(config).to_bytes(DIGEST_BITS // 8, "little"), np.uint8)[None, :size]
+    constants = np.array([_constants(layer, model.embedding_unit) for layer in model.layers], dtype="<u4")
+    gains = [words(gain.to(torch.int8).numpy().view(np.uint8)[None]) for gain in _gains(model)]
+    embedding = words(model.embedding.to(torch.int8).numpy().view(np.uint8))
+    weights = [words(_dense(matrix, config, place)) for matrix in _matrices(model, config)]
+    parts = [words(header), words(constants.view(np.uint8).reshape(1, -1)), *gains, embedding, *weights]
+    image = np.concatenate(parts)
+    assert len(image) == place.cache
+    return image
+
+
+def _dense(matrix: Tensor, config: AcceleratorConfig, place: MemoryMap) -> npt.NDArray[np.uint8]:
+    """Return a chunk's weights as the machine reads them: [n, bytes], each row from a new word."""
+    engine = config.engine_config
+    if config.engine == "tlmm":
+        sizes = {"group": engine.group, "tables": engine.tables, "rows": engine.rows}
+        return tlmm.pack_dense(matrix, **sizes, units=place.units)
+    if config.engine == "tint":
+        return tint.pack_dense(tint.steps(matrix, lanes=engine.lanes_in, rows=engine.rows), place.units)
+    packed = pack_weights(config.engine, engine, matrix, config.mode)
+    return np.pad(packed, ((0, 0), (0, place.transfer_words * place.word_bytes - packed.shape[1])))
 
 
 def image_texts(model: IntegerModel, config: AcceleratorConfig) -> dict[str, str]:

@@ -15,7 +15,7 @@ from hw.units import UNITS
 from sw.errors import InputError
 from sw.formats import baseline, boothflex, boothflex_bs, bwta, fp16, mixpe, tint, tlmm
 
-__all__ = ["configure", "pack_activations", "pack_weights", "parse_setting"]
+__all__ = ["FORMS", "choose_form", "configure", "pack_activations", "pack_weights", "parse_setting"]
 
 
 def _pack_tlmm(config: Any, weight: Tensor, mode: int) -> npt.NDArray[np.uint8]:
@@ -58,9 +58,9 @@ def mixpe_layout(config: Any) -> mixpe.Layout:
     return mixpe.Layout(
         lanes=config.lanes_in, rows=config.rows, turn=config.turn, group=config.group or None,
         signed=config.codes == "signed",
-        recoding=config.recoding, scale_bits=config.scale_bits, transfer=config.activation_lanes,
+        recoding=config.digits, scale_bits=config.scale_bits, transfer=config.activation_lanes,
         delay=config.entry_delay, drain=config.drain, act_bits=config.act_bits, correction_bits=config.correction_bits,
-        fold=config.fold,
+        fold=config.fold, code_bits=config.code_bits,
     )  # fmt: skip
 
 
@@ -154,6 +154,42 @@ def parse_setting(engine: str, setting: str) -> tuple[str, Any]:
         return name, int(text)
     except ValueError:
         raise InputError(f"field {name!r} is {text!r}; allowed: {describe(field)}") from None
+
+
+FORMS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+    "mixpe": ({"weight": "int4", "activation": "int8"}, {"int8": "mixpe", "fp16": "mixpe_fp16"}),
+}
+"""Engines under one name: what the fields that choose one are by default, and the engine of each activation."""
+
+
+def choose_form(engine: str, settings: Sequence[str]) -> tuple[str, tuple[str, ...], dict[str, str]]:
+    """Return the engine that `weight` and `activation` among the settings choose, the other settings, and the two.
+
+    The last is empty for engines that have one form.
+
+    Raises
+    ------
+    InputError
+        If one of the two is none that the engine has.
+    """
+    if engine not in FORMS:
+        return engine, tuple(settings), {}
+    chosen, engines = FORMS[engine]
+    chosen, rest = dict(chosen), []
+    for setting in settings:
+        name, _, text = setting.partition("=")
+        if name not in chosen:
+            rest.append(setting)
+            continue
+        allowed = tuple(engines) if name == "activation" else ("int4", "ternary")
+        if text not in allowed:
+            raise InputError(f"field {name!r} of {engine} is {text!r}; allowed: {', '.join(allowed)}")
+        chosen[name] = text
+    if chosen["weight"] == "ternary":
+        if chosen["activation"] != "int8":
+            raise InputError(f"field 'weight' of {engine} is 'ternary'; with activation = 'fp16' allowed: int4")
+        rest.append("weight=ternary")
+    return engines[chosen["activation"]], tuple(rest), chosen
 
 
 def configure(engine: str, settings: Sequence[str] = (), target: str | None = None) -> Any:

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from sw.errors import InputError
+from sw.formats.mixpe import Operands
+from sw.formats.systolic import streams
 from sw.golden.absmax import absmax
 from sw.golden.leading_one import leading_one, predict
 from sw.golden.top_k import top_k
 
-__all__ = ["UnitJob", "absmax_job", "frame", "leading_one_job", "pack_lanes", "top_k_job"]
+__all__ = ["UnitJob", "absmax_job", "frame", "leading_one_job", "pack_lanes", "systolic_job", "top_k_job"]
 
 Lanes = npt.NDArray[np.int64]
 """Values [transfers, lanes]."""
@@ -110,3 +112,28 @@ def leading_one_job(config: Any, query: Tensor, keys: Tensor, noise: torch.Gener
         {"keys": raw, "queries": frame(query[None], config.lanes, noise)[0], "codes": coded},
         {"results": frame(scores, 1), "key_codes": (coded, np.ones(len(coded), dtype=bool))},
     )
+
+
+def systolic_job(config: Any, operands: Operands, activations: Tensor) -> UnitJob:
+    """Multiply activations, integers [tokens, n_in], by weights in groups; InputError if they do not fit the unit."""
+    (n_out, n_in), tokens = operands.shape, len(activations)
+    fields = {"n_in": n_in, "n_out": n_out, "tokens": tokens}
+    for name, length in fields.items():
+        _refuse_length(name, length, config.job_limits)
+    if activations.shape[1] != n_in:
+        raise InputError(f"activations have shape {list(activations.shape)}; these weights want [tokens, {n_in}]")
+    if operands.group != config.group and not (operands.group >= n_in and config.group >= n_in):
+        raise InputError(f"the weights have groups of {operands.group}; this unit's group is {config.group}")
+    _refuse_outside("activation", activations, config.act_bits, "act_bits")
+    if int(operands.scales.max()) >= 1 << config.scale_bits:
+        raise InputError(
+            f"a scale is {int(operands.scales.max())}; this unit takes 0 to {(1 << config.scale_bits) - 1} "
+            f"(scale_bits = {config.scale_bits})"
+        )
+    result = activations.long() @ operands.dequantise().T
+    lanes = streams(
+        dataclasses.replace(operands, group=config.group), activations, result, rows=config.rows,
+        columns=config.columns, tokens_tile=config.tokens_tile if config.keeps_weights else None,
+    )  # fmt: skip
+    results = lanes.pop("results")
+    return UnitJob(fields, lanes, {"results": (results, np.arange(len(results)) == len(results) - 1)})

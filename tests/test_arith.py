@@ -5,16 +5,21 @@ they compute; the solver compares the two forms' totals over all inputs.
 """
 
 import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from amaranth.hdl import Const, Module
-from amaranth.lib.wiring import Component, Out
+from amaranth.hdl import Const, Module, Mux, Value, signed
+from amaranth.lib.wiring import Component, In, Out
 
+from hw.arith.digit_sum import add_digits, scaled_sum
 from hw.arith.gated_sum import gated_sum
+from hw.arith.nibble_product import NibbleProduct
+from hw.arith.recoding import RECODINGS, recoding
 from hw.arith.signed_sum import signed_sum, sum_timing
 from hw.arith.sum_terms import sum_members
-from hw.arith.target import Target
+from hw.arith.target import AMD, Target
 from sw.flow.rtlil import convert
 from sw.flow.run import run_yosys
 
@@ -38,14 +43,23 @@ class Both(Component):
     """The portable form and a target's, on the same inputs; `differ` compares their totals if the words are legal."""
 
     def __init__(
-        self, terms: int, magnitude: int, width: int, target: Target, negatable: bool, gated: bool = False
+        self,
+        terms: int,
+        magnitude: int,
+        width: int,
+        target: Target,
+        negatable: bool,
+        gated: bool = False,
+        clearable: bool = False,
     ) -> None:
-        self.magnitude, self.negatable, self.gated = magnitude, negatable, gated
+        self.magnitude, self.negatable, self.gated, self.clearable = magnitude, negatable, gated, clearable
         self.forms = [
-            gated_sum(terms, magnitude, width, form) if gated else signed_sum(terms, magnitude, width, form, negatable)
+            gated_sum(terms, magnitude, width, form)
+            if gated
+            else signed_sum(terms, magnitude, width, form, negatable, clearable)
             for form in (Target.PORTABLE, target)
         ]
-        members = sum_members(terms, magnitude, width, negatable, gated)
+        members = sum_members(terms, magnitude, width, negatable, gated, clearable)
         members["differ"] = Out(1)
         del members["total"]
         super().__init__(members)
@@ -55,6 +69,8 @@ class Both(Component):
         for name, form in zip(("portable", "native"), self.forms, strict=True):
             m.submodules[name] = form
             m.d.comb += form.addend.eq(self.addend)
+            if self.clearable:
+                m.d.comb += form.clear.eq(self.clear)
             for mine, its in zip([*self.words, *self.signs], [*form.words, *form.signs], strict=True):
                 m.d.comb += its.eq(mine)
             if self.gated:
@@ -87,9 +103,70 @@ def test_a_gated_form_equals_the_portable_one(target: Target, terms: int, magnit
     prove(Both(terms, magnitude, 6, target, True, gated=True), target)
 
 
-def prove(both: Both, target: Target) -> None:
-    """Fail unless the two forms' totals are equal for all legal inputs."""
+@pytest.mark.synth
+@pytest.mark.parametrize("target", MODELS)
+@pytest.mark.parametrize("terms", [2, 3, 5])
+def test_a_form_that_clears_its_addend_equals_the_portable_one(target: Target, terms: int) -> None:
+    prove(Both(terms, 2, 6, target, False, clearable=True), target)
+
+
+class Arithmetic(Component):
+    """A form on inputs of some widths, the first of them signed; `differ` compares it with plain operators."""
+
+    def __init__(self, widths: Sequence[int], differ: Callable[[Module, list[Any]], Value]) -> None:
+        self.compare = differ
+        shapes = [signed(widths[0]), *widths[1:]]
+        super().__init__({f"i{number}": In(shape) for number, shape in enumerate(shapes)} | {"differ": Out(1)})
+        self.inputs = [getattr(self, f"i{number}") for number in range(len(widths))]
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.d.comb += self.differ.eq(self.compare(m, self.inputs))
+        return m
+
+
+@pytest.mark.synth
+@pytest.mark.parametrize("target", AMD)
+@pytest.mark.parametrize("width", [2, 4])
+def test_products_of_nibbles(target: Target, width: int) -> None:
+    def differ(m: Module, inputs: list[Any]) -> Value:
+        word, code = inputs
+        m.submodules.product = nibble = NibbleProduct(width, target)
+        m.d.comb += [nibble.word.eq(word), nibble.later.eq(word), nibble.code.eq(code)]
+        return nibble.product != word * (code.as_unsigned() - 8)
+
+    prove(Arithmetic([width, 4], differ), target)
+
+
+@pytest.mark.synth
+@pytest.mark.parametrize("target", AMD)
+@pytest.mark.parametrize("name", RECODINGS)
+def test_sums_with_digits(target: Target, name: str) -> None:
+    def differ(m: Module, inputs: list[Any]) -> Value:
+        word, code, addend = inputs
+        recoded = recoding(name, 4)
+        total = add_digits(m, "sum", target, addend, recoded.digits, code, word)
+        return total != (addend + word * (code - recoded.offset))[:8]
+
+    prove(Arithmetic([4, 4, 8], differ), target)
+
+
+@pytest.mark.synth
+@pytest.mark.parametrize("target", AMD)
+@pytest.mark.parametrize(("bits", "offset"), [(3, 2), (5, 10), (7, 42)])
+def test_scaled_sums(target: Target, bits: int, offset: int) -> None:
+    def differ(m: Module, inputs: list[Any]) -> Value:
+        word, code, addend, clear = inputs
+        total = scaled_sum(m, "sum", target, addend, clear, code, word)
+        return total != (Mux(clear, 0, addend) + word * (code - offset))[:11]
+
+    prove(Arithmetic([3, bits, 11, 1], differ), target)
+
+
+def prove(both: Component, target: Target) -> None:
+    """Fail unless `differ` of a component is 0 for all inputs."""
     design = convert(both, "both")
+    reset = "-set rst 0" if "\\rst\n" in design else ""
     script = f"""
         read_rtlil design.il
         read_verilog -overwrite {MODELS[target]}
@@ -100,7 +177,7 @@ def prove(both: Both, target: Target) -> None:
         techmap -map wires.v
         opt
         select -assert-none t:$*dff*
-        sat -set rst 0 -prove differ 0 -verify
+        sat {reset} -prove differ 0 -verify
         write_json done.json
     """
     run_yosys(script, {"design.il": design, "wires.v": WIRES}, ["done.json"])

@@ -1,5 +1,7 @@
 """The commands that make and check engines, as a user calls them: results as JSON, one sentence for a wrong input."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sw.cli import main
 from sw.model import checkpoints
 
 TINY = [
@@ -27,9 +30,14 @@ TINY = [
 
 
 def nomul(*arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | ({} if path is None else {"PATH": path})
-    command = [sys.executable, "-m", "sw.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    """Run the command in this process, which has its libraries; with another `path` for programs, in one of its own."""
+    if path is not None:
+        command = [sys.executable, "-m", "sw.cli", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PATH": path}, timeout=300)
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main([*arguments])
+    return subprocess.CompletedProcess(arguments, ended.value.code or 0, out.getvalue(), err.getvalue())
 
 
 def refuses(pattern: str, *arguments: str, path: str | None = None) -> None:

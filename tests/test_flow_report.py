@@ -153,6 +153,10 @@ def test_command(tmp_path, monkeypatch):
         (("nosuch", "--target", "ecp5"), r"^no engine is called 'nosuch'"),
         (("tlmm", "--target", "ecp5", "--layer", "0x5"), r"^layer '0x5' is not N_OUTxN_IN with two numbers from 1 up"),
         (("tlmm", "--target", "xcup", "--pnr"), r"^--pnr is not possible for target 'xcup'"),
+        (
+            ("tlmm", "--target", "ecp5", "--pnr", "--once"),
+            r"^--once goes neither with --pnr, which needs a flat netlist",
+        ),
         (("tlmm", "--target", "ecp5", "--set", "rows=x"), r"^field 'rows' is 'x'; allowed: "),
     ],
 )

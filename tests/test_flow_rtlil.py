@@ -260,3 +260,22 @@ def test_yosys_errors_are_one_sentence():
         run_yosys("", {}, ["out.json"])
     with pytest.raises(ToolError, match=r"^Yosys did not finish within 0\.01 seconds$"):
         run_yosys("", {}, [], timeout=0.01)
+
+
+def test_constant_part_of_a_signal_is_driven_from_the_start():
+    """Yosys prints a process without inputs, which no simulator would ever run."""
+
+    class Part(wiring.Component):
+        choose: In(1)
+        out: Out(8)
+
+        def elaborate(self, platform):
+            m = Module()
+            m.d.comb += [self.out[:4].eq(5), self.out[4:].eq(0)]
+            with m.If(self.choose):
+                m.d.comb += self.out[4:].eq(3)
+            return m
+
+    text = verilog(Part(), "part")
+    assert not re.search(r"always @\*\n", text)
+    assert re.search(r"if \(_at_start_\) begin end\n    out\[3:0\] = 4'h5;", text)

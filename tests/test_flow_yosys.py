@@ -121,6 +121,36 @@ def test_shift_registers_and_blocks():
 
 
 @pytest.mark.synth
+def test_a_repeated_module_is_mapped_once():
+    class Row(wiring.Component):
+        a: In(8)
+        y: Out(1)
+
+        def elaborate(self, platform):
+            m = Module()
+            m.d.sync += self.y.eq(self.a.xor())
+            return m
+
+    class Rows(wiring.Component):
+        a: In(8).array(5)
+        y: Out(5)
+
+        def elaborate(self, platform):
+            m = Module()
+            for number in range(5):
+                m.submodules[f"row{number}"] = row = Row()
+                m.d.comb += [row.a.eq(self.a[number]), self.y[number].eq(row.y)]
+            return m
+
+    text = convert(Rows(), "top")
+    whole, once = (synthesise(text, "top", "xcup", once=each, cache=None) for each in (False, True))
+    assert whole.cells == once.cells
+    assert (once.lut, once.ff) == (whole.lut, 5)
+    with pytest.raises(ValueError, match=r"^a netlist is flat; it cannot be mapped with once = True$"):
+        synthesise(text, "top", "xcup", once=True, netlist=True)
+
+
+@pytest.mark.synth
 def test_instantiated_primitives_count_themselves():
     class Dual(wiring.Component):
         a: In(5)

@@ -89,6 +89,30 @@ class Ordered(Component):
         return m
 
 
+class Words(Component):
+    """A schedule that offers a step's activations with its marks."""
+
+    def __init__(self, schedule: BlockSchedule) -> None:
+        self.schedule = schedule
+        members, steps = schedule.signature.members, schedule.steps.payload.shape()
+        whole = data.StructLayout({"word": members["word"].shape, "marks": steps})
+        kept = {name: members[name] for name in ("jobs", "activations")}
+        super().__init__({**kept, "steps": Out(stream.Signature(whole))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.schedule = schedule = self.schedule
+        connect(m, flipped(self.jobs), schedule.jobs)
+        connect(m, flipped(self.activations), schedule.activations)
+        m.d.comb += [
+            self.steps.payload.word.eq(schedule.word),
+            self.steps.payload.marks.eq(schedule.steps.payload),
+            self.steps.valid.eq(schedule.steps.valid),
+            schedule.steps.ready.eq(self.steps.ready),
+        ]
+        return m
+
+
 def prove(design: Component, how: str) -> None:
     """Fail unless `bad` can never be set, from reset, without another reset."""
     script = f"""
@@ -111,7 +135,8 @@ TINY = {"n_in_max": 3, "n_out_max": 3, "act_bits": 2, "lanes_in": 2, "rows": 1}
 DESIGNS: dict[str, Callable[[], Component]] = {
     "queue": lambda: Queue(2, 4),
     "decoder": lambda: TritDecoder(GroupCode(1, (2, 0, 1)), 7, 1),
-    "steps": lambda: BlockSchedule(TintConfig(**TINY)),
+    "steps": lambda: Words(BlockSchedule(TintConfig(**TINY))),
+    "steps ahead of their words": lambda: BlockSchedule(TintConfig(**TINY), ahead=True),
     "tint": lambda: Tint(TintConfig(**TINY)),
     "tint in cells": lambda: Tint(
         TintConfig(**TINY | {"n_in_max": 4, "act_bits": 3, "lanes_in": 3, "target": "cells"})

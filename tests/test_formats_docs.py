@@ -8,11 +8,25 @@ import pytest
 import torch
 
 from hw.engines.bwta import BwtaConfig
-from sw.engines import pack_activations
-from sw.formats import bitnet, bwta, dense, plane_words, tint, tlmm
+from hw.engines.mixpe import MixpeConfig
+from sw.engines import mixpe_layout, pack_activations
+from sw.formats import (
+    baseline,
+    bitnet,
+    boothflex,
+    boothflex_bs,
+    bwta,
+    dense,
+    fp16,
+    mixpe,
+    plane_words,
+    tint,
+    tlmm,
+)
 from sw.formats.checkpoint import save_dense
 from sw.formats.int4 import from_awq, from_gptq
 from sw.formats.ternary import TernaryLayer
+from sw.golden import threshold
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "formats.md"
 BLOCKS = dict(
@@ -33,6 +47,10 @@ def trits(words):
     return torch.tensor([int(word) for word in words], dtype=torch.int8)
 
 
+def matrix_of(words):
+    return torch.stack([trits(row.split()) for row in " ".join(words).split("/")])
+
+
 def octets(words):
     return torch.tensor([int(word, 16) for word in words], dtype=torch.uint8)
 
@@ -45,13 +63,19 @@ def test_every_block_has_a_test():
     assert sorted(BLOCKS) == [
         "absmean",
         "awq",
+        "baseline",
         "bitnet",
+        "boothflex",
+        "boothflex_bs",
         "bwta",
         "dense",
         "file",
+        "fp16",
         "gptq",
+        "mixpe",
         "planes",
         "scale",
+        "threshold",
         "tint",
         "tlmm",
     ]
@@ -135,7 +159,7 @@ def test_planes(values, words):
 @pytest.mark.parametrize(("stream", "transfers"), pairs("tlmm"))
 def test_tlmm(stream, transfers):
     group, tables, rows, form, *matrix = stream
-    weight = torch.stack([trits(row.split()) for row in " ".join(matrix).split("/")])
+    weight = matrix_of(matrix)
     sizes = {"group": int(group), "tables": int(tables), "rows": int(rows)}
     packed = (
         tlmm.pack_dense(weight, **sizes, units=1)
@@ -148,10 +172,42 @@ def test_tlmm(stream, transfers):
 @pytest.mark.parametrize(("stream", "transfers"), pairs("tint"))
 def test_tint(stream, transfers):
     lanes, rows, form, *matrix = stream
-    weight = torch.stack([trits(row.split()) for row in " ".join(matrix).split("/")])
+    weight = matrix_of(matrix)
     corrected = 8 if form == "cells" else None
     steps = tint.steps(weight, lanes=int(lanes), rows=int(rows), corrected=corrected)
     packed = tint.pack_dense(steps, units=1) if form == "dense" else tint.pack(steps, corrected)
+    assert packed.reshape(-1).tolist() == octets(transfers).tolist()
+
+
+@pytest.mark.parametrize("line", lines("threshold"))
+def test_threshold(line):
+    given, packed = line.split(" : ")
+    mode, scale, *values = given.split()
+    codes = getattr(threshold, mode)(torch.tensor([[int(value) for value in values]]), int(scale))
+    expected = [[int(octet, 16) for octet in transfer.split()] for transfer in packed.split("|")]
+    assert pack_activations(BwtaConfig(lanes_in=4, rows=2), codes).tolist() == expected
+
+
+@pytest.mark.parametrize(("stream", "transfers"), pairs("baseline"))
+def test_baseline(stream, transfers):
+    lanes, rows, form, *matrix = stream
+    packed = baseline.pack(baseline.steps(matrix_of(matrix), lanes=int(lanes), rows=int(rows)), form == "cells")
+    assert packed.reshape(-1).tolist() == octets(transfers).tolist()
+
+
+@pytest.mark.parametrize(("stream", "transfers"), pairs("boothflex"))
+def test_boothflex(stream, transfers):
+    lanes, rows, mode, form, *matrix = stream
+    steps = boothflex.steps(matrix_of(matrix), lanes=int(lanes), rows=int(rows), ternary=mode == "ternary")
+    assert boothflex.pack(steps, form == "cells").reshape(-1).tolist() == octets(transfers).tolist()
+
+
+@pytest.mark.parametrize(("stream", "transfers"), pairs("boothflex_bs"))
+def test_boothflex_bs(stream, transfers):
+    lanes, rows, digits, *matrix = stream
+    most = 1 << (2 * int(digits) - 1)
+    sizes = {"lanes": int(lanes), "rows": int(rows), "digits": int(digits)}
+    packed = boothflex_bs.pack(boothflex_bs.steps(matrix_of(matrix), **sizes, low=-most, high=most - 1))
     assert packed.reshape(-1).tolist() == octets(transfers).tolist()
 
 
@@ -168,3 +224,28 @@ def test_bwta(line):
         steps = bwta.steps(torch.tensor(rows, dtype=torch.int8), lanes=4, rows=2, binary=binary)
         got = bwta.pack(steps, binary=binary, lines=kind == "cells")
     assert got.tolist() == expected
+
+
+def transfers(words):
+    """Transfers as the document writes them: bytes of each, `|` between two."""
+    return [bytes.fromhex(word) for word in " ".join(words).split(" | ")]
+
+
+@pytest.mark.parametrize(("group", "packed"), pairs("mixpe"))
+def test_mixpe(group, packed):
+    target, first, second, _, zero, _, scale = group
+    config = MixpeConfig(lanes_in=2, rows=1, group=2, target=target, n_in_max=2, n_out_max=1)
+    codes = torch.tensor([[int(first), int(second)]], dtype=torch.int8)
+    operands = mixpe.Operands(codes, torch.tensor([[int(zero)]]), torch.tensor([[int(scale)]]), 2)
+    stream = mixpe.pack(operands, mixpe_layout(config))
+    assert [row.tobytes() for row in stream] == transfers(packed)
+
+
+@pytest.mark.parametrize(("matrix", "packed"), pairs("fp16"))
+def test_fp16(matrix, packed):
+    lanes, rows, bits, *weights = matrix
+    base = 10 if bits == "4" else 16
+    whole = [[int(word, base) for word in row.split()] for row in " ".join(weights).split("/")]
+    signed = torch.tensor(whole) if bits == "4" else (torch.tensor(whole) ^ 0x8000) - 0x8000
+    stream = fp16.pack(signed, lanes=int(lanes), rows=int(rows), bits=int(bits))
+    assert [row.tobytes() for row in stream] == transfers(packed)

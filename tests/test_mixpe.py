@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from hw.arith.recoding import RECODINGS, recoding
 from hw.engines.mixpe import MixpeConfig
 from sw.cli import cli
-from sw.engines import mixpe_layout
+from sw.commands.check_grouped import grouped_product
+from sw.engines import choose_form, configure, mixpe_layout
 from sw.errors import InputError
 from sw.formats import mixpe
 from sw.formats.int4 import Int4Layer
@@ -34,6 +35,10 @@ from sw.quantize.mixpe import from_int4, integer_scales
         ({"total_bits": 31}, r"field 'total_bits' is 31; allowed: 32 or more, for sums of n_in_max = 4096"),
         ({"recoding": "ternary"}, r"field 'recoding' is 'ternary'; allowed: digits, ent, booth4, binary"),
         ({"codes": "uint4"}, r"field 'codes' is 'uint4'; allowed: signed, unsigned"),
+        (
+            {"weight": "ternary", "codes": "unsigned"},
+            r"field 'codes' is 'unsigned'; allowed: signed, for weight = tern",
+        ),
         ({"scale_bits": 17}, r"field 'scale_bits' is 17; allowed: 1 to 16"),
     ],
 )
@@ -52,13 +57,15 @@ def test_digits_add_up_to_the_code_less_the_offset(name: str, bits: int) -> None
 
 
 @pytest.mark.parametrize("name", RECODINGS)
-def test_packer_and_engine_read_the_same_digits(name: str) -> None:
-    offset, digits = mixpe.DIGITS[name]
-    recoded = recoding(name, 4)
+@pytest.mark.parametrize(("bits", "tables"), [(4, mixpe.DIGITS), (2, mixpe.TERNARY_DIGITS)])
+def test_packer_and_engine_read_the_same_digits(name: str, bits: int, tables: dict) -> None:
+    offset, digits = tables[name]
+    recoded = recoding(name, bits)
     assert offset == recoded.offset
+    assert digits.keys() == {digit.shift for digit in recoded.digits}
     for digit in recoded.digits:
         assert digits[digit.shift] == tuple(
-            digit.values[code >> digit.low & (1 << digit.bits) - 1] for code in range(16)
+            digit.values[code >> digit.low & (1 << digit.bits) - 1] for code in range(1 << bits)
         )
 
 
@@ -89,21 +96,26 @@ def test_scale_units_keep_up_with_the_groups(lanes: int, rows: int, group: int, 
 def test_the_stream_gives_the_product(data: st.DataObject) -> None:
     lanes = data.draw(st.sampled_from([3, 4, 8, 16]), "lanes")
     group = data.draw(st.sampled_from([0, lanes, 2 * lanes, 5 * lanes]), "group")
-    codes = data.draw(st.sampled_from(["signed", "unsigned"]), "codes")
+    weight = data.draw(st.sampled_from(["int4", "int4", "ternary"]), "weight")
+    codes = "signed" if weight == "ternary" else data.draw(st.sampled_from(["signed", "unsigned"]), "codes")
     fold = data.draw(st.sampled_from([1, 2, 3]), "fold")
     group *= fold
     config = MixpeConfig(
-        lanes_in=lanes, rows=fold * data.draw(st.sampled_from([1, 2, 3, 8])), fold=fold, group=group, codes=codes,
+        lanes_in=lanes, rows=fold * data.draw(st.sampled_from([1, 2, 3, 8])), fold=fold, group=group,
+        codes=codes, weight=weight,
         recoding=data.draw(st.sampled_from(RECODINGS)), scale_bits=data.draw(st.integers(1, 9)),
         target=data.draw(st.sampled_from(["portable", "cells"])), n_in_max=240, n_out_max=64,
     )  # fmt: skip
     n_in, n_out = data.draw(st.integers(1, 150), "n_in"), data.draw(st.integers(1, 20), "n_out")
     random = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31)))
     low, size = (-8 if codes == "signed" else 0), group or n_in
+    high = low + 16
+    if weight == "ternary":
+        low, high = -1, 2
     parts = (n_out, -(-n_in // size))
     operands = mixpe.Operands(
-        torch.randint(low, low + 16, (n_out, n_in), generator=random).to(torch.int8),
-        torch.randint(low, low + 16, parts, generator=random),
+        torch.randint(low, high, (n_out, n_in), generator=random).to(torch.int8),
+        torch.randint(low, high, parts, generator=random),
         torch.randint(0, 1 << config.scale_bits, parts, generator=random),
         size,
     )
@@ -113,8 +125,8 @@ def test_the_stream_gives_the_product(data: st.DataObject) -> None:
     assert transfers.shape == (config.weight_transfers(n_in, n_out), -(-config.weight_width // 8))
     said = matmul(*mixpe.unpack(transfers, layout), activations, n_out, layout)
     group_of = torch.arange(n_in) // size
-    weight = (operands.codes.long() - operands.zeros[:, group_of]) * operands.scales[:, group_of]
-    assert torch.equal(said, activations @ weight.T)
+    matrix = (operands.codes.long() - operands.zeros[:, group_of]) * operands.scales[:, group_of]
+    assert torch.equal(said, activations @ matrix.T)
 
 
 OPERANDS = mixpe.Operands(torch.tensor([[7, -8]], dtype=torch.int8), torch.tensor([[1]]), torch.tensor([[9]]), 2)
@@ -125,6 +137,7 @@ OPERANDS = mixpe.Operands(torch.tensor([[7, -8]], dtype=torch.int8), torch.tenso
     [
         ({"group": 1}, r"^the weights have groups of 2; this engine's group is 1; set group to 2$"),
         ({"codes": "unsigned"}, r"^a code is -8; this engine takes 0 to 15; set codes to signed$"),
+        ({"weight": "ternary"}, r"^a code is -8; this engine takes -2 to 1; set weight to int4$"),
         ({"scale_bits": 3}, r"^a scale is 9; this engine takes 0 to 7 \(scale_bits = 3\)$"),
     ],
 )
@@ -217,3 +230,42 @@ def test_check_refuses_a_model_without_groups() -> None:
 
     said = CliRunner().invoke(cli, ["check", "mixpe", "--checkpoint", str(checkpoints.path("tiny"))])
     assert "is a ternary model, without weights in groups; give a GPTQ or AWQ checkpoint" in str(said.exception)
+
+
+@pytest.mark.parametrize(
+    ("settings", "engine", "left"),
+    [
+        ((), "mixpe", ()),
+        (("weight=int4", "activation=int8", "rows=4"), "mixpe", ("rows=4",)),
+        (("activation=fp16", "rows=4"), "mixpe_fp16", ("rows=4",)),
+        (("weight=ternary",), "mixpe", ("weight=ternary",)),
+    ],
+)
+def test_two_fields_choose_the_form(settings: tuple, engine: str, left: tuple) -> None:
+    chosen, rest, form = choose_form("mixpe", settings)
+    assert (chosen, rest) == (engine, left)
+    assert form.keys() == {"weight", "activation"}
+    configure(chosen, rest)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("activation=int4",), r"^field 'activation' of mixpe is 'int4'; allowed: int8, fp16$"),
+        (("weight=fp4",), r"^field 'weight' of mixpe is 'fp4'; allowed: int4, ternary$"),
+        (("weight=ternary", "activation=fp16"), r"^field 'weight' of mixpe is 'ternary'; with activation = 'fp16' "),
+    ],
+)
+def test_forms_that_do_not_exist_are_refused(settings: tuple, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        choose_form("mixpe", settings)
+
+
+def test_power_stands_on_a_layer_in_whole_groups() -> None:
+    config = MixpeConfig()
+    product, whole = (grouped_product(config, 2, whole=whole) for whole in (False, True))
+    assert product.weight.shape == whole.weight.shape == (160, 384)
+    assert product.weight.group == 128
+    assert torch.equal(product.activations, whole.activations)
+    real = product.weight.dequantise().double().flatten()
+    assert torch.corrcoef(torch.stack([real, whole.weight.double().flatten()]))[0, 1] > 0.8

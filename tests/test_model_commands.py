@@ -81,6 +81,12 @@ def test_eval_reports_both_models(capsys: pytest.CaptureFixture[str], tmp_path: 
     result = json.loads(out)
     assert result["nats_per_char_integer"] is None and result["agreement"] is None
     assert result["ternary_parameters"] == 0 and result["nats_per_char_float"] < 1.6
+    assert result["nats_per_char_packed"] is None and result["seconds_packed"] is None
+    code, out, _ = nomul(
+        capsys, "eval", "--text", text, "--part", "all", "--json", "--checkpoint", checkpoints.path("tiny_bwta")
+    )
+    result = json.loads(out)
+    assert result["nats_per_char_packed"] == result["nats_per_char_float"] and result["seconds_packed"] > 0
 
 
 @pytest.mark.parametrize("kind", ["ternary", "mixpe", "float", "bwta"])

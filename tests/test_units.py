@@ -18,6 +18,22 @@ SMALL = {
     "absmax": ["--set", "lanes=4", "--set", "length_max=64"],
     "top_k": ["--set", "lanes=4", "--set", "scores_max=64", "--set", "score_bits=8"],
     "leading_one": ["--set", "lanes=4", "--set", "length_max=32", "--set", "keys_max=100"],
+    "systolic": [
+        "--set",
+        "rows=2",
+        "--set",
+        "columns=3",
+        "--set",
+        "group=8",
+        "--set",
+        "n_in_max=32",
+        "--set",
+        "n_out_max=20",
+        "--set",
+        "tokens_max=9",
+        "--set",
+        "scale_bits=4",
+    ],
 }
 
 

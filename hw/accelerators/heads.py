@@ -188,6 +188,8 @@ class Heads(Component):
         The row is that of query head `head`; the processor's `result` is its scale.
     cached : Out(1)
         The row belongs into the cache; the processor's `word` is its scale.
+    accepted : In(1)
+        The cache takes it.
     values : Out(1)
         It is one of values, not of keys.
     head : Out
@@ -213,6 +215,7 @@ class Heads(Component):
                 "row": Out(data.ArrayLayout(signed(CODE_BITS), config.shape.head_dim)),
                 "queries": Out(1),
                 "cached": Out(1),
+                "accepted": In(1),
                 "values": Out(1),
                 "head": Out(range(max(config.shape.heads, 2))),
                 "done": Out(1),
@@ -245,10 +248,10 @@ class Heads(Component):
         complete, vector = Signal(), Signal(range(shape.vectors))
         member = Signal(range(part))
         m.d.comb += [
-            complete.eq(whole & made),
+            complete.eq(whole & made & ((kind == 0) | self.accepted)),
             self.maxima.ready.eq(complete),
             self.queries.eq(complete & (kind == 0)),
-            self.cached.eq(complete & (kind != 0)),
+            self.cached.eq(whole & made & (kind != 0)),
             vector.eq(self.chunk * part + member),
             kind.eq((vector >= shape.heads) + (vector >= shape.heads + shape.kv_heads)),
             self.head.eq(Mux(kind == 0, vector, vector - Mux(kind == 1, shape.heads, shape.heads + shape.kv_heads))),

@@ -17,16 +17,18 @@ from typing import Any
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import Component, In, Out, connect, flipped
+from amaranth.lib.wiring import Component, In, Member, Out, connect, flipped
 
 from hw.accelerators.attending import QueryBuffer
 from hw.accelerators.config import AcceleratorConfig, Projection
 from hw.accelerators.gating import Gating
 from hw.accelerators.heads import HeadRotation, Heads, vectors_of_chunk
 from hw.accelerators.lm_head import GreedyHead, logits_layout
+from hw.accelerators.memory_map import MemoryMap
 from hw.accelerators.norm_control import NORM_STEPS, NormControl
 from hw.accelerators.normalise import PRODUCT_BITS, NormFeed, squares_bits
 from hw.accelerators.parameters import BlockParameters
+from hw.accelerators.parameters_dram import DramParameters
 from hw.accelerators.projection import Projections
 from hw.accelerators.residual import ResidualStream
 from hw.accelerators.scale_processor import ScaleProcessor
@@ -34,9 +36,13 @@ from hw.accelerators.scale_programs import Program
 from hw.accelerators.sequencer import PROJECTIONS, Sequencer, Step, job_layout
 from hw.accelerators.token_control import TOKEN_STEPS, TokenControl
 from hw.accelerators.trace import add_tap
+from hw.accelerators.weights import ADDRESS_BITS, BlockWeights, DramWeights
 from hw.attention.attention import Attention
 from hw.attention.attention_config import AttentionConfig
+from hw.bus.axi4 import axi4_read_members, axi4_write_members, pass_pins
 from hw.memory.kv_cache import KvCache
+from hw.memory.kv_dram import KvDram
+from hw.memory.striped import StripedReader, StripedWriter
 from hw.vector.absmax import Absmax, AbsmaxConfig
 
 __all__ = ["FILES", "Machine"]
@@ -48,6 +54,35 @@ OUTPUT_UNIT = {"mantissa": 0x8184, "exponent": -27}
 """8 / (255 * 127) as a scale: the unit of attention's output (docs/numerics.md)."""
 
 
+CLIENT_DEPTHS = (512, 64, 512)
+"""Words that wait for the cache, the parameters and the weights; the first have precedence."""
+
+
+def dram_members(config: AcceleratorConfig) -> dict[str, Member]:
+    """Return the further ports of a machine whose memory is DRAM.
+
+    m_axi0_*, m_axi1_* ... : AXI4 masters
+    bases : In(32), one for each port
+        Byte address of the stripe of each port, a multiple of 4096.
+    bus_reset : In(1)
+        `hw.memory.striped` says when.
+    mismatch : Out(1)
+        The image in memory is not one for this machine.
+    memory_error : Out(1)
+        An answer was SLVERR or DECERR; the job has ended without a result.
+    """
+    pins: dict[str, Member] = {}
+    for port in range(config.ports):
+        for members in (axi4_read_members, axi4_write_members):
+            pins |= members(f"m_axi{port}", ADDRESS_BITS, config.port_bits)
+    return pins | {
+        "bases": In(ADDRESS_BITS).array(config.ports),
+        "bus_reset": In(1),
+        "mismatch": Out(1),
+        "memory_error": Out(1),
+    }
+
+
 class Machine(Component):
     """The machine.
 
@@ -57,7 +92,7 @@ class Machine(Component):
 
     Members
     -------
-    jobs : In(stream of {prompt, tokens})
+    jobs : In(stream of {prompt, tokens, position})
     prompt : In(stream of tokens)
     results : Out(stream of {token, last})
     logits_valid : Out(1)
@@ -87,14 +122,17 @@ class Machine(Component):
                 "layer": Out(range(max(shape.layers, 2))),
                 "fault": Out(1),
             }
+            | ({} if config.memory == "block" else dram_members(config))
         )
         self._sequencer = Sequencer(config)
         self._scales = ScaleProcessor(shape.layers, config.tile, shape.activation, PRODUCT_BITS, squares_bits(config))
-        self._projections = Projections(config, "weights.hex")
+        self._projections = Projections(config)
         self._residual = ResidualStream(config)
         self._feed = NormFeed(config)
         self._norms = NormControl(config)
-        self._parameters = BlockParameters(config)
+        block = config.memory == "block"
+        self._parameters: Any = BlockParameters(config) if block else DramParameters(config)
+        self._weights: Any = BlockWeights(config) if block else DramWeights(config)
         self._tokens = TokenControl(config)
         self._rotation = HeadRotation(config, PRODUCT_BITS)
         self._heads = Heads(config, PRODUCT_BITS)
@@ -114,21 +152,25 @@ class Machine(Component):
         m = Module()
         for name in ("sequencer", "scales", "projections", "residual", "feed", "norms", "tokens", "rotation", "heads"):
             m.submodules[name] = getattr(self, f"_{name}")
-        m.submodules.parameters = self._parameters
+        m.submodules.parameters, m.submodules.weights = self._parameters, self._weights
         m.submodules.gating, m.submodules.head, m.submodules.absmax = self._gating, self._head, self._absmax
         sequencer = self._sequencer
         connect(m, flipped(self.jobs), sequencer.jobs)
         connect(m, flipped(self.prompt), sequencer.prompt)
         connect(m, sequencer.results, flipped(self.results))
         m.d.comb += [
-            self.busy.eq(~sequencer.jobs.ready),
+            self.busy.eq(~sequencer.jobs.ready & sequencer.ready & ~sequencer.stopped),
             self.step.eq(sequencer.step),
             self.layer.eq(sequencer.layer),
-            self.fault.eq(sequencer.fault | self._projections.fault),
+            self.fault.eq(sequencer.fault | self._projections.fault | self._weights.fault),
             self.logits.eq(self._head.logits),
             self.logits_valid.eq(self._head.logits_valid),
             sequencer.chosen.eq(self._head.token),
         ]
+        if self.config.memory == "block":
+            m.d.comb += sequencer.ready.eq(1)
+        else:
+            self._reach_memory(m)
         attended = self._attend(m)
         self._project(m)
         self._norm(m)
@@ -157,6 +199,33 @@ class Machine(Component):
         if self.config.trace:
             add_tap(m, name, valid, value)
 
+    def _reach_memory(self, m: Module) -> None:
+        """Build the masters that read and write DRAM."""
+        config, parameters, weights = self.config, self._parameters, self._weights
+        sizes = (config.ports, config.port_bits, ADDRESS_BITS)
+        m.submodules.reader = reader = StripedReader(*sizes, clients=len(CLIENT_DEPTHS), depth=CLIENT_DEPTHS)
+        m.submodules.writer = writer = StripedWriter(*sizes)
+        for port in range(config.ports):
+            prefix = f"m_axi{port}"
+            m.d.comb += [
+                *pass_pins(self, reader, axi4_read_members(prefix, *sizes[:0:-1])),
+                *pass_pins(self, writer, axi4_write_members(prefix, *sizes[:0:-1])),
+                reader.bases[port].eq(self.bases[port]),
+                writer.bases[port].eq(self.bases[port]),
+            ]
+        for client, user in ((1, parameters), (2, weights)):
+            connect(m, user.commands, reader.commands[client])
+            connect(m, reader.words[client], user.words)
+        m.d.comb += [
+            reader.bus_reset.eq(self.bus_reset),
+            writer.bus_reset.eq(self.bus_reset),
+            self.memory_error.eq(reader.error | writer.error),
+            self.mismatch.eq(parameters.mismatch),
+            self._sequencer.ready.eq(parameters.ready),
+            self._sequencer.stop.eq(self.memory_error | parameters.mismatch),
+        ]
+        self._reader, self._writer = reader, writer
+
     def _attend(self, m: Module) -> Value:
         """Build the cache, the attention and the memory of hidden vectors; return when attention has ended."""
         config, shape = self.config, self.config.shape
@@ -164,7 +233,17 @@ class Machine(Component):
         sizes: dict[str, Any] = {"layers": shape.layers, "kv_heads": shape.kv_heads, "context": shape.context}
         settings = AttentionConfig(head_dim=shape.head_dim, lanes=config.lanes, **sizes)
         m.submodules.attention = attention = Attention(settings)
-        m.submodules.cache = cache = KvCache(head_dim=shape.head_dim, **sizes)
+        cache: Any
+        if config.memory == "block":
+            cache = KvCache(head_dim=shape.head_dim, target=config.engine_config.target, **sizes)
+        else:
+            memory = {"ports": config.ports, "port_bits": config.port_bits, "address_bits": ADDRESS_BITS}
+            cache = KvDram(head_dim=shape.head_dim, **sizes, **memory)
+            connect(m, cache.commands, self._reader.commands[0])
+            connect(m, self._reader.words[0], cache.words)
+            connect(m, cache.stores, self._writer.writes)
+            m.d.comb += [cache.stores_idle.eq(self._writer.idle), cache.base.eq(MemoryMap(config).cache)]
+        m.submodules.cache = cache
         m.submodules.queries = queries = QueryBuffer(config, settings.job_layout)
         connect(m, attention.reads, cache.reads)
         connect(m, cache.rows, attention.rows)
@@ -173,6 +252,7 @@ class Machine(Component):
         write = cache.writes.payload
         m.d.comb += [
             cache.writes.valid.eq(heads.cached),
+            heads.accepted.eq(cache.writes.ready),
             write["values"].eq(heads.values),
             write.layer.eq(sequencer.layer),
             write.head.eq(heads.head),
@@ -193,7 +273,7 @@ class Machine(Component):
             attention.results.ready.eq(1),
         ]
         row = Cat(heads.row, self._scales.result, self._scales.word)
-        self._tap(m, "rows", heads.cached | heads.queries, row)
+        self._tap(m, "rows", (heads.cached & heads.accepted) | heads.queries, row)
 
         lanes = gating.products.shape()
         depth = config.tile * config.words_max
@@ -225,10 +305,15 @@ class Machine(Component):
 
     def _project(self, m: Module) -> None:
         """Start the projections, and pass their results to those who want them."""
-        sequencer, projections = self._sequencer, self._projections
+        sequencer, projections, weights = self._sequencer, self._projections, self._weights
+        connect(m, sequencer.passes, weights.passes)
+        connect(m, weights.output, projections.weights)
         begins = sequencer.begin & self._at(*PROJECTIONS)
         m.d.comb += [
-            projections.rewind.eq(sequencer.begin_pass),
+            weights.rewind.eq(sequencer.begin_pass),
+            weights.start.eq(begins),
+            weights.projection.eq(projections.projection),
+            weights.tokens.eq(projections.tokens),
             projections.start.eq(begins),
             projections.tokens.eq(Mux(self._at(Step.PROJECT_HEAD), 1, sequencer.tokens)),
         ]

@@ -148,13 +148,12 @@ class NormFeed(Component):
                 m.d.comb += feeding.eq(room.available)
                 with m.If(room.available & last):
                     m.next = "DRAIN"
-            with m.State("DRAIN"):
-                # k stays until the vector has passed the shifter and its sum is queued.
-                with m.If(products.sum_valid):
-                    m.d.sync += [base.eq(base + self.words), left.eq(left - 1)]
-                    m.next = "BEGIN"
-                    with m.If(left == 1):
-                        m.next = "IDLE"
+            # k stays until the vector has passed the shifter and its sum is queued.
+            with m.State("DRAIN"), m.If(products.sum_valid):
+                m.d.sync += [base.eq(base + self.words), left.eq(left - 1)]
+                m.next = "BEGIN"
+                with m.If(left == 1):
+                    m.next = "IDLE"
 
         for lane in range(config.lanes):
             wide = Signal(signed(bits), name=f"wide{lane}")

@@ -12,7 +12,6 @@ from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from hw.accelerators.config import CODE_BITS, AcceleratorConfig, Projection
 from hw.engines import ENGINES
 from hw.memory.gearbox import Gearbox
-from hw.memory.replay import Replay
 
 __all__ = ["Projections", "results_layout"]
 
@@ -28,8 +27,6 @@ class Projections(Component):
     Parameters
     ----------
     config : AcceleratorConfig
-    file : str
-        File of the weights (`hw.memory.rom`).
 
     Members
     -------
@@ -37,29 +34,30 @@ class Projections(Component):
     code_address : In(unsigned)
     codes : In
         A transfer of codes.
-    rewind : In(1)
-        A pass begins: the next projection is the first of the first layer.
     start : In(1)
+        Begin a chunk of a projection.
     projection : In(3)
         A `Projection`, until the results have come.
     tokens : In(unsigned)
+    weights : In(stream)
+        The chunk's transfers, once for each token.
     results : Out(stream)
     fault : Out(1)
         The weights were not weights.
     """
 
-    def __init__(self, config: AcceleratorConfig, file: str) -> None:
-        self.config, self.file = config, file
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
         self.depth = config.tile * config.words_max
         super().__init__(
             {
                 "write": In(1),
                 "code_address": In(range(self.depth)),
                 "codes": In(data.ArrayLayout(signed(CODE_BITS), config.lanes)),
-                "rewind": In(1),
                 "start": In(1),
                 "projection": In(Projection),
                 "tokens": In(range(config.tile + 1)),
+                "weights": In(stream.Signature(config.engine_config.weight_width)),
                 "results": Out(stream.Signature(results_layout(config))),
                 "fault": Out(1),
             }
@@ -70,13 +68,12 @@ class Projections(Component):
         m = Module()
         config = self.config
         m.submodules.engine = engine = ENGINES[config.engine].component(config.engine_config)
-        n_in, n_out, words, transfers = (
+        n_in, n_out, words = (
             Signal(range(most + 1), name=name)
             for name, most in (
                 ("n_in", config.engine_config.n_in_max),
                 ("n_out", config.engine_config.n_out_max),
                 ("words", config.words_max),
-                ("transfers", config.weight_depth),
             )
         )
         with m.Switch(self.projection):
@@ -86,7 +83,6 @@ class Projections(Component):
                         n_in.eq(config.inputs(projection)),
                         n_out.eq(config.outputs(projection) // config.chunks(projection)),
                         words.eq(config.words(config.inputs(projection))),
-                        transfers.eq(config.transfers(projection)),
                     ]
 
         job = Signal()  # a job waits for the engine
@@ -103,17 +99,10 @@ class Projections(Component):
         if len(config.engine_config.modes) > 1:
             m.d.comb += engine.jobs.payload.mode.eq(config.mode)
 
-        m.submodules.weights = weights = Replay(
-            config.engine_config.weight_width, config.weight_depth, self.file, config.tile
-        )
         m.d.comb += [
-            weights.rewind.eq(self.rewind),
-            weights.start.eq(self.start),
-            weights.count.eq(transfers),
-            weights.times.eq(self.tokens),
-            Value.cast(engine.weights.payload).eq(weights.output.payload),
-            engine.weights.valid.eq(weights.output.valid),
-            weights.output.ready.eq(engine.weights.ready),
+            Value.cast(engine.weights.payload).eq(self.weights.payload),
+            engine.weights.valid.eq(self.weights.valid),
+            self.weights.ready.eq(engine.weights.ready),
             self.fault.eq(engine.fault),
         ]
         self._codes(m, engine, words)

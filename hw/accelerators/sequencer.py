@@ -49,8 +49,9 @@ def chunks_max(config: AcceleratorConfig) -> int:
 
 
 def job_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Return the payload of the machine's jobs: tokens of the prompt, and tokens to generate."""
-    return data.StructLayout({"prompt": range(config.shape.context + 1), "tokens": range(config.shape.context + 1)})
+    """Return the payload of the machine's jobs: tokens of the prompt, tokens to generate, tokens that came before."""
+    tokens = range(config.shape.context + 1)
+    return data.StructLayout({"prompt": tokens, "tokens": tokens, "position": tokens})
 
 
 class Sequencer(Component):
@@ -58,9 +59,17 @@ class Sequencer(Component):
 
     Members
     -------
-    jobs : In(stream of {prompt, tokens})
+    jobs : In(stream of {prompt, tokens, position})
         Taken when the machine is idle. prompt and tokens are 1 or more; the last token generated is not read again, so
-        prompt + tokens - 1 may be the context.
+        position + prompt + tokens - 1 may be the context. Keys and values of the `position` tokens before the prompt
+        are in the cache; 0 begins a new text.
+    ready : In(1)
+        Jobs may be taken.
+    stop : In(1)
+        End the job without a result, and take none until reset: `stopped`. Tokens of a prompt are taken and dropped.
+    stopped : Out(1)
+    passes : Out(stream of {head})
+        What weights the passes will want, in order, as early as it is known.
     prompt : In(stream of tokens)
     results : Out(stream of {token, last})
     fault : Out(1)
@@ -86,6 +95,10 @@ class Sequencer(Component):
         super().__init__(
             {
                 "jobs": In(stream.Signature(job_layout(config))),
+                "ready": In(1),
+                "stop": In(1),
+                "stopped": Out(1),
+                "passes": Out(stream.Signature(data.StructLayout({"head": 1}))),
                 "prompt": In(stream.Signature(range(shape.vocabulary))),
                 "results": Out(stream.Signature(data.StructLayout({"token": token, "last": 1}))),
                 "fault": Out(1),
@@ -111,10 +124,14 @@ class Sequencer(Component):
         write, read = memory.write_port(), memory.read_port()
         m.d.comb += [read.addr.eq(self.place), self.identity.eq(read.data)]
         rest, wanted = Signal(range(shape.context + 1)), Signal(range(shape.context + 1))
-        legal = Signal()
+        legal, asked = Signal(), Signal()
         job: Value = self.jobs.payload
-        m.d.comb += legal.eq((job.prompt != 0) & (job.tokens != 0) & (job.prompt + job.tokens - 1 <= shape.context))
+        m.d.comb += legal.eq(
+            (job.prompt != 0) & (job.tokens != 0) & (job.position + job.prompt + job.tokens - 1 <= shape.context)
+        )
         m.d.comb += [write.addr.eq(self.tokens), write.data.eq(self.prompt.payload)]
+        with m.If(self.stop):
+            m.d.sync += self.stopped.eq(1)
         last_step, last_chunk = Signal(), Signal()
         m.d.comb += last_chunk.eq(1)
         with m.Switch(self.step):
@@ -123,15 +140,15 @@ class Sequencer(Component):
                     m.d.comb += last_chunk.eq(self.chunk == config.chunks(projection) - 1)
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.jobs.ready.eq(1)
-                with m.If(self.jobs.valid):
+                m.d.comb += self.jobs.ready.eq(self.ready & ~self.stopped)
+                with m.If(self.jobs.valid & self.jobs.ready):
                     m.d.sync += [self.fault.eq(~legal), rest.eq(job.prompt), wanted.eq(job.tokens)]
-                    m.d.sync += [self.position.eq(0), self.tokens.eq(0)]
+                    m.d.sync += [self.position.eq(job.position), self.tokens.eq(0), asked.eq(0)]
                     with m.If(legal):
                         m.next = "GATHER"
             with m.State("GATHER"):
                 with m.If((rest == 0) | (self.tokens == config.tile)):
-                    m.next = "PASS"
+                    m.next = "ASK"
                 with m.Else():
                     m.d.comb += self.prompt.ready.eq(1)
                     with m.If(self.prompt.valid):
@@ -146,6 +163,19 @@ class Sequencer(Component):
                     m.next = "IDLE"
                 with m.Elif(self.prompt.valid):
                     m.d.sync += rest.eq(rest - 1)
+            with m.State("ASK"):
+                # The weights of this pass, if they were not asked for in the last, then those of the next.
+                m.d.comb += [self.passes.valid.eq(~asked), self.passes.payload.head.eq(rest == 0)]
+                with m.If(asked | self.passes.ready):
+                    m.d.sync += asked.eq(0)
+                    m.next = "PASS"
+                    with m.If((rest != 0) | (wanted != 1)):
+                        m.next = "ASK_NEXT"
+            with m.State("ASK_NEXT"):
+                m.d.comb += [self.passes.valid.eq(1), self.passes.payload.head.eq(rest <= config.tile)]
+                with m.If(self.passes.ready):
+                    m.d.sync += asked.eq(1)
+                    m.next = "PASS"
             with m.State("PASS"):
                 m.d.comb += self.begin_pass.eq(1)
                 m.d.sync += [self.layer.eq(0), self.step.eq(Step.EMBED)]
@@ -171,21 +201,23 @@ class Sequencer(Component):
                 m.next = "GATHER"
             with m.State("RESULT"):
                 m.d.comb += [
-                    self.results.valid.eq(1),
+                    self.results.valid.eq(~self.stopped),
                     self.results.payload.token.eq(self.chosen),
                     self.results.payload.last.eq(last_step),
                     last_step.eq(wanted == 1),
                     write.addr.eq(0),
                     write.data.eq(self.chosen),
                 ]
-                with m.If(self.results.ready):
+                with m.If(self.results.ready & ~self.stopped):
                     m.d.comb += write.en.eq(1)
                     m.d.sync += [
                         wanted.eq(wanted - 1),
                         self.position.eq(self.position + self.tokens),
                         self.tokens.eq(1),
                     ]
-                    m.next = "PASS"
+                    m.next = "ASK"
                     with m.If(last_step):
                         m.next = "IDLE"
+        with m.If(self.stopped):
+            m.d.comb += self.prompt.ready.eq(1)
         return m

@@ -14,6 +14,9 @@ A weight of one bit is -1 where it is set; one of two bits is coded as an activa
 the mask form therefore takes half the tree of the others. The planes form counts popcount(w ^ P) and the complement of
 popcount(w ^ N), as the kernels of BWTA do (arXiv 2604.03957; github.com/yifu-ding/BGEMM-CUDA, branch w2a3).
 
+Products are registered before they are added: activations come from a block RAM's own register, one for all rows, and
+the wires from there take most of a cycle.
+
 On AMD parts the products are made inside the first adders. Mask: two columns of a carry chain take three lanes: one
 column's S is the exclusive or of two products in one LUT6 (the second one's mask is I5, so O5 is the first product, the
 DI) and its carry-in a third; the next column has S = 0, which brings the carry out as a sum bit, and injects a product
@@ -46,7 +49,7 @@ CHAIN = 12
 def agree_stages(lanes: int, form: str, target: Target) -> int:
     """Return the cycles from the operands of an `AgreeCount` to its count."""
     if target not in AMD:
-        return reduce_stages((lanes if form == "mask" else 2 * lanes,), target) + 1
+        return reduce_stages((lanes if form == "mask" else 2 * lanes,), target) + 2
     ones = -(-lanes // 3) if form == "mask" else -(-lanes // RUN)
     return reduce_stages((ones, ones if form == "mask" else lanes), target) + 2
 
@@ -84,11 +87,12 @@ class AgreeCount(Component):
     def elaborate(self, platform: object) -> Module:
         """Build the products, the tree and the last addition."""
         m = Module()
-        if self.target in AMD:
-            columns = register_columns(m, "made", self._chains(m) if self.form == "mask" else self._runs(m))
-        else:
+        if self.target not in AMD:
             columns = [self._products(m)]
-        m.d.sync += self.count.eq(add_rows(reduce_columns(m, "tree", columns, self.target)))
+        else:
+            columns = self._chains(m) if self.form == "mask" else self._runs(m)
+        columns = reduce_columns(m, "tree", register_columns(m, "made", columns), self.target)
+        m.d.sync += self.count.eq(add_rows(columns))
         return m
 
     def _products(self, m: Module) -> list[Value]:

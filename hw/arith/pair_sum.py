@@ -17,9 +17,12 @@ class PairSum(Component):
     Parameters, attributes and ports are those of `hw.arith.signed_sum.RelativeSignSum`.
     """
 
-    def __init__(self, terms: int, magnitude: int, total_width: int, negatable: bool = True) -> None:
-        self.terms, self.magnitude, self.total_width, self.negatable = terms, magnitude, total_width, negatable
-        super().__init__(sum_members(terms, magnitude, total_width, negatable))
+    def __init__(
+        self, terms: int, magnitude: int, total_width: int, negatable: bool = True, clearable: bool = False
+    ) -> None:
+        self.terms, self.magnitude, self.total_width = terms, magnitude, total_width
+        self.negatable, self.clearable = negatable, clearable
+        super().__init__(sum_members(terms, magnitude, total_width, negatable, clearable=clearable))
 
     def elaborate(self, platform: object) -> Module:
         """Build the tree."""
@@ -46,7 +49,10 @@ class PairSum(Component):
             nodes = level
             level_number += 1
         ((word, sign, plus_one, _),) = nodes
-        total = self._add(m, "last", self.addend, zero, word, sign, plus_one, self.total_width)
+        addend: Value = self.addend
+        if self.clearable:
+            addend = addend & ~self.clear.replicate(self.total_width)
+        total = self._add(m, "last", addend, zero, word, sign, plus_one, self.total_width)
         with m.If(self.update):
             m.d.sync += self.total.eq(total)
         return m

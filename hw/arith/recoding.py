@@ -16,12 +16,13 @@ name       digits            offset  for codes of four bits
 """
 
 import dataclasses
+from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Const, Module, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
 
 from hw.arith.cells import and_or_invert22, or_and_invert
 
-__all__ = ["RECODINGS", "Digit", "Recoding", "digit_lines", "digit_product", "negative", "recoding"]
+__all__ = ["RECODINGS", "Digit", "Recoding", "digit_lines", "digit_product", "negative", "recoding", "shift_add"]
 
 RECODINGS = ("digits", "ent", "booth4", "binary")
 """Names of the recodings."""
@@ -137,6 +138,19 @@ def digit_product(
     else:
         bits.append(~(plus & top | minus & ~top))
     return bits
+
+
+def shift_add(m: Module, name: str, digits: Sequence[Digit], code: Value, word: Value) -> Value:
+    """Return the sum of 2^shift_j * digit_j * word over the digits of a code, by plain shifts and additions."""
+    terms = []
+    for digit in digits:
+        term = Signal(signed(len(word) + 2), name=f"{name}_{digit.shift}")
+        for value, line in digit_lines(digit, code).items():
+            copy = word << 1 if abs(value) == 2 else word
+            with m.If(~line):
+                m.d.comb += term.eq(-copy if value < 0 else copy)
+        terms.append(term << digit.shift)
+    return sum(terms[1:], terms[0])
 
 
 def negative(lines: dict[int, Value]) -> Value:

@@ -14,7 +14,7 @@ removes k operands has k of them, so they suffice exactly and the sum needs no c
 ===========================  =========================================================================
 """
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib.wiring import Component
 
 from hw.arith.pair_sum import PairSum
@@ -33,17 +33,17 @@ def sum_timing(terms: int, target: Target, negatable: bool = True) -> SumTiming:
 
 
 def signed_sum(
-    terms: int, magnitude: int, total_width: int, target: Target, negatable: bool = True
+    terms: int, magnitude: int, total_width: int, target: Target, negatable: bool = True, clearable: bool = False
 ) -> "RelativeSignSum | TernarySum | PairSum":
     """Return the best form for a target; `RelativeSignSum` documents the parameters and the ports.
 
     Standard cells take the portable form.
     """
     if target in (Target.PORTABLE, Target.CELLS):
-        return RelativeSignSum(terms, magnitude, total_width, negatable)
+        return RelativeSignSum(terms, magnitude, total_width, negatable, clearable)
     if target is Target.ECP5:
-        return PairSum(terms, magnitude, total_width, negatable)
-    return TernarySum(terms, magnitude, total_width, target, negatable)
+        return PairSum(terms, magnitude, total_width, negatable, clearable)
+    return TernarySum(terms, magnitude, total_width, target, negatable, clearable=clearable)
 
 
 class RelativeSignSum(Component):
@@ -62,10 +62,12 @@ class RelativeSignSum(Component):
         Width of the addend and of the total; the sum is taken modulo 2^total_width.
     negatable : bool
         Without it the signs are ignored and cost nothing.
+    clearable : bool
+        Whether the addend can be left out; only where no term is negatable.
 
     Attributes
     ----------
-    terms, magnitude, total_width, negatable
+    terms, magnitude, total_width, negatable, clearable
         The parameters. `sum_timing` says when the ports are used.
 
     Members
@@ -74,15 +76,21 @@ class RelativeSignSum(Component):
     signs : In(1).array(terms)
         One negates the term.
     addend : In(signed(total_width))
+    clear : In(1)
+        The addend counts as zero; with `clearable`.
     update : In(1)
         The total is made in this cycle, as it is if this port is left alone; otherwise it stays.
     total : Out(signed(total_width))
         A register.
     """
 
-    def __init__(self, terms: int, magnitude: int, total_width: int, negatable: bool = True) -> None:
-        self.terms, self.magnitude, self.total_width, self.negatable = terms, magnitude, total_width, negatable
-        super().__init__(sum_members(terms, magnitude, total_width, negatable))
+    def __init__(
+        self, terms: int, magnitude: int, total_width: int, negatable: bool = True, clearable: bool = False
+    ) -> None:
+        assert not (negatable and clearable)
+        self.terms, self.magnitude, self.total_width = terms, magnitude, total_width
+        self.negatable, self.clearable = negatable, clearable
+        super().__init__(sum_members(terms, magnitude, total_width, negatable, clearable=clearable))
 
     def elaborate(self, platform: object) -> Module:
         """Build the tree."""
@@ -105,8 +113,9 @@ class RelativeSignSum(Component):
                 level.append((node, self._delay(m, s), most))
             nodes = level
         ((word, sign, _),) = nodes
+        addend = Mux(self.clear, 0, self.addend) if self.clearable else self.addend
         with m.If(self.update):
-            m.d.sync += self.total.eq(self._add(self.addend, word, sign) if self.negatable else self.addend + word)
+            m.d.sync += self.total.eq(self._add(addend, word, sign) if self.negatable else addend + word)
         return m
 
     @staticmethod

@@ -29,13 +29,19 @@ def sum_width(magnitude: int, negatable: bool) -> int:
 
 
 def sum_members(
-    terms: int, magnitude: int, total_width: int, negatable: bool, gated: bool = False
+    terms: int, magnitude: int, total_width: int, negatable: bool, gated: bool = False, clearable: bool = False
 ) -> dict[str, Member]:
     """Return the ports of a signed sum; `RelativeSignSum` and, with gates, `GatedSum` document them."""
-    return ({"gates": In(1).array(terms)} if gated else {}) | {
-        "words": In(signed(sum_width(magnitude, negatable))).array(terms),
-        "signs": In(1).array(terms),
-        "addend": In(signed(total_width)),
-        "update": In(1, init=1),
-        "total": Out(signed(total_width)),
-    }
+    gates = {"gates": In(1).array(terms)} if gated else {}
+    clear = {"clear": In(1)} if clearable else {}
+    return (
+        gates
+        | clear
+        | {
+            "words": In(signed(sum_width(magnitude, negatable))).array(terms),
+            "signs": In(1).array(terms),
+            "addend": In(signed(total_width)),
+            "update": In(1, init=1),
+            "total": Out(signed(total_width)),
+        }
+    )

@@ -2,7 +2,7 @@
 
 import enum
 
-__all__ = ["TARGETS", "Target"]
+__all__ = ["AMD", "TARGETS", "Target"]
 
 
 class Target(enum.Enum):
@@ -27,3 +27,6 @@ class Target(enum.Enum):
 
 TARGETS = tuple(target.value for target in Target)
 """Names of all targets, portable first."""
+
+AMD = (Target.XCUP, Target.XC7)
+"""Parts with six-input look-up tables that `hw.arith.xilinx` instantiates."""

@@ -29,6 +29,7 @@ class _Operand:
     sign: Value | None = None  # the term is to be complemented
     gate: Value | None = None  # the term counts
     plus_one: Value | None = None  # one is to be added
+    clear: Value | None = None  # the addend does not count
 
     def column(self, index: int, offset: bool) -> tuple[Value, int]:
         """Return a bit, sign-extended, and whether the look-up table has to invert it."""
@@ -51,6 +52,8 @@ class TernarySum(Component):
     27 terms of magnitude 384 with a 21-bit total take 224 look-up tables, against 370 of the portable form (Yosys 0.70,
     UltraScale+). With every term in a pair and plain three-operand adders above it would be about 245.
 
+    Where no term is negated, the last adder has an input to spare: it clears the addend.
+
     Terms that are gated too all go into pairs: the sixth input of the look-up table is the second term's gate, and O5,
     the first term alone, is both DI and, where the second does not count, the sum.
 
@@ -67,11 +70,13 @@ class TernarySum(Component):
         target: Target,
         negatable: bool = True,
         gated: bool = False,
+        clearable: bool = False,
     ) -> None:
+        assert not (clearable and (negatable or gated))
         self.terms, self.magnitude, self.total_width = terms, magnitude, total_width
-        self.target, self.negatable, self.gated = target, negatable, gated
+        self.target, self.negatable, self.gated, self.clearable = target, negatable, gated, clearable
         self._plan = _plan(terms, negatable, gated)
-        super().__init__(sum_members(terms, magnitude, total_width, negatable, gated))
+        super().__init__(sum_members(terms, magnitude, total_width, negatable, gated, clearable))
 
     @staticmethod
     def timing(terms: int, negatable: bool, gated: bool = False) -> SumTiming:
@@ -94,7 +99,8 @@ class TernarySum(Component):
                         gate = self.gates[operand] if self.gated else None
                         operands.append(_Operand(list(self.words[operand]), self.magnitude, sign=sign, gate=gate))
                     elif operand == ADDEND:
-                        operands.append(_Operand(list(self.addend), 0))
+                        clear = self.clear if self.clearable else None
+                        operands.append(_Operand(list(self.addend), 0, clear=clear))
                     else:
                         made, register, node = sums[operand]
                         age = stage - made - 1
@@ -146,7 +152,12 @@ class TernarySum(Component):
             bits, flips = zip(*(operand.column(index, offset) for operand in operands), strict=True)
             extra = [majority] if three else []
             functions = _three_operands(flips, bool(signs)) if three else _two_operands(flips, len(signs))
-            propagate, other = xilinx.lut_pair(m, f"{name}_{index}", [*bits, *signs, *extra], *functions)
+            inputs = [*bits, *signs, *extra]
+            for place, operand in enumerate(operands):
+                if operand.clear is not None:
+                    functions = _cleared(functions, place, len(inputs))
+                    inputs.append(operand.clear)
+            propagate, other = xilinx.lut_pair(m, f"{name}_{index}", inputs, *functions)
             select.append(propagate)
             data.append(majority if three else other)
             majority = other
@@ -207,6 +218,18 @@ def _three_operands(flips: tuple[int, ...], negatable: bool) -> tuple[Callable[.
         return int(sum(bits(*i)) >= 2)
 
     return propagate, majority
+
+
+def _cleared(
+    functions: tuple[Callable[..., int], Callable[..., int]], place: int, clear: int
+) -> tuple[Callable[..., int], Callable[..., int]]:
+    """Return functions for which input `place` is 0 where input `clear` is set."""
+    propagate, other = functions
+
+    def inputs(i: tuple[int, ...]) -> tuple[int, ...]:
+        return (*i[:place], i[place] & 1 - i[clear], *i[place + 1 :])
+
+    return lambda *i: propagate(*inputs(i)), lambda *i: other(*inputs(i))
 
 
 def _plan(terms: int, negatable: bool, gated: bool = False) -> list[list[Operation]]:

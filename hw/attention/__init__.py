@@ -1,1 +1,1 @@
-"""Units of attention: prediction of scores and choice of keys."""
+"""Attention, and its units: prediction of scores and choice of keys."""

@@ -1,4 +1,4 @@
-"""Attention of single queries over a cache of INT8 keys and values, in decoupled passes, exact to the bit.
+"""Attention over a cache of INT8 keys and values, in decoupled passes, exact to the bit.
 
 As docs/numerics.md defines it, for a job with a query q and `length` visible tokens t:
 
@@ -15,21 +15,27 @@ the first weight, so nothing masked is computed and nothing is rescaled.
 Passes of several jobs overlap: rows of keys of later jobs come while the second pass of this one runs. Scores and
 weights wait in rings of twice the context; a job's room is reserved before its first row is asked for, so that rows of
 keys are always taken at once, and what is read first can always be finished. Keys go before values, as long as there is
-room and a job.
+room and a job; the values of a job are asked for when its second pass has read its last score.
+
+Several queries may share each row that is read, those of query heads with one key-value head, or of tokens in a row:
+each has an element of its own, with its products, buffers and unit of sums, and a length of its own, beyond which it
+sees no row. A row is taken when all elements that want it can take it.
 
 Cycles, from a job's transfer to that of its last result, when no stream stalls and the cache is `KvCache`:
 
-    alone        3 length + levels + head_dim / lanes + 59, where the unit of D is in time (84 tokens or more);
-                 2 length + levels + head_dim / lanes + 121 or a few less, where it is not
-    in a stream  2 length a job, or 80 / units where that is more, and 130 or less for the first and the last
+    alone        3 length + levels + head_dim / lanes + 59; below 16 tokens up to 26 more, for the unit of D
+    in a stream  2 length a job, or some 22 for the unit of D where that is more, and 21 to 81 for all jobs
+
+levels is log2 of head_dim, rounded up; `length` the longest, if there are several queries.
 """
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.attention.attention_config import AttentionConfig
 from hw.attention.element import QueryElement
+from hw.attention.merge import Assembly, Merge
 from hw.attention.outputs import result_layout
 from hw.memory.credit import Credit
 from hw.memory.kv_cache import read_layout, row_layout
@@ -50,9 +56,9 @@ class Attention(Component):
     Members
     -------
     jobs : In(stream of `AttentionConfig.job_layout`)
-        The length must be 1 to `context`.
+        The length must be 1 to `context`; of several queries, one at least must take part.
     queries : In(stream of signed(8) x head_dim)
-        One for each job, in order; codes -127 to 127.
+        `AttentionConfig.queries` for each job, in order, also for those that take no part; codes -127 to 127.
     output_unit : In(SCALE)
         Constant while there are jobs.
     reads : Out(stream of `hw.memory.kv_cache.read_layout`)
@@ -60,7 +66,7 @@ class Attention(Component):
     rows : In(stream of `hw.memory.kv_cache.row_layout`)
         In the order of the reads; codes -127 to 127.
     results : Out(stream of {values: signed(20) x lanes, last})
-        head_dim / lanes transfers a job, in order; element 0 first.
+        head_dim / lanes transfers for each query that takes part, in order; element 0 first.
     """
 
     def __init__(self, config: AttentionConfig) -> None:
@@ -77,86 +83,123 @@ class Attention(Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Order the reads, and pass the rows to the element."""
+        """Order the reads, and pass the rows to the elements."""
         m = Module()
         config = self.config
-        m.submodules.element = element = QueryElement(config)
-        expected = self._read(m, element)
+        elements = [QueryElement(config) for _ in range(config.queries)]
+        for number, element in enumerate(elements):
+            m.submodules[f"element{number}"] = element
+        m.submodules.merge = merge = Merge(config)
+        self._take(m, elements, self._read(m, elements, merge))
+        m.d.comb += [
+            self.results.payload.eq(merge.results.payload),
+            self.results.valid.eq(merge.results.valid),
+            merge.results.ready.eq(self.results.ready),
+        ]
+        for number, element in enumerate(elements):
+            source, sink = element.results, merge.parts[number]
+            m.d.comb += [
+                element.output_unit.eq(self.output_unit),
+                sink.payload.eq(source.payload),
+                sink.valid.eq(source.valid),
+                source.ready.eq(sink.ready),
+            ]
+        return m
 
-        # What the rows are that come: a step for each.
+    def _lengths(self, job: data.View) -> list[Value]:
+        """Return the length of each query."""
+        config = self.config
+        return [job.length] if config.queries == 1 else [job.lengths[i] for i in range(config.queries)]
+
+    def _read(self, m: Module, elements: list[QueryElement], merge: Merge) -> Queue:
+        """Issue read commands; return the queue of those whose rows have not all begun to come."""
+        config = self.config
+        job = self.jobs.payload
+        m.submodules.in_flight = in_flight = Credit(config.jobs)
+        m.submodules.later = later = Queue(config.job_layout, config.jobs)
+        command = data.StructLayout({"values": 1, "length": config.length_bits, "job": config.job_layout})
+        m.submodules.expected = expected = Queue(command, 2 * config.jobs)
+
+        idle, keys, values = Signal(), Signal(), Signal()
+        taken = later.output.payload
+        source = Signal(config.job_layout)
+        weighed = []  # of each element: have all its weights for the job that comes next been read
+        for number, (element, length, next_length) in enumerate(
+            zip(elements, self._lengths(job), self._lengths(taken), strict=True)
+        ):
+            jobs = Signal(range(config.jobs + 1), name=f"weighed{number}")
+            part = next_length != 0
+            m.d.sync += jobs.eq(jobs + element.weighed - (values & part))
+            m.d.comb += [element.length.eq(length), element.begin.eq(keys)]
+            weighed.append((jobs != 0) | ~part)
+        m.d.comb += [
+            idle.eq(~self.reads.valid | self.reads.ready),
+            self.jobs.ready.eq(idle & in_flight.available & Cat(element.room for element in elements).all()),
+            keys.eq(self.jobs.valid & self.jobs.ready),
+            values.eq(idle & ~keys & later.output.valid & Cat(weighed).all()),
+            in_flight.take.eq(keys),
+            in_flight.give.eq(merge.done),
+            merge.begin.eq(keys),
+            merge.part.eq(Cat(length != 0 for length in self._lengths(job))),
+            later.write.eq(keys),
+            later.payload.eq(job),
+            later.output.ready.eq(values),
+            source.eq(Mux(values, taken.as_value(), job.as_value())),
+            expected.write.eq(keys | values),
+            expected.payload["values"].eq(values),
+            expected.payload.length.eq(source.length),
+            expected.payload.job.eq(source),
+        ]
+        with m.If(idle):
+            m.d.sync += [self.reads.valid.eq(keys | values), self.reads.payload["values"].eq(values)]
+            m.d.sync += [self.reads.payload[name].eq(source[name]) for name in ("layer", "head", "length")]
+        return expected
+
+    def _take(self, m: Module, elements: list[QueryElement], expected: Queue) -> None:
+        """Take rows, and tell each element which are its own."""
+        config = self.config
         m.submodules.steps = steps = Steps(expected.output.payload.shape())
+        m.submodules.assembly = assembly = Assembly(config)
         m.d.comb += [
             steps.commands.payload.eq(expected.output.payload),
             steps.commands.valid.eq(expected.output.valid),
             expected.output.ready.eq(steps.commands.ready),
+            assembly.queries.payload.eq(self.queries.payload),
+            assembly.queries.valid.eq(self.queries.valid),
+            self.queries.ready.eq(assembly.queries.ready),
         ]
         step = steps.steps.payload
         take, values, possible = Signal(), Signal(), Signal()
+        fed = []  # of each element: has it the probability of the next row, if that is its own
+        lengths = self._lengths(expected.output.payload.job)
+        for number, (element, length) in enumerate(zip(elements, lengths, strict=True)):
+            own, last = Signal(name=f"own{number}"), Signal(name=f"last{number}")
+            if config.queries == 1:
+                m.d.comb += [own.eq(1), last.eq(step.last)]
+            else:
+                left = Signal(config.length_bits, name=f"left{number}", reset_less=True)
+                with m.If(steps.commands.ready):
+                    m.d.sync += [left.eq(length), own.eq(length != 0), last.eq(length == 1)]
+                with m.Elif(take):
+                    m.d.sync += [left.eq(left - 1), own.eq(own & ~last), last.eq(left == 2)]
+            fed.append(~own | (element.probability & (element.drained | ~last)))
+            job = step.command.job
+            m.d.comb += [
+                element.take.valid.eq(take & own),
+                element.take["values"].eq(values),
+                element.take.first.eq(step.first),
+                element.take.last.eq(last),
+                element.query.eq(assembly.group[number]),
+                element.query_scale.eq(job.query_scale if config.queries == 1 else job.query_scales[number]),
+            ]
+        row = Signal(self.rows.payload.shape(), reset_less=True)
+        m.d.sync += row.eq(self.rows.payload)
+        m.d.comb += [element.row.eq(row) for element in elements]
         m.d.comb += [
             values.eq(step.command["values"]),
-            possible.eq(
-                Mux(
-                    values,
-                    element.probability & (element.drained | ~step.last),
-                    self.queries.valid | ~step.first,
-                )
-            ),
+            possible.eq(Mux(values, Cat(fed).all(), assembly.complete | ~step.first)),
             self.rows.ready.eq(steps.steps.valid & possible),
             take.eq(self.rows.valid & self.rows.ready),
             steps.steps.ready.eq(self.rows.valid & possible),
-            self.queries.ready.eq(take & ~values & step.first),
+            assembly.take.eq(take & ~values & step.first),
         ]
-        row = Signal(self.rows.payload.shape(), reset_less=True)
-        m.d.sync += row.eq(self.rows.payload)
-        m.d.comb += [
-            element.take.valid.eq(take),
-            element.take["values"].eq(values),
-            element.take.first.eq(step.first),
-            element.take.last.eq(step.last),
-            element.query.eq(self.queries.payload),
-            element.query_scale.eq(step.command.query_scale),
-            element.row.eq(row),
-            element.output_unit.eq(self.output_unit),
-            self.results.payload.eq(element.results.payload),
-            self.results.valid.eq(element.results.valid),
-            element.results.ready.eq(self.results.ready),
-        ]
-        return m
-
-    def _read(self, m: Module, element: QueryElement) -> Queue:
-        """Issue read commands; return the queue of those whose rows have not all begun to come."""
-        config = self.config
-        job = self.jobs.payload
-        place = data.StructLayout({name: config.job_layout[name].shape for name in ("layer", "head", "length")})
-        command = data.StructLayout({"values": 1, "length": config.length_bits, "query_scale": SCALE})
-        m.submodules.in_flight = in_flight = Credit(config.jobs)
-        m.submodules.later = later = Queue(place, config.jobs)
-        m.submodules.expected = expected = Queue(command, 2 * config.jobs)
-
-        idle, keys, values = Signal(), Signal(), Signal()
-        weighed = Signal(range(config.jobs + 1))  # jobs whose rows of values may be asked for
-        taken = later.output.payload
-        m.d.comb += [
-            idle.eq(~self.reads.valid | self.reads.ready),
-            self.jobs.ready.eq(idle & in_flight.available & element.room),
-            keys.eq(self.jobs.valid & self.jobs.ready),
-            values.eq(idle & ~keys & (weighed != 0) & later.output.valid),
-            element.length.eq(job.length),
-            element.begin.eq(keys),
-            in_flight.take.eq(keys),
-            in_flight.give.eq(element.done),
-            later.write.eq(keys),
-            later.output.ready.eq(values),
-            expected.write.eq(keys | values),
-            expected.payload["values"].eq(values),
-            expected.payload.length.eq(Mux(values, taken.length, job.length)),
-            expected.payload.query_scale.eq(job.query_scale),
-        ]
-        m.d.sync += weighed.eq(weighed + element.weighed - values)
-        with m.If(idle):
-            m.d.sync += [self.reads.valid.eq(keys | values), self.reads.payload["values"].eq(values)]
-            for name in ("layer", "head", "length"):
-                m.d.sync += self.reads.payload[name].eq(Mux(values, taken[name], job[name]))
-        for name in ("layer", "head", "length"):
-            m.d.comb += later.payload[name].eq(job[name])
-        return expected

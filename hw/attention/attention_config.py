@@ -21,8 +21,8 @@ CODE_MAX = 127
 PROBABILITY_MAX = 255
 """Largest code of a softmax weight times the scale of its value."""
 
-UNIT_CYCLES = 86
-"""The most cycles in which a scale unit makes the unit of a job's sums."""
+UNIT_CYCLES = 26
+"""The most cycles from one unit of a job's sums to the next; a single one takes less than twice as many."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +40,8 @@ class AttentionConfig:
     lanes: int = parameter(4, "elements of an output given in parallel", low=1, high=256)
     layers: int = parameter(1, "layers of the cache", low=1, high=256)
     kv_heads: int = parameter(1, "key-value heads of a layer", low=1, high=256)
+    queries: int = parameter(1, "queries that share each row that is read", low=1, high=64)
     jobs: int = parameter(16, "jobs in flight at most, and two", low=4, high=64)
-    units: int = parameter(1, "scale units that take jobs in turn, so that short jobs follow faster", low=1, high=8)
     target: str = parameter("portable", "technology whose arithmetic and memories are used", choices=TARGETS)
 
     def __post_init__(self) -> None:
@@ -52,10 +52,17 @@ class AttentionConfig:
 
     @property
     def job_layout(self) -> data.StructLayout:
-        """Payload of a job: whose keys and values, how many tokens are visible, the scale of its scores."""
+        """Payload of a job: whose keys and values, how many tokens are visible, the scale of its scores.
+
+        With several queries, `length` is that of the rows that are read, the largest of `lengths`, one for each query,
+        of which those of 0 take no part; and there are as many `query_scales`.
+        """
         read = read_layout(self.layers, self.kv_heads, self.context)
-        places = {name: read[name].shape for name in ("layer", "head", "length")}
-        return data.StructLayout(places | {"query_scale": SCALE})
+        fields = {name: read[name].shape for name in ("layer", "head", "length")}
+        if self.queries == 1:
+            return data.StructLayout(fields | {"query_scale": SCALE})
+        lengths = data.ArrayLayout(self.length_bits, self.queries)
+        return data.StructLayout(fields | {"lengths": lengths, "query_scales": data.ArrayLayout(SCALE, self.queries)})
 
     @property
     def transfers(self) -> int:
@@ -64,8 +71,11 @@ class AttentionConfig:
 
     @property
     def ring(self) -> int:
-        """Entries of each buffer between two passes: twice the context, so that a job never waits for another's."""
-        return 1 << (2 * self.context - 1).bit_length()
+        """Entries of each buffer between two passes: twice the context, so that jobs need not wait for each other.
+
+        There are 128 at least: as many as hide the latency of the passes.
+        """
+        return 1 << (max(2 * self.context, 128) - 1).bit_length()
 
     @property
     def length_bits(self) -> int:

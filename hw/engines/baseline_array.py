@@ -56,17 +56,17 @@ class BaselineSums(Component):
         delay = Delays(m)
         # The first register of the activations is the memory's output register where the target has one.
         read, activations = (Signal.like(self.step.activations, reset_less=True) for _ in range(2))
-        taken, weights = (Signal.like(self.weights, reset_less=True) for _ in range(2))
-        first, last, final = (Signal(name=name) for name in ("first", "last", "final"))
+        # With resets, so that no synthesiser makes look-up tables of them.
+        taken, weights = (Signal.like(self.weights, name=name) for name in ("taken", "weights"))
+        valid, first, last, final = (Signal(name=name) for name in ("valid", "first", "last", "final"))
         m.d.sync += [
             read.eq(self.step.activations), activations.eq(read), taken.eq(self.weights), weights.eq(taken),
-            first.eq(self.issue & self.step.first), last.eq(self.issue & self.step.last), final.eq(self.step.final),
+            valid.eq(self.issue), final.eq(self.step.final),
+            first.eq(self.issue & self.step.first), last.eq(self.issue & self.step.last),
         ]  # fmt: skip
-        with m.If(~self.issue):
-            m.d.sync += taken.eq(0)
         stages = timing.latency + config.product_stages + 1
         m.d.comb += [self.ready.eq(1), self.done.eq(delay(last, stages)), self.final.eq(delay(final, stages))]
-        clear = delay(first, stages - 1)
+        clear, update = delay(first, stages - 1), delay(valid, stages - 1)
         for row in range(config.rows):
             sum_ = signed_sum(lanes, 1 << (2 * width - 2), config.total_width, Target.PORTABLE, negatable=False)
             m.submodules[f"row{row}"] = sum_
@@ -76,7 +76,7 @@ class BaselineSums(Component):
             addend = Signal(signed(config.total_width), name=f"addend{row}")
             with m.If(~clear):
                 m.d.comb += addend.eq(sum_.total)
-            m.d.comb += [sum_.addend.eq(addend), self.values[row].eq(sum_.total)]
+            m.d.comb += [sum_.addend.eq(addend), sum_.update.eq(update), self.values[row].eq(sum_.total)]
         return m
 
     def _product(self, m: Module, name: str, activation: Value, weight: Value) -> Signal:

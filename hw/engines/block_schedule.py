@@ -6,6 +6,10 @@ vectors are stored, so that the next one is taken while the last one is used, al
 Cycle schedule: a job taken at cycle t takes its first beat of activations at t + 1 at the earliest; a vector whose last
 beat was taken at t is armed at t + 1, and its first step offered at t + 3. From then on a step is offered in every
 cycle, also from one block or one stored vector to the next.
+
+A step that is offered with its activations has to stand still with them, and so its taker's decision reaches the clock
+enable of every activation. With `ahead` it does not: a step is offered at t + 2, of registers of the walk alone, and
+its activations come in the cycle after it is taken, whatever happens then.
 """
 
 import dataclasses
@@ -19,7 +23,7 @@ from amaranth.lib.wiring import Component, In, Out
 from hw.engines.contract import EngineConfig, job_layout
 from hw.memory.wide import WideMemory
 
-__all__ = ["ZERO_BEYOND", "BlockSchedule", "Strides", "Trim", "step_layout"]
+__all__ = ["ZERO_BEYOND", "BlockSchedule", "Strides", "Trim", "mark_layout", "step_layout"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +102,7 @@ class Strides:
         return (count + self.stride)[: (self.stride - 1).bit_length()] if self._shift is None else rest
 
 
-def step_layout(config: EngineConfig, passes: Sequence[int] = (1,), trim: Trim | None = None) -> data.StructLayout:
+def mark_layout(config: EngineConfig, passes: Sequence[int] = (1,), trim: Trim | None = None) -> data.StructLayout:
     """Return the payload of `BlockSchedule.steps`.
 
     `first` and `last` mark the steps of a block, `final` every step of a token's last block, `correct` a step whose
@@ -106,12 +110,17 @@ def step_layout(config: EngineConfig, passes: Sequence[int] = (1,), trim: Trim |
     ones. `turn` counts a block's passes down to zero. With `trim` there are also `rows`, the last row of a final step
     that belongs to an output, and `note`, what the trim noted of the vector.
     """
-    lanes = data.ArrayLayout(signed(config.act_bits), config.activation_lanes)
     flags = {"first": 1, "last": 1, "final": 1, "correct": 1, "again": 1}
     numbers = {"mode": (len(config.modes) - 1).bit_length(), "turn": (max(passes) - 1).bit_length()}
     if trim is not None:
         numbers |= {"rows": (config.rows - 1).bit_length() if trim.edges else 0, "note": trim.note_bits}
-    return data.StructLayout({"activations": lanes, **flags, **numbers})
+    return data.StructLayout({**flags, **numbers})
+
+
+def step_layout(config: EngineConfig, passes: Sequence[int] = (1,), trim: Trim | None = None) -> data.StructLayout:
+    """Return a step as an array takes it: `activations`, and above them the marks."""
+    lanes = data.ArrayLayout(signed(config.act_bits), config.activation_lanes)
+    return data.StructLayout({"activations": lanes, **mark_layout(config, passes, trim).members})
 
 
 class BlockSchedule(Component):
@@ -129,14 +138,19 @@ class BlockSchedule(Component):
     passes : sequence of int
         For each mode, how often a block walks the vector; one number stands for all modes.
     trim : Trim or None
-        Changes the activations before they are stored, and adds to `steps` what `step_layout` says.
+        Changes the activations before they are stored, and adds to `steps` what `mark_layout` says.
+    ahead : bool
+        Whether `word` holds the activations of the step that was taken in the cycle before, in place of those of the
+        step that is offered.
 
     Members
     -------
     jobs, activations : In(stream)
         As in `hw.engines.contract`.
     fault : Out(1)
-    steps : Out(stream of step_layout)
+    steps : Out(stream of mark_layout)
+    word : Out
+        The activations of a step.
     """
 
     def __init__(
@@ -146,10 +160,11 @@ class BlockSchedule(Component):
         preload: bool = False,
         passes: Sequence[int] = (1,),
         trim: Trim | None = None,
+        ahead: bool = False,
     ) -> None:
         if chunk is not None and (preload or max(passes) > 1):
             raise ValueError(f"chunk = {chunk} goes with neither preload nor more than one pass")
-        self.config, self.chunk, self.preload, self.trim = config, chunk, preload, trim
+        self.config, self.chunk, self.preload, self.trim, self.ahead = config, chunk, preload, trim, ahead
         self.passes = tuple(passes) * len(config.modes) if len(passes) == 1 else tuple(passes)
         lanes = data.ArrayLayout(signed(config.act_bits), config.activation_lanes)
         super().__init__(
@@ -157,7 +172,8 @@ class BlockSchedule(Component):
                 "jobs": In(stream.Signature(job_layout(config.n_in_max, config.n_out_max, len(config.modes)))),
                 "activations": In(stream.Signature(lanes)),
                 "fault": Out(1),
-                "steps": Out(stream.Signature(step_layout(config, self.passes, trim))),
+                "steps": Out(stream.Signature(mark_layout(config, self.passes, trim))),
+                "word": Out(lanes),
             }
         )
 
@@ -201,8 +217,14 @@ class BlockSchedule(Component):
             self.activations.ready.eq(active & ~held.bit_select(bank, 1)),
             ends.eq(beat & closing),
         ]
-        if self.trim is None:
+        if self.trim is None and not self.ahead:
             m.d.comb += closing.eq(n_in.last(left))
+        else:
+            # In a register: with a trim the path from here goes through all lanes.
+            with m.If(accept | ends):
+                m.d.sync += closing.eq(n_in.last(Mux(accept, n_in.start(offered.n_in), length)))
+            with m.Elif(beat):
+                m.d.sync += closing.eq(n_in.last(n_in.next(left)))
         with m.If(accept):
             m.d.sync += [
                 self.fault.eq(~legal),
@@ -235,11 +257,6 @@ class BlockSchedule(Component):
             )
             with m.If(accept):
                 m.d.sync += [rest.eq(n_in.rest(offered.n_in)), rows.eq(n_out.rest(offered.n_out))]
-            # In a register: the path from here goes through all lanes.
-            with m.If(accept | ends):
-                m.d.sync += closing.eq(n_in.last(Mux(accept, n_in.start(offered.n_in), length)))
-            with m.Elif(beat):
-                m.d.sync += closing.eq(n_in.last(n_in.next(left)))
             final = n_in.end(left, rest)
             keep = [
                 Const(1, 1) if lane == 0 else ~closing | (final >= lane) if self.trim.edges else Const(1, 1)
@@ -253,13 +270,13 @@ class BlockSchedule(Component):
                 with m.If(ended & (bank != number)):
                     m.d.sync += kept.eq(note)
             job |= {"rows": rows, "notes": notes}
-            if self.config.target != "cells":
-                # A word is read two cycles after its beat at the earliest, so it may be written a cycle late.
-                kept = {name: Signal.like(Value.cast(job[name]), name=f"late_{name}") for name in ("write", "beat")}
-                m.d.sync += [signal.eq(job[name]) for name, signal in kept.items()]
-                later = Signal(len(Value.cast(stored)), name="later", reset_less=True)
-                m.d.sync += later.eq(stored)
-                job, stored = job | kept, later
+        if self.ahead:
+            # A word is read two cycles after its beat at the earliest, so it may be written a cycle late.
+            late = {name: Signal.like(Value.cast(job[name]), name=f"late_{name}") for name in ("write", "beat")}
+            m.d.sync += [signal.eq(job[name]) for name, signal in late.items()]
+            later = Signal(len(Value.cast(stored)), name="later", reset_less=True)
+            m.d.sync += later.eq(stored)
+            job, stored = job | late, later
         return job | {"stored": stored}
 
     def _walk(
@@ -284,15 +301,14 @@ class BlockSchedule(Component):
         # A word is read only after its vector is whole, so the read never meets a write of the same word. The array's
         # register is the second behind the memory.
         m.submodules.vectors = memory = WideMemory(shape, rows, self.config.target)
-        activations = Signal(shape, reset_less=True)
+        word = Signal(shape, reset_less=True)
         place = len(address) if depth > 1 else 0
         m.d.comb += [
             memory.write_address.eq(job["write"] if place else job["write"][-1]),
             Value.cast(memory.write_data).eq(job["stored"]),
             memory.write.eq(job["beat"]),
             memory.read_address.eq(Cat(address, bank) if place else bank),
-            step.activations.eq(activations),
-            fetch.eq(running & (~self.steps.valid | self.steps.ready)),
+            self.word.eq(word),
         ]
 
         # Kept beside the address, to keep the comparison off the path from the streams.
@@ -310,19 +326,21 @@ class BlockSchedule(Component):
                 m.d.sync += [turn.eq(Mux(turn == 0, turns[mode], turn - 1)), again.eq(turn != 0)]
             with m.Elif(fetch):
                 m.d.sync += again.eq(0)
+        marks = {"first": first, "final": final, "again": again, "turn": turn, "mode": mode}
         if self.preload:
-            m.d.comb += block_ends.eq(fetch & last)
-            m.d.comb += advance.eq(fetch & ~correcting)
+            m.d.comb += [block_ends.eq(fetch & last), advance.eq(fetch & ~correcting)]
+            marks["correct"] = correcting
             with m.If(fetch):
-                m.d.sync += [step.correct.eq(correcting), correcting.eq(last)]
+                m.d.sync += correcting.eq(last)
         elif self.chunk is None:
             m.d.comb += [block_ends.eq(fetch & last), advance.eq(fetch)]
         else:
             correcting, over, count = Signal(), Signal(), Signal(range(self.chunk))
             last = correcting & over
             m.d.comb += [block_ends.eq(fetch & last), advance.eq(fetch & ~correcting)]
+            marks["correct"] = correcting
             with m.If(fetch):
-                m.d.sync += [step.correct.eq(correcting), correcting.eq(0)]
+                m.d.sync += correcting.eq(0)
                 with m.If(correcting):
                     m.d.sync += count.eq(0)
                 with m.Else():
@@ -336,29 +354,24 @@ class BlockSchedule(Component):
                 at_end.eq(Mux(at_end, end == 0, address + 1 == end)),
             ]
         with m.If(fetch):
-            m.d.sync += [
-                activations.eq(memory.read_data),
-                step.first.eq(first),
-                step.last.eq(last),
-                step.final.eq(final),
-                step.again.eq(again),
-                step.turn.eq(turn),
-                step.mode.eq(mode),
-                self.steps.valid.eq(1),
-                first.eq(0),
-            ]
-        with m.Elif(self.steps.ready):
-            m.d.sync += self.steps.valid.eq(0)
-
+            m.d.sync += first.eq(0)
+        marks["last"] = last
         if self.trim is not None:
             rows = Signal.like(job["rows"])
-            with m.If(fetch):
-                m.d.sync += [
-                    step.rows.eq(n_out.end(left, rows)),
-                    step.note.eq(Mux(bank, *reversed(job["notes"]))),
-                ]
+            marks |= {"rows": n_out.end(left, rows), "note": Mux(bank, *reversed(job["notes"]))}
             with m.If(waiting & (~running | finish)):
                 m.d.sync += rows.eq(job["rows"])
+        if self.ahead:
+            m.d.comb += [self.steps.valid.eq(running), fetch.eq(running & self.steps.ready)]
+            m.d.comb += [step[name].eq(value) for name, value in marks.items()]
+            m.d.sync += word.eq(memory.read_data)
+        else:
+            m.d.comb += fetch.eq(running & (~self.steps.valid | self.steps.ready))
+            with m.If(fetch):
+                m.d.sync += [self.steps.valid.eq(1), word.eq(memory.read_data)]
+                m.d.sync += [step[name].eq(value) for name, value in marks.items()]
+            with m.Elif(self.steps.ready):
+                m.d.sync += self.steps.valid.eq(0)
 
         m.d.comb += finish.eq(block_ends & final)
         with m.If(block_ends):

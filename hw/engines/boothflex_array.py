@@ -72,7 +72,8 @@ class FlexSums(Component):
         delay = Delays(m)
         # The first register of the activations is the memory's output register where the target has one.
         read, turn = Signal.like(self.step.activations, reset_less=True), Signal.like(self.step.turn)
-        taken, waiting, weights = (Signal.like(self.weights, reset_less=True) for _ in range(3))
+        # With resets, so that no synthesiser makes look-up tables of them.
+        taken, waiting, weights = (Signal.like(self.weights, name=name) for name in ("taken", "waiting", "weights"))
         quarters = [
             [Signal(signed(8), name=f"quarter{j}_{lane}", reset_less=True) for lane in range(lanes)]
             for j in range(DIGITS)
@@ -81,11 +82,13 @@ class FlexSums(Component):
         activations = [
             [Signal(signed(8), name=f"a{j}_{lane}", reset_less=True) for lane in range(lanes)] for j in range(DIGITS)
         ]
-        first, last, final, ternary = (Signal(name=name) for name in ("first", "last", "final", "ternary"))
+        valid, first, last, final, ternary = (
+            Signal(name=name) for name in ("valid", "first", "last", "final", "ternary")
+        )
         m.d.sync += [
             read.eq(self.step.activations), turn.eq(self.step.turn), taken.eq(self.weights), waiting.eq(taken),
             weights.eq(waiting),
-            final.eq(self.step.final), ternary.eq(self.step.mode == TERNARY),
+            valid.eq(self.issue), final.eq(self.step.final), ternary.eq(self.step.mode == TERNARY),
             first.eq(self.issue & self.step.first), last.eq(self.issue & self.step.last),
         ]  # fmt: skip
         modes = [delay(ternary, stage) for stage in (1, 2, latency + 3, latency + 4)]
@@ -98,14 +101,12 @@ class FlexSums(Component):
             for digit, quarter in enumerate(own):
                 m.d.sync += activations[digit][lane].eq(Mux(modes[0], quarter[lane], chosen[lane]))
             m.d.sync += activations[-1][lane].eq(chosen[lane])
-        with m.If(~self.issue):
-            m.d.sync += taken.eq(0)
         m.d.comb += [
             self.ready.eq(1),
             self.done.eq(delay(last, latency + SUMS_STAGES)),
             self.final.eq(delay(final, latency + SUMS_STAGES)),
         ]
-        clear = delay(first, latency + SUMS_STAGES - 1)
+        clear, update = (delay(mark, latency + SUMS_STAGES - 1) for mark in (first, valid))
         for row in range(config.rows):
             sums = [
                 self._digit(m, f"{row}_{digit}", digit, activations[digit], weights, row, modes[1], delay)
@@ -115,7 +116,8 @@ class FlexSums(Component):
             high = self._shifted(m, f"high{row}", sums[2], sums[3], 2, modes[2])
             step = self._shifted(m, f"step{row}", low, high, 4, modes[3])
             total = Signal(signed(config.total_width), name=f"total{row}", reset_less=True)
-            m.d.sync += total.eq(Mux(clear, 0, total) + step)
+            with m.If(update):
+                m.d.sync += total.eq(Mux(clear, 0, total) + step)
             m.d.comb += self.values[row].eq(total)
         return m
 

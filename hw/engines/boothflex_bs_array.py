@@ -40,21 +40,19 @@ class SerialSums(Component):
         activations = Signal.like(self.step.activations, reset_less=True)
         weights = Signal(data.ArrayLayout(2, lanes * config.rows), reset_less=True)
         highest = Signal()
-        first, again, last, final = (Signal(name=name) for name in ("first", "again", "last", "final"))
+        valid, first, again, last, final = (Signal(name=name) for name in ("valid", "first", "again", "last", "final"))
         turns = Array(Const(digits - 1, self.step.turn.shape()) for digits in DIGITS_OF_MODE)
         m.d.sync += [
             activations.eq(self.step.activations), weights.eq(self.weights), final.eq(self.step.final),
-            first.eq(self.issue & self.step.first), again.eq(self.issue & self.step.again),
+            valid.eq(self.issue), first.eq(self.issue & self.step.first), again.eq(self.issue & self.step.again),
             last.eq(self.issue & self.step.last), highest.eq(self.step.turn == turns[self.step.mode]),
         ]  # fmt: skip
-        with m.If(~self.issue):
-            m.d.sync += weights.eq(0)
         m.d.comb += [
             self.ready.eq(1),
             self.done.eq(delay(last, timing.latency + STAGES - 1)),
             self.final.eq(delay(final, timing.latency + STAGES - 1)),
         ]
-        clear, higher = delay(first, timing.latency), delay(again, timing.latency)
+        clear, higher, update = (delay(mark, timing.latency) for mark in (first, again, valid))
         for row in range(config.rows):
             m.submodules[f"row{row}"] = sum_ = signed_sum(lanes, most, config.total_width, target, negatable=False)
             for lane in range(lanes):
@@ -66,5 +64,5 @@ class SerialSums(Component):
                 m.d.comb += addend.eq(sum_.total << 2)
             with m.Elif(~clear):
                 m.d.comb += addend.eq(sum_.total)
-            m.d.comb += [sum_.addend.eq(addend), self.values[row].eq(sum_.total)]
+            m.d.comb += [sum_.addend.eq(addend), sum_.update.eq(update), self.values[row].eq(sum_.total)]
         return m

@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib.wiring import Component
 
 from hw.arith.agree_count import AgreeCount, agree_stages
-from hw.arith.bit_count import BitCount, count_stages
+from hw.arith.bit_count import AMD, BitCount, count_stages
 from hw.arith.pipeline import Delays
 from hw.arith.target import Target
 from hw.engines.block_schedule import ZERO_BEYOND
@@ -115,5 +115,8 @@ class BwtaSums(Component):
         if config.counting != "mask":
             return Const(lanes)
         m.submodules.mask = mask = BitCount(lanes, target)
-        m.d.comb += mask.bits.eq(Cat(*(activations[lane][0] for lane in range(lanes))))
-        return Delays(m)(mask.count, counted - count_stages(lanes, target))
+        masks: Value = Cat(*(activations[lane][0] for lane in range(lanes)))
+        if target not in AMD:  # registered as the products are
+            masks = Delays(m)(masks, 1)
+        m.d.comb += mask.bits.eq(masks)
+        return Delays(m)(mask.count, counted - count_stages(lanes, target) - (target not in AMD))

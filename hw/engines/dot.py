@@ -15,24 +15,26 @@ the results. Only the array knows how products are formed; it keeps the followin
 Results leave in one of two ways. With a queue, the array never stands still, and a block's last step waits until the
 queue has room. Without one (`queue` = 0, for standard cells) `values` are the results' registers, and the array stands
 still while they are not taken: `results.ready` reaches `weights.ready` in the same cycle.
+
+An array with a queue on an FPGA is always ready, and there a step and its weights are taken a cycle before they are
+issued: only the counters of the walk wait for that decision, and what an array sees comes from registers.
 """
 
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from amaranth.hdl import Const, Module, ShapeLike, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, ShapeLike, Signal, Value, signed
 from amaranth.lib import data, stream
-from amaranth.lib.wiring import Component, In, Member, Out
+from amaranth.lib.wiring import Component, In, Member, Out, connect, flipped
 
+from hw.arith.target import Target
 from hw.engines.block_schedule import BlockSchedule, Trim, step_layout
 from hw.engines.contract import EngineConfig, engine_members
+from hw.memory.credit import Credit
 from hw.memory.queue import Queue
 from hw.memory.trit_decoder import GroupCode, TritDecoder
 
 __all__ = ["DotConfig", "DotEngine", "array_members", "dot_cycles"]
-
-QUEUE_LATENCY = 2
-"""Cycles from a result's entering an empty queue to its being offered."""
 
 
 class DotConfig(EngineConfig, Protocol):
@@ -77,6 +79,11 @@ def array_members(config: DotConfig, passes: Sequence[int] = (1,), trim: Trim | 
     }
 
 
+def _ahead(config: DotConfig) -> bool:
+    """Tell whether steps are taken a cycle before they are issued."""
+    return bool(config.queue_depth) and config.target != Target.CELLS.value
+
+
 def dot_cycles(
     config: DotConfig,
     n_in: int,
@@ -110,13 +117,13 @@ def dot_cycles(
     beats, blocks = -(-n_in // config.activation_lanes), -(-n_out // config.rows)
     steps = beats * passes + preload + (-(-beats // config.chunk) if config.chunk else 0)
     # Cycle 0 takes the job. With dense weights the first step's are decoded from cycle 0 on.
-    loaded, issued, freed = fill, 0, [0, 0]
+    loaded, issued, freed, early = fill, 0, [0, 0], pace + _ahead(config)
     for token in range(tokens):
         loaded = max(loaded, freed[token % 2]) + beats
-        start = max(loaded + 3, issued + 1 + (gap if token else 0), issued + pace if token else pace)
+        start = max(loaded + 3, issued + 1 + (gap if token else 0), issued + pace if token else early)
         issued = start + (steps - 1) * pace + (blocks - 1) * max(steps * pace, (steps - 1) * pace + 1 + gap)
         freed[token % 2] = issued - 1
-    return issued + latency + (QUEUE_LATENCY if config.queue_depth else 0) + 1
+    return issued + latency + (Queue.LATENCY if config.queue_depth else 0) + 1
 
 
 class DotEngine(Component):
@@ -148,27 +155,33 @@ class DotEngine(Component):
     def elaborate(self, platform: object) -> Module:
         """Wire the schedule, the weights, the array and the results together."""
         m = Module()
+        ahead = _ahead(self.config)
         m.submodules.schedule = schedule = BlockSchedule(
-            self.config, self.config.chunk, self.preload, self.passes, self.trim
+            self.config, self.config.chunk, self.preload, self.passes, self.trim, ahead
         )
         m.submodules.array = array = self.array
         weights, undecodable = self._weights(m)
-        take, room = Signal(), self._results(m, take_last := Signal())
+        take, steps = Signal(), schedule.steps
+        room = self._results(m, take & steps.payload.last)
+        connect(m, flipped(self.jobs), schedule.jobs)
+        connect(m, flipped(self.activations), schedule.activations)
         m.d.comb += [
-            schedule.jobs.payload.eq(self.jobs.payload),
-            schedule.jobs.valid.eq(self.jobs.valid),
-            self.jobs.ready.eq(schedule.jobs.ready),
-            schedule.activations.payload.eq(self.activations.payload),
-            schedule.activations.valid.eq(self.activations.valid),
-            self.activations.ready.eq(schedule.activations.ready),
             self.fault.eq(schedule.fault | undecodable),
-            weights.ready.eq(schedule.steps.valid & array.ready & (room | ~schedule.steps.payload.last)),
+            weights.ready.eq(steps.valid & (Const(1) if ahead else array.ready) & (room | ~steps.payload.last)),
             take.eq(weights.ready & weights.valid),
-            take_last.eq(take & schedule.steps.payload.last),
-            schedule.steps.ready.eq(take),
-            array.issue.eq(take),
-            array.step.eq(schedule.steps.payload),
-            Value.cast(array.weights).eq(Value.cast(weights.payload)),
+            steps.ready.eq(take),
+        ]
+        issue, marks, coded = take, Value.cast(steps.payload), Value.cast(weights.payload)
+        if ahead:
+            issue = Signal(name="issue")
+            marks, coded = (
+                Signal(len(value), name=name, reset_less=True) for name, value in (("marks", marks), ("coded", coded))
+            )
+            m.d.sync += [issue.eq(take), marks.eq(steps.payload), coded.eq(weights.payload)]
+        m.d.comb += [
+            array.issue.eq(issue),
+            Value.cast(array.step).eq(Cat(schedule.word, marks)),
+            Value.cast(array.weights).eq(coded),
         ]
         return m
 
@@ -179,14 +192,10 @@ class DotEngine(Component):
             return self.weights, Const(0)
         groups = config.rows * config.activation_lanes
         m.submodules.decoder = decoder = TritDecoder(GroupCode(1, config.trit_code), groups, config.units)
-        m.d.comb += [
-            decoder.dense.payload.eq(self.weights.payload),
-            decoder.dense.valid.eq(self.weights.valid),
-            self.weights.ready.eq(decoder.dense.ready),
-        ]
+        connect(m, flipped(self.weights), decoder.dense)
         return decoder.blocks, decoder.fault
 
-    def _results(self, m: Module, promised: Signal) -> Value:
+    def _results(self, m: Module, promised: Value) -> Value:
         """Build the way out; return whether a block's last step may be taken."""
         config, array, results = self.config, self.array, self.results
         if not config.queue_depth:
@@ -199,21 +208,14 @@ class DotEngine(Component):
             return Const(1)
         style = None if config.target == "portable" else "block"
         m.submodules.queue = queue = Queue(results.payload.shape(), config.queue_depth, style)
+        m.submodules.room = room = Credit(config.queue_depth)
+        connect(m, queue.output, flipped(results))
         m.d.comb += [
             array.enable.eq(1),
             queue.payload.values.eq(array.values),
             queue.payload.last.eq(array.final),
             queue.write.eq(array.done),
-            results.payload.eq(queue.output.payload),
-            results.valid.eq(queue.output.valid),
-            queue.output.ready.eq(results.ready),
+            room.take.eq(promised),
+            room.give.eq(queue.taken),
         ]
-        room = Signal(range(config.queue_depth + 1), init=config.queue_depth)
-        # In a register, to keep the count off the path from the streams: a cycle old, so one place is spare.
-        has_room = Signal(init=1)
-        m.d.sync += has_room.eq(room > 1)
-        with m.If(promised & ~queue.taken):
-            m.d.sync += room.eq(room - 1)
-        with m.Elif(~promised & queue.taken):
-            m.d.sync += room.eq(room + 1)
-        return has_room
+        return room.available

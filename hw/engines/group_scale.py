@@ -8,7 +8,7 @@ over a group must have `turn` steps or more, and one adder tree serves all rows.
 
 The first row's sum is taken from its accumulator at once; the others wait in registers. The totals of all passes
 stand in a ring that turns by one place for each row: one of its places is the adder's own register, in carry-save
-form.
+form but for AMD parts.
 
 An entry, from its lowest bit: `zero`, as unsigned as the codes; `scale` + 2 * (1 + 4 + 16 + ...), which makes each of
 its pairs of bits a digit -2, -1, 0, 1 as it is; and `correction`, unsigned, if the array wants one.
@@ -21,7 +21,9 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.arith.column_sum import add_columns, add_constant, two_rows
+from hw.arith.digit_sum import add_digits, scaled_sum
 from hw.arith.recoding import Digit, Recoding, digit_lines, digit_product, negative, recoding
+from hw.arith.target import AMD, Target
 
 __all__ = ["GroupScale", "ScaleConfig", "entry_layout", "product_offset", "scale_digits", "zero_constant"]
 
@@ -66,8 +68,16 @@ class ScaleConfig(Protocol):
         """Whether adders are explicit cells."""
 
     @property
+    def code_bits(self) -> int:
+        """Width of a zero point."""
+
+    @property
     def low_columns(self) -> int:
         """Lowest bits of a row's sum that are one step ahead of the others."""
+
+    @property
+    def target(self) -> str:
+        """Technology whose arithmetic forms are used."""
 
 
 def scale_digits(bits: int) -> Recoding:
@@ -80,7 +90,7 @@ def scale_digits(bits: int) -> Recoding:
 def entry_layout(config: ScaleConfig) -> data.StructLayout:
     """Return the layout of an entry."""
     scale = config.scale_bits + config.scale_bits % 2 + 1
-    return data.StructLayout({"zero": 4, "scale": scale, "correction": config.correction_bits})
+    return data.StructLayout({"zero": config.code_bits, "scale": scale, "correction": config.correction_bits})
 
 
 def product_offset(digit: Digit, width: int) -> int:
@@ -148,28 +158,38 @@ class GroupScale(Component):
             m.d.sync += [group.eq(value), scale.eq(self.entry.scale)]
 
         width = config.total_width
+        places = config.fold * config.turn - 1
+        ring = [Signal(width, name=f"total{place}", reset_less=True) for place in range(places)]
+        last = Signal(width)
+        oldest = (ring or [last])[0]
+        rows = [Signal(width, name=name, reset_less=True) for name in ("last_sum", "last_carry")]
+        target = Target(config.target)
+        if target in AMD:
+            rows = rows[:1]
+            sums = [scaled_sum(m, "scaled", target, oldest, self.begin, scale, group)]
+        else:
+            sums = self._scaled(m, oldest, scale, group)
+        m.d.comb += last.eq(sum(rows[1:], rows[0]))
+        with m.If(busy):
+            m.d.sync += [
+                *(place.eq(source) for place, source in zip(ring, [*ring[1:], last], strict=False)),
+                *(row.eq(bits) for row, bits in zip(rows, sums, strict=True)),
+            ]
+        m.d.comb += [total.eq(place) for total, place in zip(self.totals, [*ring, last], strict=True)]
+        return m
+
+    def _scaled(self, m: Module, oldest: Value, scale: Value, group: Value) -> list[Value]:
+        """Return two numbers whose sum is the next total."""
+        config, width = self.config, self.config.total_width
         columns: list[list[Value]] = [[] for _ in range(width)]
         constant = 0
         for digit in scale_digits(config.scale_bits).digits:
             self._multiply(m, f"scaled{digit.shift}", columns, digit, scale, group, exact=True)
             constant -= product_offset(digit, config.group_width)
         add_constant(columns, constant)
-        ring = [Signal(width, name=f"total{place}", reset_less=True) for place in range(config.fold * config.turn - 1)]
-        first, second = (Signal(width, name=name, reset_less=True) for name in ("last_sum", "last_carry"))
-        last = Signal(width)
-        m.d.comb += last.eq(first + second)
-        oldest = (ring or [last])[0]
         for index in range(width):
             columns[index].append(oldest[index] & ~self.begin)
-        with m.If(busy):
-            m.d.sync += [
-                *(place.eq(source) for place, source in zip(ring, [*ring[1:], last], strict=False)),
-                *(row.eq(bits) for row, bits in zip((first, second), two_rows(
-                    m, "scaled", columns, width, cells=config.trees
-                ), strict=True)),
-            ]  # fmt: skip
-        m.d.comb += [total.eq(place) for total, place in zip(self.totals, [*ring, last], strict=True)]
-        return m
+        return list(two_rows(m, "scaled", columns, width, cells=config.trees))
 
     def _group(self, m: Module) -> Value:
         """Return the picked row's group sum, less its zero points."""
@@ -187,6 +207,9 @@ class GroupScale(Component):
             choice = choice | Cat(low, high) & self.pick[row].replicate(config.group_width)
         picked = Signal(config.group_width)
         m.d.comb += picked.eq(choice)
+        if Target(config.target) in AMD:
+            digits = [digit.negated() for digit in config.weight_recoding.digits]
+            return add_digits(m, "zero", Target(config.target), picked, digits, self.entry.zero, self.sum)
         columns: list[list[Value]] = [[bit] for bit in picked]
         exact = not config.correction_bits
         for digit in config.weight_recoding.digits:

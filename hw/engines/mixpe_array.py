@@ -14,8 +14,9 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Member, Out
 
 from hw.arith.column_sum import running_sum
+from hw.arith.nibble_product import NibbleProduct
 from hw.arith.pipeline import Delays
-from hw.arith.recoding import Recoding, digit_lines, digit_product
+from hw.arith.recoding import digit_lines, digit_product, shift_add
 from hw.arith.signed_sum import signed_sum, sum_timing
 from hw.arith.target import Target
 from hw.engines.group_scale import GroupScale, ScaleConfig, entry_layout, product_offset, zero_constant
@@ -23,12 +24,13 @@ from hw.engines.group_schedule import GroupConfig, group_step_layout
 
 __all__ = ["MixpeArray", "sum_latency"]
 
-CODE_BITS = 4
-"""Width of a weight's code."""
-
 
 class MixpeArrayConfig(GroupConfig, ScaleConfig, Protocol):
     """What the array asks of its configuration."""
+
+    @property
+    def nibbles(self) -> bool:
+        """Whether products are `hw.arith.nibble_product`s, of two stages."""
 
     @property
     def array_rows(self) -> int:
@@ -43,12 +45,12 @@ class MixpeArrayConfig(GroupConfig, ScaleConfig, Protocol):
         """Technology whose arithmetic forms are used."""
 
 
-def sum_latency(lanes: int, target: Target) -> int:
+def sum_latency(lanes: int, target: Target, nibbles: bool) -> int:
     """Return the steps from a group's last to the one with which the rows' sums are taken."""
     if target is Target.CELLS:
         return 3
-    # Operand registers, products, the tree.
-    return 2 + sum_timing(lanes, target, negatable=False).latency
+    # Operand registers, products of one stage or two, the tree.
+    return 2 + nibbles + sum_timing(lanes, target, negatable=False).latency
 
 
 class MixpeArray(Component):
@@ -61,7 +63,7 @@ class MixpeArray(Component):
     Members
     -------
     step : In(group_step_layout)
-    weights : In(4).array(array_rows * word_lanes)
+    weights : In(code_bits).array(array_rows * word_lanes)
         Unsigned codes of the rows of a pass, row 0 lane 0 first.
     entries : In(entry_layout).array(units)
     group : Out
@@ -77,7 +79,7 @@ class MixpeArray(Component):
 
     def __init__(self, config: MixpeArrayConfig) -> None:
         self.config = config
-        codes = data.ArrayLayout(CODE_BITS, config.array_rows * config.word_lanes)
+        codes = data.ArrayLayout(config.code_bits, config.array_rows * config.word_lanes)
         super().__init__(
             {
                 "step": In(group_step_layout(config)),
@@ -95,7 +97,7 @@ class MixpeArray(Component):
         """Build the operands' registers, the rows, the units and what tells them where a group ends."""
         m = Module()
         config = self.config
-        latency = sum_latency(config.word_lanes, Target(config.target))
+        latency = sum_latency(config.word_lanes, Target(config.target), config.nibbles)
         delay = Delays(m)
 
         activations = Signal.like(self.step.activations, reset_less=True)
@@ -154,7 +156,7 @@ class MixpeArray(Component):
 def _row_members(config: MixpeArrayConfig) -> dict[str, Member]:
     return {
         "activations": In(data.ArrayLayout(signed(config.act_bits), config.word_lanes)),
-        "weights": In(data.ArrayLayout(CODE_BITS, config.word_lanes)),
+        "weights": In(data.ArrayLayout(config.code_bits, config.word_lanes)),
         "first": In(2),
         "total": Out(config.group_width),
     }
@@ -173,43 +175,42 @@ class _SumRow(Component):
         config = self.config
         weights = Signal.like(self.weights, reset_less=True)
         m.d.sync += weights.eq(self.weights)
-        delay = Delays(m)
-        delays = sum_timing(config.word_lanes, Target(config.target), negatable=False).delays
+        delay, target = Delays(m), Target(config.target)
+        delays = sum_timing(config.word_lanes, target, negatable=False).delays
         most = 1 << (config.act_bits - 1)
         m.submodules.sum = sum_ = signed_sum(
             config.word_lanes,
-            most * product_most(config.weight_recoding),
+            most * product_most(config),
             config.group_width,
-            Target(config.target),
+            target,
             False,
+            clearable=True,
         )
+        if config.nibbles:
+            later = Signal.like(self.activations, reset_less=True)
+            m.d.sync += later.eq(self.activations)
         for lane in range(config.word_lanes):
-            terms = []
-            for digit in config.weight_recoding.digits:
-                term = Signal(signed(config.act_bits + 2), name=f"term{lane}_{digit.shift}")
-                for value, line in digit_lines(digit, weights[lane]).items():
-                    with m.If(~line):
-                        m.d.comb += term.eq(_times(self.activations[lane], value))
-                terms.append(term << digit.shift)
+            if config.nibbles:
+                m.submodules[f"product{lane}"] = nibble = NibbleProduct(config.act_bits, target)
+                m.d.comb += [
+                    nibble.word.eq(self.activations[lane]),
+                    nibble.later.eq(later[lane]),
+                    nibble.code.eq(weights[lane]),
+                    sum_.words[lane].eq(delay(nibble.product, delays[lane])),
+                ]
+                continue
             product = Signal.like(sum_.words[lane], name=f"product{lane}", reset_less=True)
-            m.d.sync += product.eq(sum(terms[1:], terms[0]))
+            digits = config.weight_recoding.digits
+            m.d.sync += product.eq(shift_add(m, f"term{lane}", digits, weights[lane], self.activations[lane]))
             m.d.comb += sum_.words[lane].eq(delay(product, delays[lane]))
-        addend = Signal(signed(config.group_width))
-        with m.If(~self.first[1]):
-            m.d.comb += addend.eq(sum_.total)
-        m.d.comb += [sum_.addend.eq(addend), self.total.eq(sum_.total)]
+        m.d.comb += [sum_.addend.eq(sum_.total), sum_.clear.eq(self.first[1]), self.total.eq(sum_.total)]
         return m
 
 
-def _times(word: Value, value: int) -> Value:
-    """Return a word times -2, -1, 1 or 2."""
-    shifted = word << 1 if abs(value) == 2 else word
-    return -shifted if value < 0 else shifted
-
-
-def product_most(recoding: Recoding) -> int:
+def product_most(config: MixpeArrayConfig) -> int:
     """Return the largest absolute value that a code stands for."""
-    return max(recoding.offset, (1 << CODE_BITS) - 1 - recoding.offset)
+    recoding, top = config.weight_recoding, (1 << config.code_bits) - 1
+    return max(recoding.offset, top - recoding.offset)
 
 
 class _TreeRow(Component):

@@ -35,6 +35,7 @@ from hw.engines.contract import engine_members
 from hw.engines.tlmm_config import TlmmConfig
 from hw.engines.tlmm_schedule import FillSchedule, LookupSchedule
 from hw.engines.tlmm_table import Filler, LookupTable, Walk, index_codes, walk_entries
+from hw.memory.credit import Credit
 from hw.memory.queue import Queue
 from hw.memory.trit_decoder import GroupCode, TritDecoder
 
@@ -202,13 +203,9 @@ class Tlmm(Component):
             queue.write.eq(issued & last),
         ]
         connect(m, queue.output, flipped(self.results))
-        room = Signal(range(config.queue + 1), init=config.queue)
-        takes = lookups.issue & lookups.last
-        # In a register, to keep the count off the path from the streams to the schedule: a cycle old, so one is spare.
-        has_room = Signal(init=1)
-        m.d.sync += has_room.eq(room > 1)
-        m.d.comb += lookups.room.eq(has_room)
-        with m.If(takes & ~queue.taken):
-            m.d.sync += room.eq(room - 1)
-        with m.Elif(~takes & queue.taken):
-            m.d.sync += room.eq(room + 1)
+        m.submodules.room = room = Credit(config.queue)
+        m.d.comb += [
+            room.take.eq(lookups.issue & lookups.last),
+            room.give.eq(queue.taken),
+            lookups.room.eq(room.available),
+        ]

@@ -1,1 +1,1 @@
-"""Memories and what feeds them: queues, weight decoders."""
+"""Memories and what feeds them: queues, weight decoders, the cache of keys and values."""

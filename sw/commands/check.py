@@ -15,7 +15,7 @@ from sw.commands.check_grouped import check_grouped
 from sw.commands.check_unit import check_random, finish_unit
 from sw.commands.operands import choose_operands
 from sw.console import json_option, print_json, stderr, stdout
-from sw.engines import configure
+from sw.engines import choose_form, configure
 from sw.errors import InputError
 from sw.flow.tops import BUSES
 from sw.model import checkpoints
@@ -112,7 +112,8 @@ def command(
         "layer": layer, "activations": activations, "tokens": tokens, "simulator": simulator, "bus": bus,
         "stall": stall, "seed": seed,
     }  # fmt: skip
-    if engine in GROUPED:
+    engine, settings, form = choose_form(engine, settings)
+    if engine in GROUPED and form["weight"] == "int4":
         _finish(check_grouped(engine, settings, target, path=checkpoint, **options), as_json)
         return
     config = configure(engine, settings, target)

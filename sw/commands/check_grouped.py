@@ -18,9 +18,9 @@ from sw.formats.mixpe import Operands
 from sw.model import checkpoints
 from sw.model.activations import record
 from sw.model.store import linears, load_model
-from sw.quantize.mixpe import from_int4
+from sw.quantize.mixpe import from_int4, quantise
 
-__all__ = ["check_grouped", "read_grouped"]
+__all__ = ["check_grouped", "grouped_product", "read_grouped"]
 
 
 def read_grouped(path: Path, layer: str | None, scale_bits: int) -> tuple[str, Operands, bool]:
@@ -51,6 +51,31 @@ def read_grouped(path: Path, layer: str | None, scale_bits: int) -> tuple[str, O
     grouped = layers[name].grouped
     assert grouped is not None
     return name, grouped.operands(), True
+
+
+def grouped_product(config: Any, tokens: int, *, whole: bool) -> Product:
+    """Return a layer of the committed MixPE model, in groups of a configuration, and vectors that the model gives it.
+
+    The vectors are cut to whole groups, so that no step is padding. With `whole`, the same weights are INT8 under one
+    scale.
+    """
+    path = checkpoints.path("tiny_mixpe")
+    model, _ = load_model(path)
+    name, layer = next((name, layer) for name, layer in linears(model).items() if name.endswith("down_proj"))
+    assert layer.grouped is not None
+    real = layer.grouped.dequantise()
+    width = min(real.shape[1], config.n_in_max)
+    width = width // config.group * config.group if 0 < config.group <= width else width
+    rows = min(real.shape[0], config.n_out_max)
+    real = real[:rows, :width]
+    vectors = record(path, name, checkpoints.sample_text(), tokens).long()[:, :width]
+    if whole:
+        return Product((real * (127 / real.abs().max())).round().to(torch.int8), vectors)
+    codes = quantise(real, config.group or width)
+    scales = codes.group_scales.long() >> max(0, 8 - config.scale_bits)
+    bias = 0 if config.codes == "signed" else 8
+    zeros = torch.full_like(scales, bias)
+    return Product(Operands(codes.codes + bias, zeros, scales, codes.group), vectors)
 
 
 def check_grouped(

@@ -12,7 +12,7 @@ from hw.arith.target import TARGETS as ARITHMETIC
 from hw.units import UNITS
 from sw.commands.report_cells import cell_table, report_cells
 from sw.console import json_option, print_json, stderr, stdout
-from sw.engines import configure
+from sw.engines import choose_form, configure
 from sw.errors import InputError
 from sw.flow.cell_report import Core
 from sw.flow.report import Report, Work, check_routable, report
@@ -89,6 +89,11 @@ def parse_layer(text: str) -> tuple[int, int]:
 @click.option("--layer", default=REFERENCE, show_default=True, help="Layer for the utilisation, N_OUTxN_IN.")
 @click.option("--pnr", is_flag=True, help="Place and route too, where nextpnr supports the family.")
 @click.option(
+    "--once",
+    is_flag=True,
+    help="Map a module that occurs several times only once: much faster for wide rows, a few cells more.",
+)
+@click.option(
     "--liberty",
     "liberties",
     multiple=True,
@@ -108,7 +113,7 @@ def parse_layer(text: str) -> tuple[int, int]:
 @click.option("--clock-ns", type=float, help="Clock period that standard cells are made for; without it, least area.")
 @json_option
 def command(
-    engine: str, target: str, portable: bool, settings: tuple[str, ...], layer: str, pnr: bool,
+    engine: str, target: str, portable: bool, settings: tuple[str, ...], layer: str, pnr: bool, once: bool,
     liberties: tuple[Path, ...], tokens: int, clock_ns: float | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Synthesise ENGINE for a target and report its resources; with --pnr also its clock frequency."""
@@ -126,6 +131,9 @@ def command(
             if target == CELLS
             else f"--clock-ns goes with target 'cells' only; the target is '{target}'"
         )
+    if once and (pnr or target == CELLS):
+        raise InputError("--once goes neither with --pnr, which needs a flat netlist, nor with target 'cells'")
+    engine, settings, form = choose_form(engine, settings)
     arithmetic = "portable" if portable or target not in ARITHMETIC else target
     config = configure(engine, settings, arithmetic)
     if pnr:
@@ -151,9 +159,10 @@ def command(
                 target,
                 work,
                 pnr=pnr,
+                once=once,
                 progress=lambda step: status.update(step),
             )
-    shape = {"job": job} if job else {"layer": {"n_out": n_out, "n_in": n_in}}
+    shape = ({"job": job} if job else {"layer": {"n_out": n_out, "n_in": n_in}}) | form
     if target == CELLS:
         if as_json:
             libraries = [each.as_json() for each in found]

@@ -9,6 +9,7 @@ from rich.table import Table
 from hw.engines import ENGINES
 from sim.activity import simulate_netlist
 from sim.check import Product
+from sw.commands.check_grouped import grouped_product
 from sw.commands.operands import choose_operands
 from sw.errors import InputError
 from sw.flow.cell_report import CellReport, Core, cell_report
@@ -107,8 +108,11 @@ def report_cells(
         def simulate(core: Core, found: Implementation, library: Library = library) -> dict[str, float]:
             status.update(f"simulating the netlist of {core.engine} in {library.name}")
             made = ENGINES[core.engine].config(**core.config)
-            chosen = choose_operands(core.engine, made, checkpoints.path(), tokens=tokens)
-            product = Product(chosen.weight, chosen.activations, chosen.mode)
+            if getattr(config, "weight", None) == "int4":
+                product = grouped_product(config, tokens, whole=core.engine == "baseline")
+            else:
+                chosen = choose_operands(core.engine, made, checkpoints.path(), tokens=tokens)
+                product = Product(chosen.weight, chosen.activations, chosen.mode)
             return simulate_netlist(core.engine, made, found, library, product)
 
         reports.append(

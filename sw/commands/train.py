@@ -99,7 +99,9 @@ def command(
         )
     model = model.cpu()
     extra: dict[str, Any] = {}
+    before = None
     if kind == "mixpe":
+        before = loss_on(model, validation_part)
         model = to_mixpe(model)
     elif kind != "float":
         to_grid(model)
@@ -118,6 +120,7 @@ def command(
         "device": where.type,
         "best_validation_loss": progress.best_loss if math.isfinite(progress.best_loss) else None,
         "nats_per_char_float": loss_on(model, validation_part),
+        "nats_per_char_unquantised": before,
         "bytes": output.stat().st_size,
         "seconds": round(time.perf_counter() - begin, 1),
     }

@@ -8,7 +8,7 @@ import click
 
 from hw.arith.target import TARGETS
 from sw.console import json_option, print_json, stdout, write_atomically
-from sw.engines import configure
+from sw.engines import choose_form, configure
 from sw.flow.manifest import manifest
 from sw.flow.rtlil import verilog
 from sw.flow.tops import BUSES, make_top
@@ -39,6 +39,7 @@ def write_engine(engine: str, config: Any, folder: Path, bus: str = "stream") ->
 @json_option
 def command(engine: str, settings: tuple[str, ...], target: str | None, bus: str, output: Path, as_json: bool) -> None:
     """Write ENGINE.v (Verilog-2001) and ENGINE.json (ports, configuration, latency, weight packing)."""
+    engine, settings, _ = choose_form(engine, settings)
     result = write_engine(engine, configure(engine, settings, target), output, bus)
     if as_json:
         print_json(result)

@@ -101,6 +101,7 @@ def report(
     *,
     pnr: bool = False,
     dsp: bool = False,
+    once: bool = False,
     cache: Path | None = DEFAULT,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Report:
@@ -120,6 +121,8 @@ def report(
         Whether to place and route, for `fmax_mhz` and the cells after packing.
     dsp
         Whether Yosys may use the target's multipliers.
+    once
+        Whether a module that occurs several times is mapped once (`sw.flow.yosys.synthesise`); not with `pnr`.
     cache
         Folder of earlier results, or None.
     progress
@@ -137,7 +140,7 @@ def report(
     if pnr:
         check_routable(target)
     progress(f"synthesising for {family.description}")
-    found = synthesise(text, engine, target, dsp=dsp, netlist=pnr, cache=cache)
+    found = synthesise(text, engine, target, dsp=dsp, netlist=pnr, once=once, cache=cache)
     timing = None
     if found.netlist is not None:
         progress(f"placing and routing on {find_device(target).name}, three seeds")

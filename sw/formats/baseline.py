@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from sw.errors import InputError
+from sw.formats.tiles import tile
 
 __all__ = ["check_range", "pack", "prepend", "starts", "steps"]
 
@@ -42,10 +43,7 @@ def steps(weight: Tensor, *, lanes: int, rows: int) -> Tensor:
         If a value has more than eight bits.
     """
     check_range(weight, -128, 127)
-    n_out, n_in = weight.shape
-    blocks, count = -(-n_out // rows), -(-n_in // lanes)
-    padded = torch.nn.functional.pad(weight.to(torch.int8), (0, count * lanes - n_in, 0, blocks * rows - n_out))
-    return padded.view(blocks, rows, count, lanes).permute(0, 2, 1, 3).contiguous()
+    return tile(weight.to(torch.int8), rows=rows, lanes=lanes)
 
 
 def starts(steps: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from sw.formats.baseline import check_range, prepend
+from sw.formats.tiles import tile
 
 __all__ = ["INVERTED", "codes", "pack", "starts", "steps"]
 
@@ -38,13 +39,11 @@ def steps(weight: Tensor, *, lanes: int, rows: int, ternary: bool) -> Tensor:
         If a value is not of the mode's range.
     """
     check_range(weight, *((-1, 1) if ternary else (-128, 127)))
-    n_out, n_in = weight.shape
-    blocks, words = -(-n_out // rows), -(-n_in // (4 * lanes))
-    padded = torch.nn.functional.pad(weight.to(torch.int8), (0, words * 4 * lanes - n_in, 0, blocks * rows - n_out))
-    split = padded.view(blocks, rows, words, 4, lanes)
+    # [blocks, words, rows, quarters, lanes]
+    words = tile(weight.to(torch.int8), rows=rows, lanes=4 * lanes).unflatten(3, (4, lanes))
     if ternary:
-        return split.permute(0, 2, 1, 4, 3).contiguous()
-    return split.permute(0, 3, 2, 1, 4).reshape(blocks, 4 * words, rows, lanes)
+        return words.transpose(3, 4).contiguous()
+    return words.permute(0, 3, 1, 2, 4).flatten(1, 2)
 
 
 def codes(steps: Tensor, corrected: bool) -> Tensor:

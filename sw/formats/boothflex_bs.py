@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sw.formats.baseline import check_range
+from sw.formats.tiles import tile
 
 __all__ = ["pack", "steps"]
 
@@ -35,10 +36,7 @@ def steps(weight: Tensor, *, lanes: int, rows: int, digits: int, low: int, high:
         If a weight is out of its range.
     """
     check_range(weight, low, high)
-    n_out, n_in = weight.shape
-    blocks, count = -(-n_out // rows), -(-n_in // lanes)
-    padded = torch.nn.functional.pad(weight.long(), (0, count * lanes - n_in, 0, blocks * rows - n_out))
-    ordered = padded.view(blocks, rows, count, lanes).permute(0, 2, 1, 3)
+    ordered = tile(weight.long(), rows=rows, lanes=lanes)
     places = [2 * digit for digit in reversed(range(digits))]
     return torch.stack([ordered >> place & 3 for place in places], dim=1).to(torch.uint8)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sw.errors import InputError
 from sw.formats.ternary import check_trits
+from sw.formats.tiles import tile
 
 __all__ = ["pack", "steps"]
 
@@ -38,11 +39,7 @@ def steps(weight: Tensor, *, lanes: int, rows: int, binary: bool) -> Tensor:
     if binary and bool((weight == 0).any()):
         row, column = (weight == 0).nonzero()[0].tolist()
         raise InputError(f"the weight at [{row}, {column}] is 0, but a binary weight is -1 or 1")
-    n_out, n_in = weight.shape
-    blocks, count = -(-n_out // rows), -(-n_in // lanes)
-    missing = (0, count * lanes - n_in, 0, blocks * rows - n_out)
-    padded = torch.nn.functional.pad(weight, missing, value=int(binary))
-    return padded.view(blocks, rows, count, lanes).permute(0, 2, 1, 3).reshape(-1, rows, lanes)
+    return tile(weight, rows=rows, lanes=lanes, filling=int(binary)).flatten(0, 1)
 
 
 def pack(steps: Tensor, *, binary: bool, lines: bool = False) -> npt.NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,17 +25,20 @@ FORMAT = "nomul-dense-1"
 """Value of `format` in the metadata of a dense file."""
 
 
+Layer = TypeVar("Layer")
+
+
 @dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """An open checkpoint; layers and tensors are read and decoded when they are asked for.
+class OpenCheckpoint(Generic[Layer]):
+    """An open checkpoint of layers of one kind; they are read and decoded when they are asked for.
 
     Members
     -------
     path : what was opened.
-    kind : `nomul-dense`, `bitnet` (packed weights) or `bitnet-master` (float weights that are ternarised here).
-    config : the model's configuration; empty if the file has none.
+    kind : how it stores its layers, in a word.
+    config : the model's configuration; empty if there is none.
     shapes : layer name -> (n_out, n_in), in the order of the file.
-    tensors : all other tensors (embeddings, norms), by name, as they are stored.
+    tensors : all tensors that are not part of such a layer (embeddings, norms), by name, as they are stored.
     notes : sentences about how the file was read that a user should see.
     read : returns one layer; use `layer` instead, which names the alternatives when there is none.
     """
@@ -46,14 +49,14 @@ class Checkpoint:
     shapes: dict[str, tuple[int, int]]
     tensors: Mapping[str, Tensor]
     notes: tuple[str, ...]
-    read: Callable[[str], TernaryLayer]
+    read: Callable[[str], Layer]
 
     @property
     def layers(self) -> list[str]:
-        """Names of the ternary layers."""
+        """Names of the layers."""
         return list(self.shapes)
 
-    def layer(self, name: str) -> TernaryLayer:
+    def layer(self, name: str) -> Layer:
         """Read one layer; `InputError` names the closest layers if there is none of that name."""
         if name not in self.shapes:
             raise InputError(f"{self.path} has no layer {name!r}; {suggest(name, self.layers)}")
@@ -61,6 +64,13 @@ class Checkpoint:
             return self.read(name)
         except InputError as error:
             raise InputError(f"{self.path}: {error}") from None
+
+
+class Checkpoint(OpenCheckpoint[TernaryLayer]):
+    """An open checkpoint of ternary layers.
+
+    Its `kind` is `nomul-dense`, `bitnet` (packed weights) or `bitnet-master` (float weights that are ternarised here).
+    """
 
     def read_layers(self, advance: Callable[[], None] = lambda: None) -> Iterator[TernaryLayer]:
         """Read all layers, one after the other; call `advance` after each, as a progress bar needs."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sw.formats.baseline import check_range
+from sw.formats.tiles import tile
 
 __all__ = ["from_words", "pack", "to_words"]
 
@@ -44,9 +45,6 @@ def pack(weight: Tensor, *, lanes: int, rows: int, bits: int) -> npt.NDArray[np.
         If a weight has more than `bits` bits.
     """
     check_range(weight, -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
-    n_out, n_in = weight.shape
-    blocks, count = -(-n_out // rows), -(-n_in // lanes)
-    padded = torch.nn.functional.pad(weight.long(), (0, count * lanes - n_in, 0, blocks * rows - n_out))
-    steps = padded.view(blocks, rows, count, lanes).permute(0, 2, 1, 3).reshape(blocks * count, rows * lanes)
+    steps = tile(weight.long(), rows=rows, lanes=lanes).flatten(2).flatten(0, 1)
     places = (steps.numpy()[:, :, None] >> np.arange(bits)) & 1
     return np.packbits(places.reshape(len(steps), -1).astype(np.uint8), axis=1, bitorder="little")

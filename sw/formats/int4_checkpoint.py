@@ -1,15 +1,12 @@
 """GPTQ and AWQ checkpoints: which layers they hold, and how config.json says to read them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from sw.errors import InputError
 from sw.formats.architecture import quantization
-from sw.formats.checkpoint import suggest
+from sw.formats.checkpoint import OpenCheckpoint
 from sw.formats.container import Container, open_container, read_json_object
 from sw.formats.huggingface import read_config
 from sw.formats.int4 import CODES_PER_WORD, Int4Layer, from_awq, from_gptq
@@ -18,42 +15,8 @@ GPTQ_FORMATS = {"gptq": 1, "gptq_v2": 0}
 """Values of `checkpoint_format` that are read, with what is added to a stored zero."""
 
 
-@dataclass(frozen=True, eq=False)
-class Int4Checkpoint:
-    """An open GPTQ or AWQ checkpoint; layers are read and decoded when they are asked for.
-
-    Members
-    -------
-    path : what was opened.
-    kind : `gptq` or `awq`.
-    config : config.json; empty if there is none.
-    shapes : layer name -> (n_out, n_in).
-    tensors : all tensors that are not part of an INT4 layer.
-    notes : sentences about how the file was read that a user should see.
-    read : returns one layer; use `layer` instead, which names the alternatives when there is none.
-    """
-
-    path: Path
-    kind: str
-    config: dict[str, Any]
-    shapes: dict[str, tuple[int, int]]
-    tensors: Mapping[str, Tensor]
-    notes: tuple[str, ...]
-    read: Callable[[str], Int4Layer]
-
-    @property
-    def layers(self) -> list[str]:
-        """Names of the INT4 layers."""
-        return list(self.shapes)
-
-    def layer(self, name: str) -> Int4Layer:
-        """Read one layer; `InputError` names the closest layers if there is none of that name."""
-        if name not in self.shapes:
-            raise InputError(f"{self.path} has no layer {name!r}; {suggest(name, self.layers)}")
-        try:
-            return self.read(name)
-        except InputError as error:
-            raise InputError(f"{self.path}: {error}") from None
+class Int4Checkpoint(OpenCheckpoint[Int4Layer]):
+    """An open GPTQ or AWQ checkpoint; its `kind` is `gptq` or `awq`."""
 
 
 def int4_layers(container: Container) -> list[str]:

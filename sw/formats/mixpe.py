@@ -3,15 +3,16 @@
 A transfer is a step of codes, row 0 lane 0 lowest, and above them an entry for each scale unit. An array of `fold` f
 has L = f * lanes lanes and R = rows / f rows; each group takes f passes of as many steps. Row r, lane l of step s of
 pass p of a group that begins with input k, in block b, is the unsigned code of W[b * rows + p * R + r, k + s * L +
-l]; signed codes and zero points are 8 more. A vector is padded to whole groups. Padding counts for nothing: an input
+l]; signed codes and zero points are 8 more,
+ternary ones, which have two bits, 2 more. A vector is padded to whole groups. Padding counts for nothing: an input
 that its transfer of activations still holds, and whose activation is therefore in the group's sum, has the group's
 zero point as its code; one that is beyond has the recoding's offset, for which products are zero. Rows beyond the
 last have scale 0.
 
 Unit u serves rows u * turn to u * turn + turn - 1. The entry of its row t for a pass whose last step is transfer i is
-in transfer i + delay + t. An entry is, from its lowest bit: zero point (4 bits), scale + 2 * (1 + 4 + 16 + ...)
-(scale_bits rounded up to even, and one more), and the correction, where there is one. Entries that no group needs are
-0.
+in transfer i + delay + t. An entry is, from its lowest bit: zero point (as wide as a code), scale + 2 * (1 + 4 + 16
++ ...) (scale_bits rounded up to even, and one more), and the correction, where there is one. Entries that no
+group needs are 0.
 
 The correction undoes what standard-cell arrays leave out: the sum of 2^shift over the negative digits of the group's
 codes, padding included, and over the negative digits of minus the zero point; for whole rows also what is constant in
@@ -26,9 +27,9 @@ import torch
 from torch import Tensor
 
 from sw.errors import InputError
-from sw.golden.mixpe_stream import DIGITS, Layout, digits_of
+from sw.golden.mixpe_stream import DIGITS, TERNARY_DIGITS, Layout, digits_of
 
-__all__ = ["DIGITS", "Layout", "Operands", "digits_of", "matrix", "pack", "unpack"]
+__all__ = ["DIGITS", "TERNARY_DIGITS", "Layout", "Operands", "digits_of", "matrix", "pack", "unpack"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,12 +93,15 @@ def _check(operands: Operands, layout: Layout) -> None:
     if group != wanted and not (group >= n_in and wanted >= n_in):
         wants = "the whole row" if layout.group is None else str(layout.group)
         raise InputError(f"the weights have groups of {group}; this engine's group is {wants}; set group to {group}")
-    low, high = (-8, 7) if layout.signed else (0, 15)
+    bias = 1 << (layout.code_bits - 1)
+    low, high = (-bias, bias - 1) if layout.signed else (0, 2 * bias - 1)
     for name, tensor in (("code", operands.codes), ("zero point", operands.zeros)):
         if int(tensor.min()) < low or int(tensor.max()) > high:
             value = int(tensor.min()) if int(tensor.min()) < low else int(tensor.max())
-            other = "unsigned" if layout.signed else "signed"
-            raise InputError(f"a {name} is {value}; this engine takes {low} to {high}; set codes to {other}")
+            remedy = f"set codes to {'unsigned' if layout.signed else 'signed'}"
+            if layout.code_bits == 2:
+                remedy = "set weight to int4"
+            raise InputError(f"a {name} is {value}; this engine takes {low} to {high}; {remedy}")
     if int(operands.scales.max()) >= 1 << layout.scale_bits:
         raise InputError(
             f"a scale is {int(operands.scales.max())}; this engine takes 0 to {(1 << layout.scale_bits) - 1} "
@@ -108,11 +112,11 @@ def _check(operands: Operands, layout: Layout) -> None:
 def _codes(operands: Operands, layout: Layout, steps: int) -> tuple[Tensor, Tensor]:
     """Return unsigned (codes of all steps [blocks, rows, steps * lanes], zero points [blocks, rows, groups])."""
     n_out, n_in = operands.shape
-    bias = 8 if layout.signed else 0
+    bias = 1 << (layout.code_bits - 1) if layout.signed else 0
     blocks, width = -(-n_out // layout.rows), steps * layout.lanes
     below = blocks * layout.rows - n_out
     zeros = torch.nn.functional.pad(operands.zeros.long() + bias, (0, 0, 0, below), value=bias)
-    codes = torch.full((blocks * layout.rows, width), DIGITS[layout.recoding][0])
+    codes = torch.full((blocks * layout.rows, width), layout.digits[0])
     summed = -(-n_in // layout.transfer) * layout.transfer
     group = torch.arange(summed) // operands.group
     codes[:, :summed] = zeros[:, group.clamp(max=zeros.shape[1] - 1)]
@@ -139,13 +143,14 @@ def pack(operands: Operands, layout: Layout) -> npt.NDArray[np.uint8]:
     pairs = (layout.scale_bits + 1) // 2
     scaled = scales.view(blocks, layout.rows, groups) + 2 * ((1 << 2 * pairs) - 1) // 3
 
-    fields = [(zeros, 4), (scaled, 2 * pairs + 1), (_corrections(codes, zeros, layout, groups), layout.correction_bits)]
+    corrections = _corrections(codes, zeros, layout, groups)
+    fields = [(zeros, layout.code_bits), (scaled, 2 * pairs + 1), (corrections, layout.correction_bits)]
     high = layout.rows // layout.fold
     units, count = high // layout.turn, blocks * steps + layout.drain
     stream = torch.zeros(count, layout.rows * layout.lanes, dtype=torch.uint8)
     parts = codes.view(blocks, layout.fold, high, groups, each, layout.lanes * layout.fold)
     stream[: blocks * steps] = parts.permute(0, 3, 1, 4, 2, 5).reshape(blocks * steps, -1)
-    bits = [(stream[..., None] >> torch.arange(4)) & 1]
+    bits = [(stream[..., None] >> torch.arange(layout.code_bits)) & 1]
     bits[0] = bits[0].flatten(1)
     ends = (torch.arange(blocks * groups * layout.fold) + 1) * each - 1
     for unit in range(units):
@@ -164,12 +169,12 @@ def _corrections(codes: Tensor, zeros: Tensor, layout: Layout, groups: int) -> T
     """Return the corrections, int64 [blocks, rows, groups]."""
     grouped = codes.view(*codes.shape[:2], groups, -1)
     missing = torch.zeros_like(zeros)
-    for shift, values in digits_of(grouped, layout.recoding).items():
+    for shift, values in digits_of(grouped, layout).items():
         missing += (values < 0).sum(-1) << shift
-    for shift, values in digits_of(zeros, layout.recoding).items():
+    for shift, values in digits_of(zeros, layout).items():
         missing += (values > 0).long() << shift
     if layout.group is None and layout.correction_bits:
-        for shift, choices in DIGITS[layout.recoding][1].items():
+        for shift, choices in layout.digits[1].items():
             top = layout.act_bits - 1 + (2 in choices or -2 in choices)
             missing -= grouped.shape[-1] << (shift + top)
         missing %= 1 << layout.correction_bits
@@ -180,10 +185,11 @@ def unpack(transfers: npt.NDArray[np.uint8], layout: Layout) -> tuple[Tensor, di
     """Return (codes, int64 [transfers, rows / fold, lanes * fold]; entries by field, int64 [transfers, units])."""
     bits = torch.from_numpy(np.unpackbits(transfers, axis=1, bitorder="little")).long()
     cells, units = layout.rows * layout.lanes, layout.rows // layout.fold // layout.turn
-    codes = (bits[:, : 4 * cells].view(len(bits), cells, 4) << torch.arange(4)).sum(-1)
-    widths = {"zero": 4, "scale": 2 * ((layout.scale_bits + 1) // 2) + 1, "correction": layout.correction_bits}
+    size = layout.code_bits
+    codes = (bits[:, : size * cells].view(len(bits), cells, size) << torch.arange(size)).sum(-1)
+    widths = {"zero": size, "scale": 2 * ((layout.scale_bits + 1) // 2) + 1, "correction": layout.correction_bits}
     fields: dict[str, list[Tensor]] = {name: [] for name in widths}
-    place = 4 * cells
+    place = size * cells
     for _ in range(units):
         for name, width in widths.items():
             fields[name].append((bits[:, place : place + width] << torch.arange(width)).sum(-1))

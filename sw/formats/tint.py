@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sw.formats import dense
 from sw.formats.ternary import check_trits
+from sw.formats.tiles import tile
 
 __all__ = ["correction_chunk", "pack", "pack_dense", "steps"]
 
@@ -49,10 +50,7 @@ def steps(weight: Tensor, *, lanes: int, rows: int, corrected: int | None = None
         If a value is not ternary.
     """
     check_trits(weight)
-    n_out, n_in = weight.shape
-    blocks, count = -(-n_out // rows), -(-n_in // lanes)
-    padded = torch.nn.functional.pad(weight, (0, count * lanes - n_in, 0, blocks * rows - n_out))
-    ordered = padded.view(blocks, rows, count, lanes).permute(0, 2, 1, 3)
+    ordered = tile(weight, rows=rows, lanes=lanes)
     if corrected is not None:
         chunk = correction_chunk(lanes, corrected)
         parts = []

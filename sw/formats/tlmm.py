@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sw.formats import dense
 from sw.formats.ternary import check_trits
+from sw.formats.tiles import tile
 from sw.golden.tlmm import group_ranks
 
 __all__ = ["pack", "pack_dense"]
@@ -46,17 +47,14 @@ def pack(weight: Tensor, *, group: int, tables: int, rows: int, half: bool) -> n
         If a value is not ternary.
     """
     check_trits(weight)
-    n_out = weight.shape[0]
     ranks = group_ranks(weight, group).long()
-    blocks, steps = -(-n_out // rows), -(-ranks.shape[1] // tables)
-    ranks = torch.nn.functional.pad(ranks, (0, steps * tables - ranks.shape[1], 0, blocks * rows - n_out))
     magnitude_width = ((3**group - 1) // 2).bit_length()
     width = magnitude_width + 1
     codes = ranks.abs() | (ranks < 0).long() << magnitude_width if half else ranks & (1 << width) - 1
-    # [blocks, rows, steps, tables] -> [steps, blocks, rows, tables]
-    ordered = codes.view(blocks, rows, steps, tables).permute(2, 0, 1, 3).reshape(steps * blocks, rows * tables)
+    # [blocks, steps, rows, tables] -> [steps, blocks, rows, tables]
+    ordered = tile(codes, rows=rows, lanes=tables).transpose(0, 1).flatten(2).flatten(0, 1)
     bits = (ordered.numpy()[:, :, None] >> np.arange(width)) & 1
-    return np.packbits(bits.reshape(steps * blocks, -1).astype(np.uint8), axis=1, bitorder="little")
+    return np.packbits(bits.reshape(len(ordered), -1).astype(np.uint8), axis=1, bitorder="little")
 
 
 def pack_dense(weight: Tensor, *, group: int, tables: int, rows: int, units: int) -> npt.NDArray[np.uint8]:
@@ -82,11 +80,8 @@ def pack_dense(weight: Tensor, *, group: int, tables: int, rows: int, units: int
         If a value is not ternary.
     """
     check_trits(weight)
-    n_out, n_in = weight.shape
     step, transfer = tables * group, units * group
-    blocks, steps = -(-n_out // rows), -(-n_in // step)
-    padded = torch.nn.functional.pad(weight, (0, steps * step - n_in, 0, blocks * rows - n_out))
-    # [blocks, rows, steps, step] -> [steps, blocks, rows, step]
-    ordered = padded.view(blocks, rows, steps, step).permute(2, 0, 1, 3).reshape(steps * blocks, rows * step)
+    # [blocks, steps, rows, step] -> [steps, blocks, rows, step]
+    ordered = tile(weight, rows=rows, lanes=step).transpose(0, 1).flatten(2).flatten(0, 1)
     missing = -rows * step % (transfer * dense.TRITS_PER_BYTE)
     return dense.pack(torch.nn.functional.pad(ordered, (0, missing))).numpy().reshape(-1, transfer)

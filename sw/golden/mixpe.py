@@ -7,7 +7,7 @@ matrix product checks the recodings, the entries' places, the padding and the co
 import torch
 from torch import Tensor
 
-from sw.golden.mixpe_stream import DIGITS, Layout, digits_of
+from sw.golden.mixpe_stream import Layout, digits_of
 
 __all__ = ["matmul"]
 
@@ -53,7 +53,7 @@ def matmul(codes: Tensor, entries: dict[str, Tensor], activations: Tensor, n_out
     grouped = parts.permute(0, 2, 4, 1, 3, 5).reshape(blocks, layout.rows, groups, -1)
     totals = torch.zeros(tokens, blocks, layout.rows, groups, dtype=torch.long)
     corrected = layout.correction_bits > 0
-    for shift, values in digits_of(grouped, layout.recoding).items():
+    for shift, values in digits_of(grouped, layout).items():
         products = torch.einsum("brgk,tgk->tbrg", values, words)
         if corrected:
             products = products - (values < 0).sum(-1)
@@ -66,13 +66,13 @@ def matmul(codes: Tensor, entries: dict[str, Tensor], activations: Tensor, n_out
     zero, scale, correction = (
         entries[name][places, units].permute(0, 2, 1) for name in ("zero", "scale", "correction")
     )
-    for shift, values in digits_of(zero, layout.recoding).items():
+    for shift, values in digits_of(zero, layout).items():
         products = -values * sums[:, None, None, :]
         totals += (products - (values > 0).long() * corrected) << shift
     if corrected:
         if layout.group is None:
             width = layout.correction_bits
-            for shift, choices in DIGITS[layout.recoding][1].items():
+            for shift, choices in layout.digits[1].items():
                 top = layout.act_bits - 1 + int(2 in choices or -2 in choices)
                 totals += each * wide << (shift + top)
             totals = ((totals + correction + (1 << width - 1)) % (1 << width)) - (1 << width - 1)

@@ -5,15 +5,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["DIGITS", "Layout", "digits_of"]
+__all__ = ["DIGITS", "TERNARY_DIGITS", "Layout", "digits_of"]
 
-DIGITS: dict[str, tuple[int, dict[int, tuple[int, ...]]]] = {
+Digits = tuple[int, dict[int, tuple[int, ...]]]
+"""Offset of a recoding, and for each shift the digit of every unsigned code."""
+
+DIGITS: dict[str, Digits] = {
     "digits": (10, {0: (-2, -1, 0, 1) * 4, 2: tuple(value for value in (-2, -1, 0, 1) for _ in range(4))}),
     "ent": (5, {0: (-1, 0, 1, 2) * 4, 2: tuple(value for value in (-1, 0, 1, 2) for _ in range(4))}),
     "booth4": (8, {0: (0, 1, -2, -1) * 4, 2: (-2, -2, -1, -1, -1, -1, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2)}),
     "binary": (0, {shift: tuple(code >> shift & 1 for code in range(16)) for shift in range(4)}),
 }
-"""Offset of each recoding, and for each shift the digit of every unsigned code."""
+"""Of each recoding of codes of four bits."""
+
+TERNARY_DIGITS: dict[str, Digits] = {
+    "digits": (2, {0: (-2, -1, 0, 1)}),
+    "ent": (1, {0: (-1, 0, 1, 2)}),
+    "booth4": (2, {0: (-2, -1, 0, 1)}),
+    "binary": (0, {0: (0, 1, 0, 1), 1: (0, 0, 1, 1)}),
+}
+"""Of each recoding of codes of two bits, those of ternary weights."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,13 @@ class Layout:
     act_bits: int
     correction_bits: int = 0
     fold: int = 1
+    code_bits: int = 4
+    """4, or 2 for ternary weights."""
+
+    @property
+    def digits(self) -> Digits:
+        """How codes are read."""
+        return (DIGITS if self.code_bits == 4 else TERNARY_DIGITS)[self.recoding]
 
     def steps(self, n_in: int) -> int:
         """Return the steps of a pass over a group."""
@@ -42,6 +60,6 @@ class Layout:
         return max(-(-n_in // wide), self.turn) if self.group is None else self.group // wide
 
 
-def digits_of(codes: Tensor, recoding: str) -> dict[int, Tensor]:
+def digits_of(codes: Tensor, layout: Layout) -> dict[int, Tensor]:
     """Return for each shift the digits of unsigned codes, int64."""
-    return {shift: torch.tensor(values)[codes.long()] for shift, values in DIGITS[recoding][1].items()}
+    return {shift: torch.tensor(values)[codes.long()] for shift, values in layout.digits[1].items()}

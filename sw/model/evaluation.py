@@ -2,6 +2,8 @@
 
 import math
 import os
+import time
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,17 +30,25 @@ class Evaluation:
     agreement: float | None
     """Share of positions at which both models' greedy choices are equal."""
 
+    seconds_float: float
+    """Processor time of the float model, all threads added."""
+
+    nats_per_char_packed: float | None
+    seconds_packed: float | None
+    """Of the packed form of a BWTA model (`sw.model.packed`)."""
+
 
 def evaluate(
     model: Transformer,
     integer: IntegerModel | None,
     tokens: Tensor,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    packed: Transformer | None = None,
 ) -> Evaluation:
     """Predict every token but the first, in consecutive windows of the model's context, on all cores.
 
     The integer model's losses are computed in float64 from its integer logits and scales; the model itself stays in
-    integers.
+    integers. With `packed`, the packed form of a BWTA model, its loss is measured too.
     """
     total = len(tokens) - 1
     chunks = [
@@ -48,33 +58,44 @@ def evaluate(
     ]
 
     @torch.no_grad()
-    def measure(chunk: tuple[Tensor, Tensor]) -> tuple[int, float, float, int]:
+    def measure(chunk: tuple[Tensor, Tensor]) -> dict[str, float]:
         x, y = chunk
-        logits = model(x).double()
-        loss = _loss(logits, y)
-        if integer is None:
-            return x.numel(), loss, 0.0, 0
-        values, scale = integer.forward(x, integer.caches(len(x), x.shape[1]))
-        equal = int((logits.argmax(-1) == greedy(values)).sum())
-        return x.numel(), loss, _loss(values.double() * scale.to_float()[..., None], y), equal
+        begin = time.thread_time()
+        logits = model(x)
+        found: dict[str, float] = {"characters": x.numel(), "seconds_float": time.thread_time() - begin}
+        logits = logits.double()
+        found["float"] = _loss(logits, y)
+        if packed is not None:
+            begin = time.thread_time()
+            same = packed(x)
+            found["seconds_packed"] = time.thread_time() - begin
+            found["packed"] = _loss(same.double(), y)
+        if integer is not None:
+            values, scale = integer.forward(x, integer.caches(len(x), x.shape[1]))
+            found["equal"] = int((logits.argmax(-1) == greedy(values)).sum())
+            found["integer"] = _loss(values.double() * scale.to_float()[..., None], y)
+        return found
 
-    done, float_loss, integer_loss, equal = 0, 0.0, 0.0, 0
+    sums: dict[str, float] = defaultdict(float)
     # Windows are independent: a thread for each core, each on one window, beats sharing out every small operation.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for count, first, second, same in pool.map(measure, chunks):
-                done, float_loss = done + count, float_loss + first
-                integer_loss, equal = integer_loss + second, equal + same
-                on_progress(done, total)
+            for found in pool.map(measure, chunks):
+                for name, value in found.items():
+                    sums[name] += value
+                on_progress(int(sums["characters"]), total)
     finally:
         torch.set_num_threads(threads)
     return Evaluation(
         characters=total,
-        nats_per_char_float=float_loss / total,
-        nats_per_char_integer=None if integer is None else integer_loss / total,
-        agreement=None if integer is None else equal / total,
+        nats_per_char_float=sums["float"] / total,
+        nats_per_char_integer=None if integer is None else sums["integer"] / total,
+        agreement=None if integer is None else sums["equal"] / total,
+        seconds_float=sums["seconds_float"],
+        nats_per_char_packed=None if packed is None else sums["packed"] / total,
+        seconds_packed=None if packed is None else sums["seconds_packed"],
     )
 
 

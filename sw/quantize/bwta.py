@@ -38,10 +38,14 @@ def level_codes(values: Tensor, step: Tensor, half: Tensor | int) -> Tensor:
     learns from the rounding error, its gradient scaled by `1 / sqrt(count * half)`.
     """
     bound = torch.as_tensor(half, dtype=values.dtype, device=values.device)
-    factor = 1 / torch.sqrt(bound * values.numel())
-    scaled = straight_through(step * factor, step).abs().clamp(min=FLOOR)
-    ratio = torch.minimum(torch.maximum(values / scaled, -bound), bound)
+    ratio = torch.minimum(torch.maximum(values / effective_step(values, step, bound), -bound), bound)
     return straight_through(ratio, ratio.round())
+
+
+def effective_step(values: Tensor, step: Tensor, half: Tensor) -> Tensor:
+    """Return what `level_codes` divides by: the step, up to the rounding of its straight-through form."""
+    factor = 1 / torch.sqrt(half * values.numel())
+    return straight_through(step * factor, step).abs().clamp(min=FLOOR)
 
 
 def alignment_factor(values: Tensor, step: float, half_before: int, half_after: int) -> float:

@@ -1,0 +1,1 @@
+"""Systolic arrays of MixPE's integer element."""
