@@ -10,7 +10,7 @@ JOBS   ?= auto
 export NOMUL_SIM := $(SIM)
 export NOMUL_ENGINE := $(ENGINE)
 
-.PHONY: setup demo test sim verilog report fuzz bench lint clean
+.PHONY: bench-fullscale setup demo test sim verilog report fuzz bench lint clean
 
 setup: $(READY)
 
@@ -20,6 +20,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(READY)
+	$(BIN)/nomul generate --backend rtl --prompt "ROMEO:" --tokens 40
 	$(BIN)/nomul check tlmm --layer model.layers.0.mlp.down_proj --tokens 32 --set tables=9 --set fill_units=9 --set rows=4
 	$(BIN)/nomul report tlmm --target xcup --set tables=9 --set fill_units=9 --set rows=4
 
@@ -42,6 +43,10 @@ fuzz: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.guard
 	$(BIN)/python -m benchmarks build/bench.json
+
+# A model of 0.73 billion parameters in simulated RTL: hours; resumes from its file.
+bench-fullscale: $(READY)
+	$(BIN)/python -m benchmarks.fullscale build/fullscale.json
 
 lint: $(READY)
 	$(BIN)/ruff check .
