@@ -33,11 +33,7 @@ __all__ = [
     "dram_image",
     "head_matrix",
     "head_order",
-<<<<<<< HEAD
     "hex_files",
-=======
-    "image_texts",
->>>>>>> s3-boards
     "images",
     "machine_config",
     "shape_of",
@@ -290,15 +286,9 @@ def _dense(matrix: Tensor, config: AcceleratorConfig, place: MemoryMap) -> npt.N
     return np.pad(packed, ((0, 0), (0, place.transfer_words * place.word_bytes - packed.shape[1])))
 
 
-<<<<<<< HEAD
 def hex_files(model: IntegerModel, config: AcceleratorConfig) -> dict[str, str]:
     """Return the texts of the files NAME.hex that a machine reads when it begins, a word a line, for `$readmemh`."""
     files = {}
-=======
-def image_texts(model: IntegerModel, config: AcceleratorConfig) -> dict[str, str]:
-    """Return what a machine reads when it begins, by the names of `FILES`: a word a line, for `$readmemh`."""
-    texts = {}
->>>>>>> s3-boards
     for name, (width, words) in images(model, config).items():
         digits = -(-width // 4)
         text = words[:, ::-1].tobytes().hex()

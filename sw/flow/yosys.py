@@ -115,7 +115,6 @@ def synthesise(
     if once and netlist:
         raise ValueError("a netlist is flat; it cannot be mapped with once = True")
     family = find_target(target)
-<<<<<<< HEAD
     repeated = _repeated(text, top) if once else []
     files = dict(files or {})
     # An engine that instantiates generic cells needs their models, unless its text has them.
@@ -123,12 +122,6 @@ def synthesise(
         files["cells.v"] = cells
     models = [name for name in files if name.endswith(".v")]
     script = _script(family, top, dsp=dsp, rtlil=is_rtlil(text), repeated=repeated, models=models)
-=======
-    files = files or {}
-    models = [name for name in files if name.endswith(".v")]
-    repeated = _repeated(text, top) if once else []
-    script = _script(family, top, dsp=dsp, rtlil=is_rtlil(text), models=models, repeated=repeated)
->>>>>>> s3-boards
     store = Cache(None if cache is None else cache / "synthesis")
     key = digest(SOURCE.sub("", text), script, yosys_version(), *(part for file in files.items() for part in file))
     with_netlist = f"{key}-netlist"
@@ -137,11 +130,7 @@ def synthesise(
         start = time.monotonic()
         run = run_yosys(script, {"design": text, **files}, ["stat.json", "netlist.json"])
         kept = {"cells": _cells(run.files["stat.json"], top, repeated), "seconds": round(time.monotonic() - start, 3)}
-<<<<<<< HEAD
         mapped = compact(run.files["netlist.json"], top) if netlist else None
-=======
-        mapped = _compact(run.files["netlist.json"], top) if netlist else None
->>>>>>> s3-boards
         store.put(with_netlist if netlist else key, kept, {".mapped": mapped} if mapped else None)
     else:
         mapped = store.path(with_netlist, ".mapped").read_text() if netlist else None
@@ -196,11 +185,7 @@ def tally(
 
 
 def _script(
-<<<<<<< HEAD
     target: Target, top: str, *, dsp: bool, rtlil: bool, repeated: Sequence[str] = (), models: Sequence[str] = ()
-=======
-    target: Target, top: str, *, dsp: bool, rtlil: bool, models: Sequence[str] = (), repeated: Sequence[str] = ()
->>>>>>> s3-boards
 ) -> str:
     """Return the commands that check the design as written, map it, check the result and write it down.
 
@@ -211,13 +196,8 @@ def _script(
     return "\n".join(
         [
             "read_rtlil design" if rtlil else "read_verilog -sv design",
-<<<<<<< HEAD
             *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in repeated),
             *(f"read_verilog -sv -defer {name}" for name in models),
-=======
-            *(f"read_verilog -sv -defer {name}" for name in models),
-            *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in repeated),
->>>>>>> s3-boards
             f"{command} -run begin:{target.second_step}",
             "design -push-copy",
             "proc",
