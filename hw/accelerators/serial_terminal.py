@@ -18,6 +18,7 @@ READY = b"\r\n> "
 ERASE = b"\b \b"
 NEWLINE = b"\r\n"
 BACKSPACES = (0x08, 0x7F)
+LOGIC = {"ram_style": "logic"}  # a block RAM for each of the tables would be nearly empty
 
 
 class MachineTerminal(Component):
@@ -77,8 +78,8 @@ class MachineTerminal(Component):
         codes = [ord(character) for character in self.characters]
         entry = data.StructLayout({"token": range(shape.vocabulary), "known": 1})
         known = [{"token": codes.index(code), "known": 1} if code in codes else {} for code in range(256)]
-        m.submodules.tokens = token_table = Memory(shape=entry, depth=256, init=known)
-        m.submodules.characters = character_table = Memory(shape=8, depth=max(len(codes), 2), init=codes)
+        m.submodules.tokens = token_table = Memory(shape=entry, depth=256, init=known, attrs=LOGIC)
+        m.submodules.characters = character_table = Memory(shape=8, depth=max(len(codes), 2), init=codes, attrs=LOGIC)
         m.submodules.line = line = Memory(shape=range(shape.vocabulary), depth=max(shape.context, 2), init=[])
         token_of, character_of = token_table.read_port(), character_table.read_port()
         write, read = line.write_port(), line.read_port()
