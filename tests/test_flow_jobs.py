@@ -82,7 +82,13 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, signalled):
     )
     (tmp_path / "run.py").write_text(script)
     environment = os.environ | {"PYTHONPATH": os.getcwd()}
-    process = subprocess.Popen([sys.executable, str(tmp_path / "run.py")], env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "run.py")],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+        # A shell's background jobs ignore SIGINT, and what they start does too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     folder = tmp_path / "jobs"
     deadline = time.monotonic() + 60
     while len(list(folder.glob("*.json"))) < 2 and time.monotonic() < deadline:
