@@ -1,5 +1,6 @@
 """`nomul accelerator`: what is written, that it fits together, figures, and wrong input."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -15,12 +16,14 @@ from hw.accelerators.cycles import CycleModel
 from hw.accelerators.memory_map import MemoryMap, digest
 from hw.accelerators.sequencer import Step
 from sim.test_machine import SHAPE
+from sw.cli import main
 from sw.commands import accelerator_verilog
 from sw.commands.accelerator import command
 from sw.errors import InputError
 from sw.host.machine_driver import Machine, MachineError
 from sw.machines import Choice
 from sw.model.calibration import calibrate
+from sw.model.integer import IntegerModel
 from sw.model.store import save_model
 from sw.model.transformer import Transformer
 
@@ -224,3 +227,17 @@ def test_no_pass_is_faster_than_its_weights(checkpoint: Path) -> None:
 def test_wrong_input_is_refused_with_a_sentence(arguments: list[str], sentence: str) -> None:
     assert re.search(sentence, refused(*arguments))
     assert not Path("x").exists()
+
+
+@pytest.mark.bench
+def test_generate_prints_what_the_machine_says(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The text of the simulated machine reaches stdout, character by character, and is that of the integer model."""
+    characters = IntegerModel.load(checkpoint).config.characters
+    options = ["generate", "--checkpoint", str(checkpoint), "--prompt", characters[1:4], "--tokens", "5"]
+    texts = []
+    for backend in (["--backend", "rtl", *SMALL], ["--backend", "integer"]):
+        with contextlib.suppress(SystemExit):
+            main([*options, *backend])
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    assert texts[0].startswith(characters[1:4]) and len(texts[0]) == 3 + 5 + 1

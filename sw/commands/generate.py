@@ -72,13 +72,13 @@ def command(
         stream = generate_integer(integer, start, tokens, temperature, seed)
     text = ""
     begin = time.perf_counter()
-    if not as_json:
-        sys.stdout.write(prompt)
+    # A simulator that runs beside takes sys.stdout for its own messages.
+    out = sys.stdout
     for token in stream:
         text += model.config.characters[token]
         if not as_json:
-            sys.stdout.write(text[-1])
-            sys.stdout.flush()
+            out.write(text[-1] if len(text) > 1 else prompt + text)
+            out.flush()
     rate = tokens / (time.perf_counter() - begin)
     if as_json:
         console.print_json(
@@ -95,8 +95,8 @@ def command(
             }
         )
     else:
-        sys.stdout.write("\n")
-        sys.stdout.flush()
+        out.write("\n")
+        out.flush()
         console.stderr.print(
             f"{tokens} characters, {rate:.1f} a second, {backend} backend, {path.name}", highlight=False
         )
