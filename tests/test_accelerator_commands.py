@@ -17,12 +17,13 @@ from hw.accelerators.memory_map import MemoryMap, digest
 from hw.accelerators.sequencer import Step
 from sim.test_machine import SHAPE
 from sw.cli import main
-from sw.commands import accelerator_verilog
+from sw.commands import accelerator_verilog, generate_rtl
 from sw.commands.accelerator import command
-from sw.errors import InputError
+from sw.errors import InputError, ToolError
 from sw.host.machine_driver import Machine, MachineError
 from sw.machines import Choice
 from sw.model.calibration import calibrate
+from sw.model.generation import generate_integer
 from sw.model.integer import IntegerModel
 from sw.model.store import save_model
 from sw.model.transformer import Transformer
@@ -227,6 +228,19 @@ def test_no_pass_is_faster_than_its_weights(checkpoint: Path) -> None:
 def test_wrong_input_is_refused_with_a_sentence(arguments: list[str], sentence: str) -> None:
     assert re.search(sentence, refused(*arguments))
     assert not Path("x").exists()
+
+
+def test_a_wrong_choice_from_right_logits_is_seen(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The taps end at the logits; what the machine chooses from them is compared as well."""
+    model = IntegerModel.load(checkpoint)
+    prompt = torch.tensor([1, 2, 3])
+    right = list(generate_integer(model, prompt, 3, 0.0, 0))
+    said = [(token, 100 * number) for number, token in enumerate([*right[:2], (right[2] + 1) % SHAPE.vocabulary])]
+    monkeypatch.setattr(generate_rtl, "build_machine", lambda config: None)
+    monkeypatch.setattr(generate_rtl, "generate", lambda *_: iter(said))
+    sizes: dict[str, Any] = {"engine": "tlmm", "settings": ("tables=4", "fill_units=2"), "lanes": 4, "figures": {}}
+    with pytest.raises(ToolError, match=rf"^token 2 is {said[2][0]}; the integer model says {right[2]}$"):
+        list(generate_rtl.generate_rtl(model, prompt, 3, **sizes))
 
 
 @pytest.mark.bench

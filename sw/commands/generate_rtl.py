@@ -1,7 +1,6 @@
 """`nomul generate --backend rtl`: text from the simulated machine, each value of which is compared."""
 
 import itertools
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,7 +26,6 @@ def generate_rtl(
     settings: Sequence[str] = (),
     lanes: int | None = None,
     tile: int | None = None,
-    trace: bool = True,
     figures: dict[str, Any],
 ) -> Iterator[int]:
     """Yield the tokens of a simulated machine; fill `figures` when they have all come.
@@ -37,21 +35,24 @@ def generate_rtl(
     InputError
         If the configuration is none.
     ToolError
-        If a token, or with `trace` any recorded value, differs from the integer model's.
+        If any recorded value differs from the integer model's; the message says which is the first. Or if a token does,
+        though the logits that it was chosen from do not.
     """
     sizes = {name: value for name, value in (("lanes", lanes), ("tile", tile)) if value is not None}
-    config = machine_config(model, engine, settings, trace=trace, **sizes)
+    config = machine_config(model, engine, settings, trace=True, **sizes)
     stderr.print(f"building the machine: {engine}, {config.lanes} lanes, tiles of {config.tile} tokens")
     simulator = build_machine(config)
     reference = generate_integer(model, prompt, tokens, 0.0, 0)
     cycles: list[int] = []
+    wrong: str | None = None
     for number, (token, cycle) in enumerate(generate(simulator, model, config, prompt, tokens)):
         cycles.append(cycle)
         yield token
         expected = next(reference)
-        if token != expected and not trace:
-            sys.stdout.write("\n")
-            raise ToolError(f"token {number} is {token}; the integer model says {expected}")
+        if token != expected and wrong is None:
+            wrong = f"token {number} is {token}; the integer model says {expected}"
+    if wrong is not None:
+        raise ToolError(wrong)
     figures.update(summary(config, len(prompt), cycles))
 
 
@@ -67,5 +68,4 @@ def summary(config: AcceleratorConfig, prompt: int, cycles: Sequence[int]) -> di
         "prefill_cycles_per_token": round(cycles[0] / prompt, 1),
         "cycles_per_token": round(sum(steps) / len(steps), 1) if steps else None,
         "weight_bytes_per_token": bits // 8,
-        "traced": config.trace,
     }
