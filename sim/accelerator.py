@@ -17,7 +17,7 @@ from hw.accelerators.config import AcceleratorConfig
 from hw.accelerators.machine import Machine
 from hw.accelerators.memory_map import MemoryMap
 from hw.accelerators.weights import ADDRESS_BITS
-from sim.accelerator_trace import Difference, compare
+from sim.accelerator_trace import compare
 from sim.dram import Dram, DramConfig, attach, verilog_with_dram
 from sim.runner import Simulator, build
 from sw.accelerators import cache_image, dram_image, write_images
@@ -26,22 +26,9 @@ from sw.flow.rtlil import verilog
 from sw.golden.attention import KVCache
 from sw.model.integer import IntegerModel
 
-__all__ = ["Generation", "build_machine", "generate"]
+__all__ = ["MachineWithDram", "build_machine", "generate", "run_jobs", "stripe_bytes", "write_dram"]
 
 TOP = "machine"
-
-
-@dataclasses.dataclass
-class Generation:
-    """What a simulated machine did with a prompt."""
-
-    tokens: list[int] = dataclasses.field(default_factory=list)
-    cycles: list[int] = dataclasses.field(default_factory=list)
-    """Cycles from the job to each token."""
-    seconds: float = 0.0
-    """Of the simulation."""
-    difference: Difference | None = None
-    """Where it began to differ from the integer model, if it was traced and did."""
 
 
 class MachineWithDram(Component):
