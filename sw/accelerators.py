@@ -5,6 +5,7 @@ Rows of a projection are put into the order in which the machine wants its resul
 LM head as ternary digits.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,14 +46,9 @@ __all__ = [
 
 def shape_of(model: IntegerModel) -> ModelShape:
     """Return the shape of a model."""
-    config = model.config
     most = int(model.head.abs().max())
     digits = next(count for count in range(1, DIGITS_MAX + 1) if (3**count - 1) // 2 >= most)
-    return ModelShape(
-        width=config.width, layers=config.layers, heads=config.heads, kv_heads=config.kv_heads,
-        head_dim=config.head_dim, ffn=config.ffn, vocabulary=config.vocabulary, context=config.context,
-        activation=config.activation, head_digits=digits,
-    )  # fmt: skip
+    return dataclasses.replace(shape_of_config(model.config)[0], head_digits=digits)
 
 
 def shape_of_config(config: TransformerConfig) -> tuple[ModelShape, tuple[int, ...]]:
@@ -104,9 +100,7 @@ def configure_machine(
         raise InputError(f"no machine is made of {engine!r}; its engine is one of {', '.join(SETTINGS)}")
     chosen = SETTINGS[engine] | dict(parse_setting(engine, setting) for setting in settings)
     try:
-        config = AcceleratorConfig(shape, engine, settings=tuple(sorted(chosen.items())), steps=steps, **fields)
-        _ = config.engine_config
-        return config
+        return AcceleratorConfig(shape, engine, settings=tuple(sorted(chosen.items())), steps=steps, **fields)
     except (ValueError, TypeError) as error:
         raise InputError(str(error)) from None
 
@@ -153,7 +147,13 @@ def head_matrix(head: Tensor, digits: int, lanes: int) -> Tensor:
     return _interleave(list(ternary_digits(padded, digits).flip(0)), lanes)
 
 
-def _constants(layer: IntegerLayer, embed: Scale) -> list[int]:
+def _constants(model: IntegerModel) -> npt.NDArray[np.uint8]:
+    """Return the constants of all layers, uint8 [constants, 4], little-endian."""
+    words = [_layer_constants(layer, model.embedding_unit) for layer in model.layers]
+    return np.array(words, dtype="<u4").reshape(-1, 1).view(np.uint8)
+
+
+def _layer_constants(layer: IntegerLayer, embed: Scale) -> list[int]:
     values = {
         Constant.INVERSE_WIDTH: layer.input_norm.inverse_length,
         Constant.INVERSE_QUERIES: layer.attention_norm.inverse_length,
@@ -205,12 +205,11 @@ def images(model: IntegerModel, config: AcceleratorConfig) -> dict[str, tuple[in
     weights = np.concatenate([pack_weights(config.engine, engine, matrix, mode) for matrix in _matrices(model, config)])
     assert len(weights) == config.weight_depth
     gains = np.concatenate([_bytes(gain, lanes) for gain in _gains(model)])
-    constants = np.array([_constants(layer, model.embedding_unit) for layer in model.layers], dtype="<u4")
     return {
         "weights": (engine.weight_width, weights),
         "embedding": (8 * lanes, _bytes(model.embedding, lanes)),
         "gains": (8 * lanes, gains),
-        "constants": (26, constants.reshape(-1, 1).view(np.uint8)),
+        "constants": (26, _constants(model)),
     }
 
 
@@ -234,11 +233,10 @@ def dram_image(model: IntegerModel, config: AcceleratorConfig) -> npt.NDArray[np
         return np.pad(values, ((0, 0), (0, -values.shape[1] % size))).reshape(-1, size)
 
     header = np.frombuffer(digest(config).to_bytes(DIGEST_BITS // 8, "little"), np.uint8)[None, :size]
-    constants = np.array([_constants(layer, model.embedding_unit) for layer in model.layers], dtype="<u4")
     gains = [words(gain.to(torch.int8).numpy().view(np.uint8)[None]) for gain in _gains(model)]
     embedding = words(model.embedding.to(torch.int8).numpy().view(np.uint8))
     weights = [words(_dense(matrix, config, place)) for matrix in _matrices(model, config)]
-    parts = [words(header), words(constants.view(np.uint8).reshape(1, -1)), *gains, embedding, *weights]
+    parts = [words(header), words(_constants(model).reshape(1, -1)), *gains, embedding, *weights]
     image = np.concatenate(parts)
     assert len(image) == place.cache
     return image

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import functools
 from typing import Any
 
 from hw.accelerators.shape import ModelShape
@@ -101,10 +102,11 @@ class AcceleratorConfig:
             refuse(self, "tile", f"1 to the context, {shape.context}")
         if len(self.steps) != shape.head_dim // 2:
             refuse(self, "steps", f"head_dim / 2 = {shape.head_dim // 2} phases")
+        _ = self.engine_config
         for projection in Projection:
             self.chunks(projection)
 
-    @property
+    @functools.cached_property
     def engine_config(self) -> Any:
         """The configuration of the engine."""
         given = dict(self.settings)
