@@ -168,7 +168,6 @@ def _layer_constants(layer: IntegerLayer, embed: Scale) -> list[int]:
         Constant.QUERY: layer.query_unit,
         Constant.KEY: layer.key_unit,
         Constant.VALUE: layer.value_unit,
-        Constant.OUTPUT: layer.output_unit,
         Constant.OUT: layer.o_unit,
         Constant.DOWN: layer.down_unit,
         Constant.GATE: layer.gate_unit,

@@ -50,7 +50,8 @@ __all__ = ["FILES", "Machine"]
 FILES = ("weights", "embedding", "gains", "constants")
 """What the files `NAME.hex` hold that a machine reads when it begins."""
 
-OUTPUT_UNIT = {"mantissa": 0x8184, "exponent": -27}
+OUTPUT_EXPONENT = -27
+OUTPUT_MANTISSA = round(8 * 2**-OUTPUT_EXPONENT / (255 * 127))
 """8 / (255 * 127) as a scale: the unit of attention's output (docs/numerics.md)."""
 
 
@@ -268,8 +269,8 @@ class Machine(Component):
             queries.layer.eq(sequencer.layer),
             queries.position.eq(sequencer.position),
             queries.tokens.eq(sequencer.tokens),
-            attention.output_unit.mantissa.eq(OUTPUT_UNIT["mantissa"]),
-            attention.output_unit.exponent.eq(OUTPUT_UNIT["exponent"]),
+            attention.output_unit.mantissa.eq(OUTPUT_MANTISSA),
+            attention.output_unit.exponent.eq(OUTPUT_EXPONENT),
             attention.results.ready.eq(1),
         ]
         row = Cat(heads.row, self._scales.result, self._scales.word)

@@ -63,17 +63,15 @@ class DramParameters(Component):
 
         left, words = Signal(range(max(shape.layers * CONSTANTS, config.words_max) + 1)), Signal(24)
         address, asking = Signal(self.commands.payload.address.shape()), Signal()
-        gain_base, length = Signal(address.shape()), Signal(range(config.words_max + 1))
+        gain_base, length, gain_count = Signal(address.shape()), Signal(range(config.words_max + 1)), Signal(24)
         with m.Switch(self.norm):
             for norm in Norm:
                 with m.Case(norm):
                     m.d.comb += [
                         gain_base.eq(place.gains + self.layer * place.layer_gain_words + place.norm_offset(norm)),
+                        gain_count.eq(place.words(place.norm_length(norm))),
                         length.eq(config.words(place.norm_length(norm))),
                     ]
-        if place.layer_gain_words:
-            with m.If(self.norm == Norm.FINAL):
-                m.d.comb += gain_base.eq(place.gains + shape.layers * place.layer_gain_words)
         m.d.comb += [
             self.commands.valid.eq(asking),
             self.commands.payload.address.eq(address),
@@ -106,6 +104,8 @@ class DramParameters(Component):
         ]
         with m.If(take):
             m.d.sync += left.eq(left - 1)
+        over = Signal()  # every word has come, and every value has been taken
+        m.d.comb += over.eq((left == 0) & (come == 0) & ~asking)
         expected = digest(config)
         with m.FSM():
             with m.State("RESET"):
@@ -129,13 +129,13 @@ class DramParameters(Component):
                     take.eq(numbers.output.valid & (left != 0)),
                     write_constant.en.eq(take),
                 ]
-                with m.If((left == 0) & ~numbers.output.valid & (come == 0) & ~asking):
+                with m.If(over & ~numbers.output.valid):
                     m.d.sync += self.ready.eq(1)
                     m.next = "IDLE"
             with m.State("IDLE"):
                 m.d.comb += self.rows.ready.eq(~self.load)
                 with m.If(self.load):
-                    m.d.sync += [*ask(gain_base, self._words(m, length)), left.eq(length)]
+                    m.d.sync += [*ask(gain_base, gain_count), left.eq(length)]
                     m.next = "GAINS"
                 with m.Elif(self.rows.valid):
                     m.d.sync += [
@@ -150,7 +150,7 @@ class DramParameters(Component):
                     take.eq(elements.output.valid & (left != 0)),
                     write_gain.en.eq(take),
                 ]
-                with m.If((left == 0) & ~elements.output.valid & (come == 0) & ~asking):
+                with m.If(over & ~elements.output.valid):
                     m.d.comb += self.loaded.eq(1)
                     m.next = "IDLE"
             with m.State("ROW"):
@@ -160,19 +160,10 @@ class DramParameters(Component):
                     self.codes.valid.eq(elements.output.valid & (left != 0)),
                     take.eq(self.codes.valid & self.codes.ready),
                 ]
-                with m.If((left == 0) & ~elements.output.valid & (come == 0) & ~asking):
+                with m.If(over & ~elements.output.valid):
                     m.next = "IDLE"
         return m
 
     def _pass(self, m: Module, gearbox: Gearbox) -> None:
         """Let the words go into a gearbox."""
         m.d.comb += [gearbox.input.valid.eq(self.words.valid), self.words.ready.eq(gearbox.input.ready)]
-
-    def _words(self, m: Module, length: Value) -> Value:
-        """Return the words of so many transfers of codes."""
-        words = Signal(24)
-        with m.Switch(self.norm):
-            for norm in Norm:
-                with m.Case(norm):
-                    m.d.comb += words.eq(self.map.words(self.map.norm_length(norm)))
-        return words

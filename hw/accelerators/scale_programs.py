@@ -26,7 +26,6 @@ class Constant(enum.IntEnum):
     QUERY = 10
     KEY = 11
     VALUE = 12
-    OUTPUT = 13
     OUT = 14
     DOWN = 15
     GATE = 16
