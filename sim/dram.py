@@ -1,14 +1,13 @@
 """A DRAM behind AXI4 ports, for simulated machines, and the image of its contents."""
 
 import dataclasses
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from amaranth.hdl import Cat, ClockSignal, Elaboratable, Instance, Module
 from amaranth.lib.wiring import Component, In, Member, Out
 
-from hw.bus.axi4 import axi4_read_members, axi4_write_members
+from hw.bus.axi4 import axi4_members
 from hw.config import parameter, validate
 from sw.flow.rtlil import verilog
 
@@ -90,22 +89,18 @@ class Dram(Component):
                 "read_beats": Out(64),
                 "write_beats": Out(64),
             }
-            | {name: member.flip() for name, member in self.pins("s_axi", range(config.ports)).items()}
+            | {name: member.flip() for name, member in self.pins("s_axi", config.ports).items()}
         )
 
-    def pins(self, prefix: str, ports: Iterable[int]) -> dict[str, Member]:
+    def pins(self, prefix: str, ports: int) -> dict[str, Member]:
         """Return the pins of masters that fit."""
-        pins: dict[str, Member] = {}
-        for port in ports:
-            for members in (axi4_read_members, axi4_write_members):
-                pins |= members(f"{prefix}{port}", self.config.address_bits, self.config.port_bits)
-        return pins
+        return axi4_members(prefix, ports, self.config.address_bits, self.config.port_bits)
 
     def elaborate(self, platform: object) -> Module:
         """Instantiate the model, whose ports are joined channel by channel."""
         m = Module()
         config = self.config
-        names = {name.removeprefix("s_axi0_"): member for name, member in self.pins("s_axi", [0]).items()}
+        names = {name.removeprefix("s_axi0_"): member for name, member in self.pins("s_axi", 1).items()}
         joined: dict[str, Any] = {}
         for name, member in names.items():
             if name in ("arid", "rid", "awid", "bid", "arcache", "arprot", "awcache", "awprot"):
@@ -142,7 +137,7 @@ class Dram(Component):
 
 def attach(m: Module, dram: Dram, *masters: Component) -> None:
     """Connect masters with pins `m_axi0_*` on, of which each channel is in one, to the slaves."""
-    for name in dram.pins("", range(dram.config.ports)):
+    for name in dram.pins("", dram.config.ports):
         slave = getattr(dram, f"s_axi{name}")
         for master in masters:
             pin = getattr(master, f"m_axi{name}", None)

@@ -12,7 +12,7 @@ import pytest
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out, Signature
 
-from hw.bus.axi4 import axi4_read_members, axi4_write_members, pass_pins
+from hw.bus.axi4 import axi4_members, axi4_read_members, axi4_write_members, pass_pins
 from hw.memory.striped import StripedReader, StripedWriter
 from sim.dram import Dram, DramConfig, attach, verilog_with_dram
 from sim.runner import Simulator, build
@@ -86,9 +86,7 @@ class Bench(Component):
             inner = ("stall", "error_low", "error_high", "violation", "read_beats", "write_beats")
             members |= {name: self.dram.signature.members[name] for name in inner} | {"disturb": In(len(RULES))}
         else:
-            for port in range(setup.ports):
-                for pins in (axi4_read_members, axi4_write_members):
-                    members |= pins(f"m_axi{port}", setup.address_bits, setup.port_bits)
+            members |= axi4_members("m_axi", setup.ports, setup.address_bits, setup.port_bits)
         super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
@@ -126,7 +124,7 @@ class Bench(Component):
 
     def _disturbed(self, m: Module) -> Any:
         """Return pins of both masters, of which port 1 breaks the rules that `disturb` says."""
-        pins = Signature(self.dram.pins("m_axi", range(self.setup.ports))).create()
+        pins = Signature(self.dram.pins("m_axi", self.setup.ports)).create()
         toggle = Signal()
         m.d.sync += toggle.eq(~toggle)
         flips = {

@@ -27,7 +27,7 @@ from hw.accelerators.registers import (
 )
 from hw.accelerators.weights import ADDRESS_BITS
 from hw.bus.axi import mark_pins
-from hw.bus.axi4 import BOUNDARY, axi4_read_members, axi4_write_members, pass_pins
+from hw.bus.axi4 import BOUNDARY, axi4_members, pass_pins
 from hw.bus.axi_lite import AxiLiteRegisters, axi_lite_members
 from hw.bus.register_file import RegisterFile
 from hw.engines import ENGINES
@@ -43,11 +43,8 @@ FIELDS = ("PROMPT_LENGTH", "TOKENS", "POSITION")
 
 def _memory_members(config: AcceleratorConfig) -> dict[str, Member]:
     """Return the pins of the memory's masters, if the memory is DRAM."""
-    pins: dict[str, Member] = {}
-    for port in range(config.ports if config.memory == "axi" else 0):
-        for members in (axi4_read_members, axi4_write_members):
-            pins |= members(f"m_axi{port}", ADDRESS_BITS, config.port_bits)
-    return pins
+    ports = config.ports if config.memory == "axi" else 0
+    return axi4_members("m_axi", ports, ADDRESS_BITS, config.port_bits)
 
 
 def axi_machine_members(config: AcceleratorConfig) -> dict[str, Member]:

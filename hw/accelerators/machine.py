@@ -39,7 +39,7 @@ from hw.accelerators.trace import add_tap
 from hw.accelerators.weights import ADDRESS_BITS, BlockWeights, DramWeights
 from hw.attention.attention import Attention
 from hw.attention.attention_config import AttentionConfig
-from hw.bus.axi4 import axi4_read_members, axi4_write_members, pass_pins
+from hw.bus.axi4 import axi4_members, axi4_read_members, axi4_write_members, pass_pins
 from hw.memory.kv_cache import KvCache
 from hw.memory.kv_dram import KvDram
 from hw.memory.striped import StripedReader, StripedWriter
@@ -72,11 +72,7 @@ def dram_members(config: AcceleratorConfig) -> dict[str, Member]:
     memory_error : Out(1)
         An answer was SLVERR or DECERR; the job has ended without a result.
     """
-    pins: dict[str, Member] = {}
-    for port in range(config.ports):
-        for members in (axi4_read_members, axi4_write_members):
-            pins |= members(f"m_axi{port}", ADDRESS_BITS, config.port_bits)
-    return pins | {
+    return axi4_members("m_axi", config.ports, ADDRESS_BITS, config.port_bits) | {
         "bases": In(ADDRESS_BITS).array(config.ports),
         "bus_reset": In(1),
         "mismatch": Out(1),

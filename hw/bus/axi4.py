@@ -11,7 +11,16 @@ from typing import Any
 
 from amaranth.lib.wiring import Component, In, Member, Out
 
-__all__ = ["BOUNDARY", "CACHE", "INCR", "axi4_read_members", "axi4_write_members", "beat_size", "pass_pins"]
+__all__ = [
+    "BOUNDARY",
+    "CACHE",
+    "INCR",
+    "axi4_members",
+    "axi4_read_members",
+    "axi4_write_members",
+    "beat_size",
+    "pass_pins",
+]
 
 BOUNDARY = 4096
 """Bytes of an aligned area that a burst does not leave."""
@@ -55,6 +64,15 @@ def axi4_write_members(prefix: str, address_bits: int, data_bits: int) -> dict[s
         "bid": In(1), "bresp": In(2), "bvalid": In(1), "bready": Out(1),
     }  # fmt: skip
     return {f"{prefix}_{name}": member for name, member in pins.items()}
+
+
+def axi4_members(prefix: str, ports: int, address_bits: int, data_bits: int) -> dict[str, Member]:
+    """Return the pins of masters that read and write; `PREFIX0_araddr` is one of the first."""
+    pins: dict[str, Member] = {}
+    for port in range(ports):
+        for members in (axi4_read_members, axi4_write_members):
+            pins |= members(f"{prefix}{port}", address_bits, data_bits)
+    return pins
 
 
 def pass_pins(outer: Component, inner: Component, members: Mapping[str, Member]) -> Iterator[Any]:
