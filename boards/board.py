@@ -1,13 +1,34 @@
 """What every board says of itself."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from amaranth.build import Platform
-from amaranth.hdl import Elaboratable
+from amaranth.hdl import Elaboratable, Module, Value
 from amaranth.lib.wiring import Component
 
-__all__ = ["Board"]
+__all__ = ["Board", "place"]
+
+
+def place(
+    design: Component, platform: Platform, *, clock: Value, button: str, lights: Sequence[str | tuple[str, int]]
+) -> Module:
+    """Return a module with a design whose serial line, clock, button and first lights are at a board's pins.
+
+    `button` and `lights` name resources of the platform; a light may have a number.
+    """
+    m = Module()
+    m.submodules.design = design
+    uart = platform.request("uart", 0)
+    m.d.comb += [
+        design.clock.eq(clock),
+        design.button.eq(platform.request(button, 0).i),
+        design.rx.eq(uart.rx.i),
+        uart.tx.o.eq(design.tx),
+    ]
+    for light, pin in zip(design.lights, lights, strict=False):
+        m.d.comb += platform.request(*((pin, 0) if isinstance(pin, str) else pin)).o.eq(light)
+    return m
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from amaranth.hdl import Elaboratable, Module
 from amaranth.lib.wiring import Component
 from amaranth_boards.icebreaker import ICEBreakerPlatform
 
-from boards.board import Board
+from boards.board import Board, place
 
 __all__ = ["BOARD"]
 
@@ -21,18 +21,8 @@ class Pins(Elaboratable):
 
     def elaborate(self, platform: Platform) -> Module:
         """Ask the platform for the pins."""
-        m = Module()
-        m.submodules.design = design = self.design
-        uart = platform.request("uart", 0)
-        m.d.comb += [
-            design.clock.eq(platform.request("clk12", 0, dir="i").i),
-            design.button.eq(platform.request("button", 0).i),
-            design.rx.eq(uart.rx.i),
-            uart.tx.o.eq(design.tx),
-            platform.request("led_g", 0).o.eq(design.lights[0]),
-            platform.request("led_r", 0).o.eq(design.lights[1]),
-        ]
-        return m
+        clock = platform.request("clk12", 0, dir="i").i
+        return place(self.design, platform, clock=clock, button="button", lights=("led_g", "led_r"))
 
 
 BOARD = Board(

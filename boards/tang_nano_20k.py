@@ -10,7 +10,7 @@ from amaranth.lib.wiring import Component
 from amaranth.vendor import GowinPlatform
 from amaranth_boards.resources import LEDResources, UARTResource
 
-from boards.board import Board
+from boards.board import Board, place
 
 __all__ = ["BOARD", "TangNano20kPlatform"]
 
@@ -38,18 +38,9 @@ class BoardPins(Elaboratable):
 
     def elaborate(self, platform: Platform) -> Module:
         """Ask the platform for the pins."""
-        m = Module()
-        m.submodules.design = design = self.design
-        uart = platform.request("uart", 0)
-        m.d.comb += [
-            design.clock.eq(platform.request("clk27", 0, dir="i").i),
-            design.button.eq(platform.request("button", 0).i),
-            design.rx.eq(uart.rx.i),
-            uart.tx.o.eq(design.tx),
-        ]
-        for number in range(len(design.lights)):
-            m.d.comb += platform.request("led", number).o.eq(design.lights[number])
-        return m
+        clock = platform.request("clk27", 0, dir="i").i
+        lights = [("led", number) for number in range(len(self.design.lights))]
+        return place(self.design, platform, clock=clock, button="button", lights=lights)
 
 
 BOARD = Board(

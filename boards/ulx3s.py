@@ -9,7 +9,7 @@ from amaranth.hdl import Elaboratable, Instance, Module, Signal
 from amaranth.lib.wiring import Component
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
-from boards.board import Board
+from boards.board import Board, place
 
 __all__ = ["BOARD"]
 
@@ -22,10 +22,9 @@ class Pins(Elaboratable):
 
     def elaborate(self, platform: Platform) -> Module:
         """Ask the platform for the pins, and make the clock."""
-        m = Module()
-        m.submodules.design = design = self.design
-        uart = platform.request("uart", 0)
         clock = Signal()
+        lights = [("led", number) for number in range(len(self.design.lights))]
+        m = place(self.design, platform, clock=clock, button="button_fire", lights=lights)
         m.submodules.pll = Instance(
             "EHXPLLL",
             a_FREQUENCY_PIN_CLKI="25",
@@ -62,15 +61,7 @@ class Pins(Elaboratable):
             i_PLLWAKESYNC=0,
             i_ENCLKOP=0,
         )
-        m.d.comb += [
-            design.clock.eq(clock),
-            design.button.eq(platform.request("button_fire", 0).i),
-            design.terminal.eq(platform.request("switch", 0).i),
-            design.rx.eq(uart.rx.i),
-            uart.tx.o.eq(design.tx),
-        ]
-        for number in range(8):
-            m.d.comb += platform.request("led", number).o.eq(design.lights[number])
+        m.d.comb += self.design.terminal.eq(platform.request("switch", 0).i)
         return m
 
 
