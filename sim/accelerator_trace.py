@@ -92,7 +92,9 @@ def _pass(
             _rows(seen, at, order, config.chunks(Projection.QKV)),
         )
         output = seen[at + "attention.output"][0].transpose(0, 1)  # [tokens, heads, head_dim]
-        yield event("hidden", at + "attention.output", output)
+        # Tokens that share rows come head by head.
+        shared = [part.transpose(0, 1).flatten(0, 1) for part in output.split(config.queries)]
+        yield event("hidden", at + "attention.output", torch.cat(shared))
         yield event("codes", at + "attention.sub_norm", seen[at + "attention.sub_norm"][0])
         yield event("sums", at + "o_proj", seen[at + "o_proj"][0], Projection.OUT)
         yield event("residual", at + "attention.residual", seen[at + "attention.residual"][0], Projection.OUT)
@@ -113,9 +115,9 @@ def _pass(
     if final:
         codes = seen["norm"][0, -1]
         yield event("codes", "norm", codes)
-        beyond = torch.zeros(-shape.vocabulary % lanes, dtype=torch.int64)
+        beyond = torch.zeros(config.head_blocks * lanes - shape.vocabulary, dtype=torch.int64)
         yield event("logits", "logits", torch.cat((seen["logits"][0, -1], beyond)))
-        yield event("sums", "digits of the logits", head_matrix(model.head, shape.head_digits, lanes).long() @ codes)
+        yield event("sums", "digits of the logits", head_matrix(model.head, config).long() @ codes)
 
 
 def _rows(seen: dict[str, Tensor], at: str, order: Tensor, chunks: int) -> Tensor:

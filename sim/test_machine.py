@@ -20,7 +20,7 @@ from sw.model.integer import IntegerModel
 from sw.model.transformer import Transformer, TransformerConfig
 
 SHAPE = TransformerConfig(
-    "abcdefghijklm", width=24, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=40, context=24, linear="ternary"
+    "abcdefghijklmnopq", width=24, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=40, context=24, linear="ternary"
 )
 
 
@@ -40,14 +40,14 @@ class Setup:
 
 SETUPS = {
     "tlmm": Setup("tlmm", ("tables=4", "fill_units=2"), 4, 3),
-    "tint": Setup("tint", ("lanes_in=8",), 8, 4, activation="silu", tied=False),
+    "tint": Setup("tint", ("lanes_in=8",), 8, 4, activation="silu", tied=False, fields=(("queries", 3),)),
     "boothflex": Setup("boothflex", ("lanes_in=2",), 4, 1),
     "axi": Setup(
         "tlmm",
         ("tables=4", "fill_units=2"),
         4,
         3,
-        fields=(("memory", "axi"), ("ring", 64), ("ports", 2), ("port_bits", 64)),
+        fields=(("memory", "axi"), ("ring", 64), ("ports", 2), ("port_bits", 64), ("queries", 2)),
     ),
 }
 
@@ -106,7 +106,7 @@ class TestMachine:
 
     def test_stalls_and_jobs_behind_each_other_change_nothing(self, name: str, tmp_path: Path) -> None:
         jobs: list[dict[str, Any]] = [
-            {"prompt": [index % 13 for index in range(n)], "tokens": 3, "stall": 0.7} for n in (1, 2, 7)
+            {"prompt": [index % 17 for index in range(n)], "tokens": 3, "stall": 0.7} for n in (1, 2, 7)
         ]
         for job, said in zip(jobs, run(name, jobs, tmp_path, seed=5), strict=True):
             assert said["error"] is None and said["tokens"] == expected(name, job["prompt"], job["tokens"])
@@ -124,8 +124,8 @@ def test_illegal_jobs_are_refused_and_the_next_one_runs(tmp_path: Path) -> None:
         {"prompt": [], "tokens": 1},
         {"prompt": [], "prompt_length": 1, "tokens": 0},
         {"prompt": [], "prompt_length": 24, "tokens": 2},
-        {"prompt": [1, 13, 2], "tokens": 1},
-        {"prompt": [15], "tokens": 1},
+        {"prompt": [1, 17, 2], "tokens": 1},
+        {"prompt": [31], "tokens": 1},
     ]
     said = run("tlmm", [good, *[job for one in bad for job in (one, good)]], tmp_path)
     for refused, after in zip(said[1::2], said[2::2], strict=True):
@@ -135,7 +135,7 @@ def test_illegal_jobs_are_refused_and_the_next_one_runs(tmp_path: Path) -> None:
 
 @pytest.mark.bench
 def test_the_whole_context_is_used(tmp_path: Path) -> None:
-    prompt = [index * 5 % 13 for index in range(20)]
+    prompt = [index * 5 % 17 for index in range(20)]
     (said,) = run("tint", [{"prompt": prompt, "tokens": 5}], tmp_path)
     assert said["tokens"] == expected("tint", prompt, 5)
 

@@ -141,10 +141,10 @@ def layer_matrices(layer: IntegerLayer, lanes: int) -> list[Tensor]:
     ]
 
 
-def head_matrix(head: Tensor, digits: int, lanes: int) -> Tensor:
-    """Return the LM head's digits as the machine takes them, int8 [blocks * digits * lanes, width]."""
-    padded = torch.nn.functional.pad(head, (0, 0, 0, -len(head) % lanes))
-    return _interleave(list(ternary_digits(padded, digits).flip(0)), lanes)
+def head_matrix(head: Tensor, config: AcceleratorConfig) -> Tensor:
+    """Return the LM head's digits as the machine takes them, int8 [head_blocks * digits * lanes, width]."""
+    padded = torch.nn.functional.pad(head, (0, 0, 0, config.head_blocks * config.lanes - len(head)))
+    return _interleave(list(ternary_digits(padded, config.shape.head_digits).flip(0)), config.lanes)
 
 
 def _constants(model: IntegerModel) -> npt.NDArray[np.uint8]:
@@ -191,7 +191,8 @@ def _matrices(model: IntegerModel, config: AcceleratorConfig) -> Iterator[Tensor
     for layer in model.layers:
         for projection, matrix in zip(Projection, layer_matrices(layer, config.lanes), strict=False):
             yield from (chunk.to(torch.int8) for chunk in matrix.chunk(config.chunks(projection)))
-    yield head_matrix(model.head, config.shape.head_digits, config.lanes).to(torch.int8)
+    head = head_matrix(model.head, config)
+    yield from (chunk.to(torch.int8) for chunk in head.chunk(config.chunks(Projection.HEAD)))
 
 
 def images(model: IntegerModel, config: AcceleratorConfig) -> dict[str, tuple[int, npt.NDArray[np.uint8]]]:

@@ -96,9 +96,11 @@ OPTIONS: Sequence[Callable[[Any], Any]] = (
     click.option("--memory", type=click.Choice(MEMORIES), default="block", show_default=True),
     click.option("--lanes", type=int, help="Elements of vectors in a cycle, and rows of the engine."),
     click.option("--tile", type=int, help="Prompt tokens that share the weights."),
+    click.option("--queries", type=int, help="Prompt tokens that share each row of keys and values that is read."),
     click.option("--ports", type=int, metavar="P", help="Memory axi: AXI4 ports."),
     click.option("--port-bits", type=int, metavar="B", help="Memory axi: width of each port."),
     click.option("--ring", type=int, metavar="N", help="Memory axi: transfers of weights that wait on the chip."),
+    click.option("--uram", is_flag=True, help="Ask for UltraRAM where the largest memories are (AMD UltraScale+)."),
     click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the engine."),
 )
 
@@ -110,10 +112,10 @@ def machine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(
         checkpoint: Path | None, shape: str | None, seed: int | None, engine: str, settings: tuple[str, ...],
         memory: str, lanes: int | None, tile: int | None, ports: int | None, port_bits: int | None, ring: int | None,
-        **others: Any,
+        queries: int | None, uram: bool, **others: Any,
     ) -> Any:  # fmt: skip
-        sizes = {"lanes": lanes, "tile": tile, "ports": ports, "port_bits": port_bits, "ring": ring}
-        fields = {"memory": memory} | {name: value for name, value in sizes.items() if value is not None}
+        sizes = {"lanes": lanes, "tile": tile, "queries": queries, "ports": ports, "port_bits": port_bits, "ring": ring}
+        fields = {"memory": memory, "uram": uram} | {name: value for name, value in sizes.items() if value is not None}
         return command(Choice(checkpoint, shape, seed, engine, settings, fields), **others)
 
     for option in reversed(OPTIONS):

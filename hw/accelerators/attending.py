@@ -1,6 +1,10 @@
-"""Attention for a tile: queries wait in a memory with their scales, and go to the attention unit token by token."""
+"""Attention for a tile: queries wait in a memory with their scales, and go to the attention unit token by token.
 
-from amaranth.hdl import Module, Signal, signed
+`queries` tokens in a row share each row of keys and values that is read: their queries of a head go together, then
+those of the next head. Of the last tokens of a tile there may be fewer; the others take no part.
+"""
+
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
@@ -63,28 +67,42 @@ class QueryBuffer(Component):
             write.en.eq(self.write),
             read.addr.eq(place),
         ]
-        group = shape.heads // shape.kv_heads
+        group, count = shape.heads // shape.kv_heads, self.config.queries
         token, member, head = Signal(range(self.config.tile + 1)), Signal(range(group)), Signal(range(shape.kv_heads))
-        held = Signal(entry, reset_less=True)
-        job, query = Signal(), Signal()
+        element, first = Signal(range(count)), Signal(range(memory.depth))
+        held, scales = Signal(entry, reset_less=True), Signal(data.ArrayLayout(SCALE, count), reset_less=True)
+        job, query, last_query, last_tokens = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             self.queries.payload.eq(held.row),
             self.jobs.payload.layer.eq(self.layer),
             self.jobs.payload.head.eq(head),
-            self.jobs.payload.length.eq(self.position + token + 1),
-            self.jobs.payload.query_scale.eq(held.scale),
             self.jobs.valid.eq(job),
             self.queries.valid.eq(query),
+            last_query.eq(element == count - 1),
+            last_tokens.eq(token + count >= self.tokens),
         ]
+        if count == 1:
+            m.d.comb += [
+                self.jobs.payload.length.eq(self.position + token + 1),
+                self.jobs.payload.query_scale.eq(scales[0]),
+            ]
+        else:
+            m.d.comb += [
+                self.jobs.payload.length.eq(self.position + Mux(last_tokens, self.tokens, token + count)),
+                self.jobs.payload.query_scales.eq(scales),
+            ]
+            for number in range(count):
+                sees = self.position + token + number + 1
+                m.d.comb += self.jobs.payload.lengths[number].eq(Mux(token + number < self.tokens, sees, 0))
         with m.FSM():
             with m.State("IDLE"):
-                m.d.sync += [token.eq(0), member.eq(0), head.eq(0), place.eq(0)]
+                m.d.sync += [token.eq(0), member.eq(0), head.eq(0), element.eq(0), place.eq(0), first.eq(0)]
                 with m.If(self.start):
                     m.next = "READ"
             with m.State("READ"):
                 m.next = "HOLD"
             with m.State("HOLD"):
-                m.d.sync += [held.eq(read.data), job.eq(1), query.eq(1)]
+                m.d.sync += [held.eq(read.data), scales[element].eq(read.data.scale), job.eq(last_query), query.eq(1)]
                 m.next = "OFFER"
             with m.State("OFFER"):
                 with m.If(self.jobs.ready):
@@ -92,12 +110,15 @@ class QueryBuffer(Component):
                 with m.If(self.queries.ready):
                     m.d.sync += query.eq(0)
                 with m.If((~job | self.jobs.ready) & (~query | self.queries.ready)):
-                    m.d.sync += [place.eq(place + 1), member.eq(member + 1)]
+                    m.d.sync += [place.eq(place + shape.heads), element.eq(element + 1)]
                     m.next = "READ"
-                    with m.If(member == group - 1):
-                        m.d.sync += [member.eq(0), head.eq(head + 1)]
-                        with m.If(head == shape.kv_heads - 1):
-                            m.d.sync += [head.eq(0), token.eq(token + 1)]
-                            with m.If(token == self.tokens - 1):
-                                m.next = "IDLE"
+                    with m.If(last_query):
+                        m.d.sync += [place.eq(first + 1), first.eq(first + 1), element.eq(0), member.eq(member + 1)]
+                        with m.If(member == group - 1):
+                            m.d.sync += [member.eq(0), head.eq(head + 1)]
+                            with m.If(head == shape.kv_heads - 1):
+                                beyond = first + 1 + (count - 1) * shape.heads
+                                m.d.sync += [head.eq(0), token.eq(token + count), place.eq(beyond), first.eq(beyond)]
+                                with m.If(last_tokens):
+                                    m.next = "IDLE"
         return m

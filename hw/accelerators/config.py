@@ -36,6 +36,10 @@ class Projection(enum.IntEnum):
     """The ternary digits of the LM head, highest first, of `lanes` tokens after `lanes` tokens."""
 
 
+LAYER_PROJECTIONS = (Projection.QKV, Projection.OUT, Projection.GATE_UP, Projection.DOWN)
+"""The matrices of a layer."""
+
+
 @dataclasses.dataclass(frozen=True)
 class AcceleratorConfig:
     """Configuration of `hw.accelerators.machine.Machine`.
@@ -52,6 +56,8 @@ class AcceleratorConfig:
         Prompt tokens that share each matrix.
     settings : tuple of (str, value)
         Further fields of the engine's configuration.
+    queries : int
+        Prompt tokens of a tile that share each row of keys and values that attention reads.
     memory : str
         Where weights, keys, values and parameters are: in block memory, or behind AXI4 ports.
     ring : int
@@ -59,6 +65,8 @@ class AcceleratorConfig:
         needed is cut into chunks of rows, so that one is loaded while the tokens of a tile use another.
     ports, port_bits : int
         AXI4 ports, over which every word of memory is striped, and the width of each (memory axi).
+    uram : bool
+        Whether the ring and the hidden vectors ask for UltraRAM (attribute ram_style = "ultra" of AMD's tools).
     steps : tuple of int
         Phase of rotary embedding for one position, a number of 32 bits for each pair of a head.
     trace : bool
@@ -74,11 +82,13 @@ class AcceleratorConfig:
     engine: str = "tlmm"
     lanes: int = 8
     tile: int = 8
+    queries: int = 1
     settings: tuple[tuple[str, Any], ...] = ()
     memory: str = "block"
     ring: int = 1024
     ports: int = 1
     port_bits: int = 128
+    uram: bool = False
     steps: tuple[int, ...] = ()
     trace: bool = False
 
@@ -100,6 +110,8 @@ class AcceleratorConfig:
             refuse(self, "port_bits", "32, 64, 128, 256, 512")
         if not 1 <= self.tile <= shape.context:
             refuse(self, "tile", f"1 to the context, {shape.context}")
+        if not 1 <= self.queries <= self.tile:
+            refuse(self, "queries", f"1 to the tile, {self.tile}")
         if len(self.steps) != shape.head_dim // 2:
             refuse(self, "steps", f"head_dim / 2 = {shape.head_dim // 2} phases")
         _ = self.engine_config
@@ -108,7 +120,13 @@ class AcceleratorConfig:
 
     @functools.cached_property
     def engine_config(self) -> Any:
-        """The configuration of the engine."""
+        """The configuration of the engine: as deep as the chunks of its matrices."""
+        deepest = max(self.outputs(projection) // self.chunks(projection) for projection in Projection)
+        return dataclasses.replace(self._layers_engine, n_out_max=deepest)
+
+    @functools.cached_property
+    def _layers_engine(self) -> Any:
+        """The configuration of an engine that takes the matrices of layers whole."""
         given = dict(self.settings)
         for name in ("rows", "n_in_max", "n_out_max"):
             if name in given:
@@ -116,8 +134,7 @@ class AcceleratorConfig:
         sizes = {
             "rows": self.lanes,
             "n_in_max": self.shape.longest,
-            # Chunks are made of what the engine needs for its rows, so they follow from it.
-            "n_out_max": max(self.outputs(projection) for projection in Projection),
+            "n_out_max": max(self.outputs(projection) for projection in LAYER_PROJECTIONS),
         }
         block = self.memory == "block"
         dense: dict[str, Any] = {"weights": "dense"} if self.engine in ("tlmm", "tint") and block else {}
@@ -129,7 +146,7 @@ class AcceleratorConfig:
     @property
     def mode(self) -> int:
         """The engine's ternary mode."""
-        return [mode.name for mode in self.engine_config.modes].index("ternary")
+        return [mode.name for mode in self._layers_engine.modes].index("ternary")
 
     def inputs(self, projection: Projection) -> int:
         """Return n_in of a projection."""
@@ -139,18 +156,36 @@ class AcceleratorConfig:
     def outputs(self, projection: Projection) -> int:
         """Return n_out of a projection, as the engine takes it."""
         shape = self.shape
+        if projection is Projection.HEAD:
+            return self.head_blocks * shape.head_digits * self.lanes
         return {
             Projection.QKV: shape.vectors * shape.head_dim,
             Projection.OUT: shape.width,
             Projection.GATE_UP: 2 * shape.ffn,
             Projection.DOWN: shape.width,
-            Projection.HEAD: self.head_blocks * shape.head_digits * self.lanes,
         }[projection]
+
+    @functools.cached_property
+    def _head_chunks(self) -> tuple[int, int]:
+        """Chunks of the LM head, and transfers of logits of each: no more rows than a chunk of another matrix has.
+
+        The engine's accumulators are as deep as a chunk, and a vocabulary has far more rows than a layer's matrices.
+        """
+        deepest = max(self.outputs(projection) // self.chunks(projection) for projection in LAYER_PROJECTIONS)
+        blocks = -(-self.shape.vocabulary // self.lanes)
+        chunks = -(-blocks // max(1, deepest // (self.shape.head_digits * self.lanes)))
+        return chunks, -(-blocks // chunks)
 
     @property
     def head_blocks(self) -> int:
-        """Transfers of logits."""
-        return -(-self.shape.vocabulary // self.lanes)
+        """Transfers of logits; those beyond the vocabulary, which fill the last chunk of the LM head, mean nothing."""
+        chunks, blocks = self._head_chunks
+        return chunks * blocks
+
+    @property
+    def large_memory(self) -> dict[str, Any]:
+        """Attributes of the largest memories: a word is never read in the cycle in which it is written."""
+        return {"no_rw_check": 1} | ({"ram_style": "ultra"} if self.uram else {})
 
     @property
     def sum_bits(self) -> int:
@@ -179,14 +214,13 @@ class AcceleratorConfig:
         return most.bit_length() + 1
 
     def parts(self, projection: Projection) -> int:
-        """Return how many equal parts a projection's rows can be cut into: heads, or transfers of its results."""
+        """Return how many equal parts the rows of a layer's matrix can be cut into: heads, or transfers of results."""
         shape = self.shape
         return {
             Projection.QKV: shape.vectors,
             Projection.OUT: self.words(shape.width),
             Projection.GATE_UP: self.words(shape.ffn),
             Projection.DOWN: self.words(shape.width),
-            Projection.HEAD: 1,
         }[projection]
 
     def chunks(self, projection: Projection) -> int:
@@ -197,7 +231,9 @@ class AcceleratorConfig:
         ValueError
             If even its smallest part takes more than half the ring.
         """
-        if self.memory == "block" or projection is Projection.HEAD:
+        if projection is Projection.HEAD:
+            return self._head_chunks[0]
+        if self.memory == "block":
             return 1
         parts = self.parts(projection)
         for count in range(1, parts + 1):
@@ -209,7 +245,7 @@ class AcceleratorConfig:
 
     def _transfers(self, projection: Projection, chunks: int) -> int:
         rows = self.outputs(projection) // chunks
-        return int(self.engine_config.weight_transfers(self.inputs(projection), rows, self.mode))
+        return int(self._layers_engine.weight_transfers(self.inputs(projection), rows, self.mode))
 
     def transfers(self, projection: Projection) -> int:
         """Return the transfers of weights of a chunk, for one token."""
@@ -218,10 +254,14 @@ class AcceleratorConfig:
     @property
     def layer_transfers(self) -> int:
         """Transfers of a layer's weights."""
-        layer = [projection for projection in Projection if projection is not Projection.HEAD]
-        return sum(self.chunks(projection) * self.transfers(projection) for projection in layer)
+        return sum(self.chunks(projection) * self.transfers(projection) for projection in LAYER_PROJECTIONS)
+
+    @property
+    def head_transfers(self) -> int:
+        """Transfers of the LM head's weights."""
+        return self.chunks(Projection.HEAD) * self.transfers(Projection.HEAD)
 
     @property
     def weight_depth(self) -> int:
         """Transfers of all weights."""
-        return self.shape.layers * self.layer_transfers + self.transfers(Projection.HEAD)
+        return self.shape.layers * self.layer_transfers + self.head_transfers

@@ -125,7 +125,7 @@ class CycleModel:
     def _weights(self, head: bool) -> int:
         """Return the transfers of weights of a pass."""
         config = self.config
-        return config.shape.layers * config.layer_transfers + head * config.transfers(Projection.HEAD)
+        return config.shape.layers * config.layer_transfers + head * config.head_transfers
 
     def _ring(self) -> "_Ring":
         return _Ring(self.config, self._words_rate(), self.map.transfer_words if self.map else 1)
@@ -159,12 +159,12 @@ class CycleModel:
         """Return the bytes that a pass moves; of weights on the chip too, for comparison."""
         config, shape = self.config, self.config.shape
         size = config.engine_config.weight_width / 8
-        weights, last = shape.layers * config.layer_transfers * size, config.transfers(Projection.HEAD) * size
+        weights, last = shape.layers * config.layer_transfers * size, config.head_transfers * size
         if self.map is None:
             return Traffic(math.ceil(weights), math.ceil(last) if head else 0, 0, 0)
         place, word = self.map, self.map.word_bytes
         gains = shape.layers * place.layer_gain_words + (place.words(shape.width) if head else 0)
-        cache = sum(shape.layers * self._cache_words(position + token + 1) for token in range(tokens))
+        cache = sum(shape.layers * self._cache_words(length) for length in self._lengths(tokens, position))
         # A row of keys and one of values are written for each key-value head.
         cache += tokens * shape.layers * shape.kv_heads * 2 * (place.cache_layout.row + 1)
         return Traffic(
@@ -177,6 +177,11 @@ class CycleModel:
     def _words_rate(self) -> float:
         """Words of DRAM in a cycle."""
         return self.memory.bytes_per_cycle / self.map.word_bytes if self.map else 1.0
+
+    def _lengths(self, tokens: int, position: int) -> list[int]:
+        """Return the rows of keys that each job of a head reads: those of the last of the tokens that share them."""
+        shared = self.config.queries
+        return [position + min(first + shared, tokens) for first in range(0, tokens, shared)]
 
     def _cache_words(self, length: int) -> int:
         """Words that a layer's attention of one token reads: each query head reads its rows."""
@@ -265,8 +270,9 @@ class CycleModel:
     def _attend(self, tokens: int, position: int) -> tuple[int, float]:
         """Return the cycles of attention, and the words that it reads: a row of keys or of values in a cycle."""
         shape = self.config.shape
-        words = sum(self._cache_words(position + token + 1) for token in range(tokens)) if self.map else 0
-        jobs = [position + token + 1 for token in range(tokens) for _ in range(shape.heads)]
+        lengths = self._lengths(tokens, position)
+        words = sum(self._cache_words(length) for length in lengths) if self.map else 0
+        jobs = [length for length in lengths for _ in range(shape.heads)]
         latency = self.memory.latency if self.map else 0
         # A job takes the rows of its keys and values, or the time of the unit of its sums, or that of two short reads.
         least = latency + 9 if self.map else 24

@@ -38,11 +38,13 @@ class GreedyHead(Component):
     Members
     -------
     start : In(1)
+        Before the first chunk of the projection HEAD.
     results : In(stream)
-        Of the projection HEAD.
+        Of its chunks.
     done : Out(1)
-        In the cycle in which `token` is known; it stays until the next start.
+        When the results of a chunk have come; for the last chunk, when `token` is known.
     token : Out
+        It stays until the next start.
     logits_valid : Out(1)
     logits : Out
         `lanes` logits, in order of tokens; those beyond the vocabulary mean nothing.
@@ -98,12 +100,13 @@ class GreedyHead(Component):
         with m.If(self.start):
             m.d.sync += block.eq(0)
         least = -(1 << (width - 1))
+        whole = vocabulary // lanes  # transfers of tokens that exist
         nodes: list[tuple[Value, Value]] = []
-        beyond = lanes - (config.head_blocks * lanes - vocabulary)  # lanes of the last transfer that are tokens
         for lane in range(lanes):
+            tokens = whole + (lane < vocabulary % lanes)
             value: Value = self.logits[lane]
-            if lane >= beyond:
-                value = Mux(block == config.head_blocks - 1, least, value)
+            if tokens < config.head_blocks:
+                value = Mux(block >= tokens, least, value)
             place = Signal(range(lanes), init=lane, name=f"place{lane}")
             nodes.append((value, place))
         levels = 0
@@ -123,5 +126,6 @@ class GreedyHead(Component):
         first = number == 0
         with m.If(arrived & (first | (value > best))):
             m.d.sync += [best.eq(value), self.token.eq(number * lanes + place)]
-        m.d.comb += self.done.eq(delay(arrived & (number == config.head_blocks - 1), 1))
+        chosen = delay(arrived & (number == config.head_blocks - 1), 1)
+        m.d.comb += self.done.eq(chosen | (taken & self.results.payload["last"] & (left != 1)))
         return m

@@ -4,7 +4,7 @@ It computes docs/numerics.md bit by bit. All vectors stay on the chip:
 
     residual    words of the residual stream, a tile of tokens          `hw.accelerators.residual`
     codes       operands of the projections                             `hw.accelerators.projection`
-    hidden      gated products, or the output of attention              here
+    hidden      gated products, or the output of attention              `hw.accelerators.hidden`
     queries     rows of codes with their scales                         `hw.accelerators.attending`
     keys, values, by layer, head and token                              `hw.memory.kv_cache`
 
@@ -16,13 +16,14 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
-from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import Component, In, Member, Out, connect, flipped
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from hw.accelerators.attending import QueryBuffer
-from hw.accelerators.config import AcceleratorConfig, Projection
+from hw.accelerators.config import AcceleratorConfig
+from hw.accelerators.dram_port import CACHE, PARAMETERS, WEIGHTS, DramPort, dram_members, dram_pins
 from hw.accelerators.gating import Gating
 from hw.accelerators.heads import HeadRotation, Heads, vectors_of_chunk
+from hw.accelerators.hidden import HiddenVectors
 from hw.accelerators.lm_head import GreedyHead, logits_layout
 from hw.accelerators.memory_map import MemoryMap
 from hw.accelerators.norm_control import NORM_STEPS, NormControl
@@ -39,10 +40,9 @@ from hw.accelerators.trace import add_tap
 from hw.accelerators.weights import ADDRESS_BITS, BlockWeights, DramWeights
 from hw.attention.attention import Attention
 from hw.attention.attention_config import AttentionConfig
-from hw.bus.axi4 import axi4_members, axi4_read_members, axi4_write_members, pass_pins
+from hw.bus.axi4 import pass_pins
 from hw.memory.kv_cache import KvCache
 from hw.memory.kv_dram import KvDram
-from hw.memory.striped import StripedReader, StripedWriter
 from hw.vector.absmax import Absmax, AbsmaxConfig
 
 __all__ = ["FILES", "Machine"]
@@ -53,31 +53,6 @@ FILES = ("weights", "embedding", "gains", "constants")
 OUTPUT_EXPONENT = -27
 OUTPUT_MANTISSA = round(8 * 2**-OUTPUT_EXPONENT / (255 * 127))
 """8 / (255 * 127) as a scale: the unit of attention's output (docs/numerics.md)."""
-
-
-CLIENT_DEPTHS = (512, 64, 512)
-"""Words that wait for the cache, the parameters and the weights; the first have precedence."""
-
-
-def dram_members(config: AcceleratorConfig) -> dict[str, Member]:
-    """Return the further ports of a machine whose memory is DRAM.
-
-    m_axi0_*, m_axi1_* ... : AXI4 masters
-    bases : In(32), one for each port
-        Byte address of the stripe of each port, a multiple of 4096.
-    bus_reset : In(1)
-        `hw.memory.striped` says when.
-    mismatch : Out(1)
-        The image in memory is not one for this machine.
-    memory_error : Out(1)
-        An answer was SLVERR or DECERR; the job has ended without a result.
-    """
-    return axi4_members("m_axi", config.ports, ADDRESS_BITS, config.port_bits) | {
-        "bases": In(ADDRESS_BITS).array(config.ports),
-        "bus_reset": In(1),
-        "mismatch": Out(1),
-        "memory_error": Out(1),
-    }
 
 
 class Machine(Component):
@@ -130,10 +105,12 @@ class Machine(Component):
         block = config.memory == "block"
         self._parameters: Any = BlockParameters(config) if block else DramParameters(config)
         self._weights: Any = BlockWeights(config) if block else DramWeights(config)
+        self._dram = None if block else DramPort(config)
         self._tokens = TokenControl(config)
         self._rotation = HeadRotation(config, PRODUCT_BITS)
         self._heads = Heads(config, PRODUCT_BITS)
         self._gating = Gating(config)
+        self._hidden = HiddenVectors(config)
         self._head = GreedyHead(config)
         self._absmax = Absmax(
             AbsmaxConfig(
@@ -150,7 +127,8 @@ class Machine(Component):
         for name in ("sequencer", "scales", "projections", "residual", "feed", "norms", "tokens", "rotation", "heads"):
             m.submodules[name] = getattr(self, f"_{name}")
         m.submodules.parameters, m.submodules.weights = self._parameters, self._weights
-        m.submodules.gating, m.submodules.head, m.submodules.absmax = self._gating, self._head, self._absmax
+        m.submodules.gating, m.submodules.hidden = self._gating, self._hidden
+        m.submodules.head, m.submodules.absmax = self._head, self._absmax
         sequencer = self._sequencer
         connect(m, flipped(self.jobs), sequencer.jobs)
         connect(m, flipped(self.prompt), sequencer.prompt)
@@ -164,11 +142,11 @@ class Machine(Component):
             self.logits_valid.eq(self._head.logits_valid),
             sequencer.chosen.eq(self._head.token),
         ]
-        if self.config.memory == "block":
+        if self._dram is None:
             m.d.comb += sequencer.ready.eq(1)
         else:
-            self._reach_memory(m)
-        attended = self._attend(m)
+            self._reach_memory(m, self._dram)
+        self._attend(m)
         self._project(m)
         self._norm(m)
         self._token_steps(m)
@@ -178,7 +156,7 @@ class Machine(Component):
             TOKEN_STEPS: self._tokens.done & self._rotation.prepared,
             NORM_STEPS: self._norms.done,
             (Step.PROJECT_QKV,): self._heads.done,
-            (Step.ATTEND,): attended,
+            (Step.ATTEND,): self._hidden.attended_all,
             (Step.PROJECT_HEAD,): self._head.done,
         }
         with m.Switch(sequencer.step):
@@ -196,50 +174,43 @@ class Machine(Component):
         if self.config.trace:
             add_tap(m, name, valid, value)
 
-    def _reach_memory(self, m: Module) -> None:
-        """Build the masters that read and write DRAM."""
-        config, parameters, weights = self.config, self._parameters, self._weights
-        sizes = (config.ports, config.port_bits, ADDRESS_BITS)
-        m.submodules.reader = reader = StripedReader(*sizes, clients=len(CLIENT_DEPTHS), depth=CLIENT_DEPTHS)
-        m.submodules.writer = writer = StripedWriter(*sizes)
-        for port in range(config.ports):
-            prefix = f"m_axi{port}"
-            m.d.comb += [
-                *pass_pins(self, reader, axi4_read_members(prefix, *sizes[:0:-1])),
-                *pass_pins(self, writer, axi4_write_members(prefix, *sizes[:0:-1])),
-                reader.bases[port].eq(self.bases[port]),
-                writer.bases[port].eq(self.bases[port]),
-            ]
-        for client, user in ((1, parameters), (2, weights)):
-            connect(m, user.commands, reader.commands[client])
-            connect(m, reader.words[client], user.words)
+    def _reach_memory(self, m: Module, dram: DramPort) -> None:
+        """Let parameters and weights read DRAM."""
+        parameters, weights = self._parameters, self._weights
+        m.submodules.dram = dram
+        pins = dram_pins(self.config)
+        del pins["bases"]
         m.d.comb += [
-            reader.bus_reset.eq(self.bus_reset),
-            writer.bus_reset.eq(self.bus_reset),
-            self.memory_error.eq(reader.error | writer.error),
+            *pass_pins(self, dram, pins),
+            *(base.eq(outer) for base, outer in zip(dram.bases, self.bases, strict=True)),
+        ]
+        for client, user in ((PARAMETERS, parameters), (WEIGHTS, weights)):
+            connect(m, user.commands, dram.commands[client])
+            connect(m, dram.words[client], user.words)
+        m.d.comb += [
             self.mismatch.eq(parameters.mismatch),
             self._sequencer.ready.eq(parameters.ready),
-            self._sequencer.stop.eq(self.memory_error | parameters.mismatch),
+            self._sequencer.stop.eq(dram.memory_error | parameters.mismatch),
         ]
-        self._reader, self._writer = reader, writer
 
-    def _attend(self, m: Module) -> Value:
-        """Build the cache, the attention and the memory of hidden vectors; return when attention has ended."""
+    def _attend(self, m: Module) -> None:
+        """Build the cache and the attention."""
         config, shape = self.config, self.config.shape
-        sequencer, heads, gating, feed = self._sequencer, self._heads, self._gating, self._feed
+        sequencer, heads, hidden = self._sequencer, self._heads, self._hidden
         sizes: dict[str, Any] = {"layers": shape.layers, "kv_heads": shape.kv_heads, "context": shape.context}
-        settings = AttentionConfig(head_dim=shape.head_dim, lanes=config.lanes, **sizes)
+        settings = AttentionConfig(head_dim=shape.head_dim, lanes=config.lanes, queries=config.queries, **sizes)
         m.submodules.attention = attention = Attention(settings)
         cache: Any
-        if config.memory == "block":
+        dram = self._dram
+        if dram is None:
             cache = KvCache(head_dim=shape.head_dim, target=config.engine_config.target, **sizes)
         else:
             memory = {"ports": config.ports, "port_bits": config.port_bits, "address_bits": ADDRESS_BITS}
             cache = KvDram(head_dim=shape.head_dim, **sizes, **memory)
-            connect(m, cache.commands, self._reader.commands[0])
-            connect(m, self._reader.words[0], cache.words)
-            connect(m, cache.stores, self._writer.writes)
-            m.d.comb += [cache.stores_idle.eq(self._writer.idle), cache.base.eq(MemoryMap(config).cache)]
+            connect(m, cache.commands, dram.commands[CACHE])
+            connect(m, dram.words[CACHE], cache.words)
+            connect(m, cache.stores, dram.stores)
+            m.d.comb += [cache.stores_idle.eq(dram.stores_idle), cache.base.eq(MemoryMap(config).cache)]
         m.submodules.cache = cache
         m.submodules.queries = queries = QueryBuffer(config, settings.job_layout)
         connect(m, attention.reads, cache.reads)
@@ -271,34 +242,12 @@ class Machine(Component):
         ]
         row = Cat(heads.row, self._scales.result, self._scales.word)
         self._tap(m, "rows", (heads.cached & heads.accepted) | heads.queries, row)
-
-        lanes = gating.products.shape()
-        depth = config.tile * config.words_max
-        m.submodules.hidden = memory = Memory(shape=lanes, depth=depth, init=[], attrs={"no_rw_check": 1})
-        writer, reader = memory.write_port(), memory.read_port()
-        address, left = Signal(range(depth + 1)), Signal(range(depth + 1))
         m.d.comb += [
-            writer.addr.eq(address),
-            writer.data.eq(gating.products),
-            writer.en.eq(gating.valid | attention.results.valid),
-            reader.addr.eq(feed.address),
+            hidden.begin.eq(sequencer.begin),
+            hidden.tokens.eq(sequencer.tokens),
+            hidden.attended_valid.eq(attention.results.valid),
+            hidden.attended.eq(attention.results.payload["values"]),
         ]
-        with m.If(attention.results.valid):
-            for lane in range(config.lanes):
-                m.d.comb += writer.data[lane].eq(attention.results.payload["values"][lane])
-        m.d.sync += feed.hidden.eq(reader.data)
-        with m.If(writer.en):
-            m.d.sync += address.eq(address + 1)
-        with m.If(attention.results.valid):
-            m.d.sync += left.eq(left - 1)
-        with m.If(sequencer.begin):
-            m.d.sync += [address.eq(0), left.eq(sequencer.tokens * config.words(shape.queries))]
-        ffn = config.words(shape.ffn)
-        with m.If(gating.start):
-            part = ffn // config.chunks(Projection.GATE_UP)
-            m.d.sync += address.eq(self._tokens.token * ffn + sequencer.chunk * part)
-        self._tap(m, "hidden", writer.en, writer.data)
-        return left == 0
 
     def _project(self, m: Module) -> None:
         """Start the projections, and pass their results to those who want them."""
@@ -341,7 +290,7 @@ class Machine(Component):
             self._heads.chunk.eq(sequencer.chunk),
             self._heads.start.eq(begins & self._at(Step.PROJECT_QKV)),
             self._heads.tokens.eq(sequencer.tokens),
-            self._head.start.eq(begins & self._at(Step.PROJECT_HEAD)),
+            self._head.start.eq(begins & self._at(Step.PROJECT_HEAD) & (sequencer.chunk == 0)),
         ]
         self._tap(m, "logits", self._head.logits_valid, self._head.logits)
         results = projections.results
@@ -368,12 +317,14 @@ class Machine(Component):
             feed.tokens.eq(norms.tokens),
             feed.residual.eq(self._residual.read_words),
             self._residual.read_address.eq(feed.address),
+            feed.hidden.eq(self._hidden.words),
+            self._hidden.address.eq(feed.address),
         ]
 
     def _token_steps(self, m: Module) -> None:
-        """Connect the control of tokens to the residual stream and the gating."""
+        """Connect the control of tokens to the residual stream, the gating and its products' memory."""
         sequencer, tokens, residual, gating = self._sequencer, self._tokens, self._residual, self._gating
-        parameters = self._parameters
+        parameters, hidden = self._parameters, self._hidden
         connect(m, parameters.codes, residual.codes)
         # A row of the embedding is asked for when its token begins.
         asking = Signal()
@@ -393,6 +344,11 @@ class Machine(Component):
             residual.embed.eq(tokens.embed),
             residual.add.eq(tokens.add),
             gating.start.eq(tokens.gate),
+            hidden.gate.eq(tokens.gate),
+            hidden.token.eq(tokens.token),
+            hidden.chunk.eq(sequencer.chunk),
+            hidden.gated_valid.eq(gating.valid),
+            hidden.gated.eq(gating.products),
             residual.token.eq(tokens.token),
             residual.scale.eq(self._scales.slot),
             gating.scale.eq(self._scales.slot),
@@ -400,6 +356,7 @@ class Machine(Component):
             self._scales.slot_token.eq(tokens.token),
         ]
         self._tap(m, "residual", residual.written, residual.words)
+        self._tap(m, "hidden", hidden.written, hidden.write_words)
 
     def _share_scales(self, m: Module) -> None:
         """Let norms, heads and embeddings start programs of the scale processor; only one of them is at work."""

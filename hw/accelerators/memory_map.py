@@ -11,7 +11,7 @@ cache        keys and values (`hw.memory.kv_dram`)
 import dataclasses
 import hashlib
 
-from hw.accelerators.config import AcceleratorConfig, Projection
+from hw.accelerators.config import AcceleratorConfig
 from hw.accelerators.norms import Norm
 from hw.accelerators.scale_programs import CONSTANTS
 from hw.engines.tlmm_table import index_codes
@@ -25,9 +25,13 @@ DIGEST_BITS = 64
 
 
 def digest(config: AcceleratorConfig) -> int:
-    """Return a number that a machine shares with the images that were made for it, and with few others."""
+    """Return a number that a machine shares with the images that were made for it, and with few others.
+
+    Fields that change nothing in an image are left out.
+    """
     fields = dataclasses.asdict(config)
-    del fields["trace"]
+    for name in ("trace", "uram", "queries"):
+        del fields[name]
     return int.from_bytes(hashlib.sha256(repr(sorted(fields.items())).encode()).digest()[: DIGEST_BITS // 8], "little")
 
 
@@ -132,7 +136,7 @@ class MemoryMap:
     @property
     def head_words(self) -> int:
         """Words of the LM head's weights."""
-        return self.config.transfers(Projection.HEAD) * self.transfer_words
+        return self.config.head_transfers * self.transfer_words
 
     @property
     def cache(self) -> int:

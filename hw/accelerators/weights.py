@@ -127,6 +127,7 @@ class DramWeights(Component):
             config.ring,
             max(config.transfers(each) for each in Projection),
             config.tile,
+            config.large_memory,
         )
         if place.code is None:
             self._gather(m, ring)

@@ -1,5 +1,8 @@
 """A ring of weights between DRAM and an engine: stretches that are read several times while the next ones come in."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from amaranth.hdl import Module, ShapeLike, Signal
 from amaranth.lib import stream
 from amaranth.lib.memory import Memory
@@ -24,6 +27,8 @@ class Ring(Component):
         Words; a power of two.
     count_max, times_max : int
         Longest stretch, and how often it may be read.
+    attributes : dict
+        Further attributes of the memory, for synthesis.
 
     Members
     -------
@@ -35,10 +40,17 @@ class Ring(Component):
     output : Out(stream)
     """
 
-    def __init__(self, shape: ShapeLike, depth: int, count_max: int, times_max: int) -> None:
+    def __init__(
+        self,
+        shape: ShapeLike,
+        depth: int,
+        count_max: int,
+        times_max: int,
+        attributes: Mapping[str, str | int] = MappingProxyType({}),
+    ) -> None:
         if depth & (depth - 1) or depth < 4:
             raise ValueError(f"Ring depth is {depth}; allowed: powers of two from 4 up")
-        self.shape, self.depth = shape, depth
+        self.shape, self.depth, self.attributes = shape, depth, {"no_rw_check": 1, **attributes}
         super().__init__(
             {
                 "input": In(stream.Signature(shape)),
@@ -53,7 +65,7 @@ class Ring(Component):
         """Build the memory and its three pointers: written, read, and free."""
         m = Module()
         # A word is read only after the cycle in which it was written.
-        m.submodules.memory = memory = Memory(shape=self.shape, depth=self.depth, init=[], attrs={"no_rw_check": 1})
+        m.submodules.memory = memory = Memory(shape=self.shape, depth=self.depth, init=[], attrs=self.attributes)
         write, read = memory.write_port(), memory.read_port()
         written, address, base = (Signal(range(2 * self.depth), name=name) for name in ("written", "address", "base"))
         waiting = Signal(range(self.depth + 1))  # words written and not free
