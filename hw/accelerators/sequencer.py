@@ -13,7 +13,7 @@ from amaranth.lib.wiring import Component, In, Out
 
 from hw.accelerators.config import AcceleratorConfig, Projection
 
-__all__ = ["PROJECTIONS", "Sequencer", "Step", "chunks_max", "job_layout"]
+__all__ = ["BETWEEN", "PROJECTIONS", "Sequencer", "Step", "chunks_max", "job_layout"]
 
 
 class Step(enum.IntEnum):
@@ -32,6 +32,9 @@ class Step(enum.IntEnum):
     NORM_FINAL = 10
     PROJECT_HEAD = 11
 
+
+BETWEEN = max(Step) + 1
+"""What `Sequencer.step` is between the passes of a job, where the next tokens are waited for."""
 
 PROJECTIONS = {
     Step.PROJECT_QKV: Projection.QKV,
@@ -79,6 +82,7 @@ class Sequencer(Component):
     begin_pass : Out(1)
         A cycle before a pass's first step.
     step, chunk, layer, tokens, position : Out
+        step is `BETWEEN` from the end of a pass to the begin of the next.
     ended : In(1)
         The step has ended; in the last of its cycles.
     place : In
@@ -193,6 +197,7 @@ class Sequencer(Component):
                         with m.If(self.layer != shape.layers - 1):
                             m.d.sync += [self.layer.eq(self.layer + 1), self.step.eq(Step.NORM_INPUT)]
                         with m.Elif(rest != 0):
+                            m.d.sync += self.step.eq(BETWEEN)
                             m.next = "NEXT"
                     with m.If(self.step == Step.PROJECT_HEAD):
                         m.next = "RESULT"
