@@ -51,7 +51,7 @@ def test_a_host_runs_the_machine(stall: int, tmp_path: Path) -> None:
         {"prompt": [1], "tokens": 1, "position": 0xFFFFFFFF},
         {"prompt": [1], "tokens": 0xFFFFFFFF},
         {"prompt": [1], "tokens": 1 << 20},
-        {"prompt": [1, 13, 2], "tokens": 1},
+        {"prompt": [1, SHAPE.vocabulary, 2], "tokens": 1},
         {"prompt": [0xFFFFFFFF], "tokens": 1},
     ]
     wrong_bases = [[], [0], [0, 0x800], [0, 1 << 32], [0, 0, 0]]
