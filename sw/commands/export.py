@@ -1,0 +1,13 @@
+"""`nomul export`: folders for the tools of vendors."""
+
+import click
+
+from sw.commands import export_axi_ip
+
+
+@click.group("export")
+def command() -> None:
+    """Write an engine or a machine as the tools of a vendor take it."""
+
+
+command.add_command(export_axi_ip.command)
