@@ -2,7 +2,7 @@
 
 import click
 
-from sw.commands import export_axi_ip
+from sw.commands import export_axi_ip, export_kv260
 
 
 @click.group("export")
@@ -11,3 +11,4 @@ def command() -> None:
 
 
 command.add_command(export_axi_ip.command)
+command.add_command(export_kv260.command)
