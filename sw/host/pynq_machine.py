@@ -12,7 +12,8 @@ port*.bin if there are any, machine_driver.py and this file to the board.
 
 import importlib
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -34,6 +35,8 @@ class PynqMachine(Machine):
         Where the bitstream, the manifest and the image are.
     pynq : module
         PYNQ (`Overlay`, `MMIO`, `allocate`); imported if absent.
+    sleep : function of seconds
+        As of `Machine`.
 
     Attributes
     ----------
@@ -47,7 +50,7 @@ class PynqMachine(Machine):
         If the folder has no image, or the hardware is not the one of the manifest.
     """
 
-    def __init__(self, folder: str | Path = ".", pynq: Any = None) -> None:
+    def __init__(self, folder: str | Path = ".", pynq: Any = None, sleep: Callable[[float], None] = time.sleep) -> None:
         self.folder = Path(folder)
         manifest = json.loads((self.folder / "manifest.json").read_text())
         board, memory = manifest["kv260"], manifest["memory"]
@@ -58,7 +61,7 @@ class PynqMachine(Machine):
         pynq = pynq or importlib.import_module("pynq")
         self.overlay = pynq.Overlay(str(self.folder / board["bitstream"]))
         cell = self.overlay.ip_dict[board["cell"]]
-        super().__init__(pynq.MMIO(cell["phys_addr"], cell["addr_range"]), manifest)
+        super().__init__(pynq.MMIO(cell["phys_addr"], cell["addr_range"]), manifest, sleep)
         # No master may be at work in memory that is about to be given back or filled.
         self.write("RESET", 1)
         self.buffers: list[Any] = []
