@@ -20,7 +20,7 @@ from sw.model.integer import IntegerModel
 from sw.model.store import save_model
 from sw.model.transformer import Transformer
 
-pytestmark = pytest.mark.bench
+pytestmark = [pytest.mark.bench, pytest.mark.xdist_group("kv260 simulated")]
 
 OPTIONS = ["--lanes", "4", "--tile", "3", "--set", "tables=4", "--set", "fill_units=2"]
 MEMORIES = {"axi": (2, ["--memory", "axi", "--ports", "2", "--port-bits", "64", "--ring", "64"]), "block": (0, [])}

@@ -18,6 +18,7 @@ from sw.engines import configure
 from sw.errors import InputError
 from sw.flow.ipxact import SCHEMAS, Identity, component_xml
 from sw.flow.manifest import manifest
+from sw.flow.rtlil import verilog
 from sw.flow.tops import SPECS, make_top
 
 MACHINE = ["machine", "--shape", "tiny", "--lanes", "4", "--tile", "3", "--set", "tables=4", "--set", "fill_units=2"]
@@ -214,6 +215,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ip")
     assert CliRunner().invoke(command, ["axi-ip", *CASES["tint"], "-o", str(folder)]).exit_code == 0
     return folder
+
+
+def test_the_engine_is_that_of_the_benches(written: Path) -> None:
+    # `sim/test_axi.py` and `nomul check --bus axi` simulate what make_top makes, with random back-pressure.
+    component, top = make_top("tint", configure("tint", ("lanes_in=8", "rows=2")), "axi")
+    assert (written / f"{top}.v").read_text() == verilog(component, top)
 
 
 def test_another_reader_finds_the_same(written: Path) -> None:

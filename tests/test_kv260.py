@@ -23,6 +23,8 @@ from sw.model.transformer import Transformer
 tkinter = pytest.importorskip("tkinter", reason="the script needs Python's tkinter, for its Tcl interpreter")
 from vivado import Refused, Vivado  # noqa: E402
 
+pytestmark = pytest.mark.xdist_group("kv260")
+
 SMALL = ["--lanes", "4", "--tile", "3", "--set", "tables=4", "--set", "fill_units=2"]
 KINDS = {
     "block": (0, SMALL),

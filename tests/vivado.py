@@ -1,10 +1,8 @@
 """A model of the Vivado commands that a block design's script uses: it does what they say, or refuses.
 
-It checks a design as `validate_bd_design` would: pins that nothing drives, interfaces without a partner, clocks that
-differ, memory without an address. A command that it does not know is an error.
+What is right with a design, `vivado_design` says. A command that it does not know is an error.
 """
 
-import itertools
 import re
 import sys
 import tkinter
@@ -12,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vivado_cells import OTHER, WINDOWS, Cell, module_parts
+from vivado_cells import Cell, module_parts
+from vivado_design import BlockDesign
 
 BOARDS = ("xilinx.com:kv260_som:part0:1.3", "xilinx.com:kv260_som:part0:1.4")
 
@@ -21,7 +20,7 @@ class Refused(Exception):
     """What Vivado would not do."""
 
 
-class Vivado:
+class Vivado(BlockDesign):
     """A Tcl interpreter with the commands, and what they made.
 
     Parameters
@@ -33,15 +32,11 @@ class Vivado:
     """
 
     def __init__(self, boards: tuple[str, ...] = BOARDS, slack: float = 0.1) -> None:
+        super().__init__()
         self.boards, self.slack = boards, slack
         self.calls: list[tuple[str, ...]] = []
         self.files: dict[str, str] = {}
         """File added, and its type if one was set."""
-        self.cells: dict[str, Cell] = {}
-        self.nets: list[tuple[str, str]] = []
-        self.links: list[tuple[str, str]] = []
-        self.mapped: dict[tuple[str, str], tuple[int, int]] = {}
-        self.excluded: set[tuple[str, str]] = set()
         self.project: dict[str, str] = {}
         self.done: set[str] = set()
         self.printed: list[str] = []
@@ -212,29 +207,25 @@ class Vivado:
             raise Refused(f"no cell {name}")
         return f"/{name}"
 
-    def _part(self, path: str, place: int) -> Any:
-        cell, _, name = path.lstrip("/").partition("/")
-        return self.cells[cell].parts[place].get(name) if cell in self.cells else None
-
     def do_get_bd_pins(self, path: str) -> str:
-        if self._part(path, 0) is None:
+        if self.part(path, 0) is None:
             raise Refused(f"no pin {path}")
         return f"/{path.lstrip('/')}"
 
     def do_get_bd_intf_pins(self, path: str) -> str:
-        if self._part(path, 1) is None:
+        if self.part(path, 1) is None:
             raise Refused(f"no interface {path}")
         return f"/{path.lstrip('/')}"
 
     def do_connect_bd_net(self, source: str, sink: str) -> None:
-        if not self._part(source, 0).output or self._part(sink, 0).output:
+        if not self.part(source, 0).output or self.part(sink, 0).output:
             raise Refused(f"{source} does not drive {sink}")
         if any(sink == other for _, other in self.nets):
             raise Refused(f"{sink} has a driver")
         self.nets.append((source, sink))
 
     def do_connect_bd_intf_net(self, source: str, sink: str) -> None:
-        if not self._part(source, 1).master or self._part(sink, 1).master:
+        if not self.part(source, 1).master or self.part(sink, 1).master:
             raise Refused(f"{source} is no master of {sink}")
         if {source, sink} & {end for link in self.links for end in link}:
             raise Refused(f"{source} or {sink} is connected")
@@ -242,22 +233,9 @@ class Vivado:
 
     # --- addresses
 
-    def _segments(self) -> dict[str, str]:
-        """Return the interface behind each segment."""
-        found = {}
-        for name, cell in self.cells.items():
-            for bus, one in cell.parts[1].items():
-                if cell.kind == "module" and not one.master:
-                    found[f"{name}/{bus}/reg0"] = f"/{name}/{bus}"
-                if cell.kind == "zynq_ultra_ps_e" and not one.master:
-                    port = int(bus[8])
-                    for area in ("DDR_LOW", "DDR_HIGH", "QSPI", "LPS_OCM"):
-                        found[f"{name}/SAXIGP{port + 2}/HP{port}_{area}"] = f"/{name}/{bus}"
-        return found
-
     def do_get_bd_addr_segs(self, *words: str) -> str:
         given, (path,) = self._options(words, ("-quiet",), ())
-        if path not in self._segments():
+        if path not in self.segments():
             if "-quiet" in given:
                 return ""
             raise Refused(f"no segment {path}")
@@ -281,74 +259,6 @@ class Vivado:
     def do_exclude_bd_addr_seg(self, *words: str) -> None:
         given, (segment,) = self._options(words, (), ("-target_address_space",))
         self.excluded.add((given["-target_address_space"], segment))
-
-    def _reached(self, bus: str) -> list[str]:
-        """Return the slave interfaces that transfers of a master get to, through interconnect."""
-        ends = [sink for source, sink in self.links if source == bus]
-        found = []
-        for end in ends:
-            cell = end.split("/")[1]
-            if self.cells[cell].kind == "smartconnect":
-                for name, one in self.cells[cell].parts[1].items():
-                    found += self._reached(f"/{cell}/{name}") if one.master else []
-            else:
-                found.append(end)
-        return found
-
-    def problems(self) -> list[str]:
-        """Return what is wrong with the design."""
-        wrong = []
-        driver = {sink: source for source, sink in self.nets}
-        for name, cell in self.cells.items():
-            pins, buses = cell.parts
-            for pin, one in pins.items():
-                path = f"/{name}/{pin}"
-                if not one.output and one.needed and path not in driver:
-                    wrong.append(f"nothing drives {path}")
-                if path in driver and one.kind != OTHER and self._part(driver[path], 0).kind != one.kind:
-                    wrong.append(f"{driver[path]} is no {one.kind} for {path}")
-            wrong += [
-                f"{path} is open" for path in (f"/{name}/{bus}" for bus in buses)
-                if not any(path in link for link in self.links)
-            ]  # fmt: skip
-        for source, sink in self.links:
-            clocks = {driver.get(f"/{end.split('/')[1]}/{self._part(end, 1).clock}") for end in (source, sink)}
-            if len(clocks) != 1:
-                wrong.append(f"{source} and {sink} have different clocks")
-        for name, cell in self.cells.items():
-            for bus, one in cell.parts[1].items():
-                if one.master and cell.kind != "smartconnect":
-                    wrong += self._unmapped(name, bus, cell)
-        return wrong
-
-    def widths(self) -> dict[str, tuple[int, int]]:
-        """Return the widths of a master and its slave, through interconnect, where they differ."""
-        found = {}
-        for name, cell in self.cells.items():
-            for bus, one in cell.parts[1].items():
-                for end in self._reached(f"/{name}/{bus}") if one.master and one.data else []:
-                    other = self._part(end, 1).data
-                    if other and other != one.data:
-                        found[f"/{name}/{bus}"] = (one.data, other)
-        return found
-
-    def _unmapped(self, name: str, bus: str, cell: Cell) -> list[str]:
-        """Return what a master cannot reach, or reaches where it must not."""
-        ps = cell.kind == "zynq_ultra_ps_e"
-        space, wrong, areas = f"/{name}/{'Data' if ps else bus}", [], []
-        low, size = WINDOWS[bus] if ps else (0, 1 << 32)
-        for end in self._reached(f"/{name}/{bus}"):
-            for segment in (f"/{segment}" for segment, slave in self._segments().items() if slave == end):
-                if (space, segment) in self.mapped:
-                    offset, length = self.mapped[space, segment]
-                    if offset < low or offset + length > low + size:
-                        wrong.append(f"{segment} is outside of what {bus} reaches")
-                    areas.append((offset, offset + length))
-                elif (space, segment) not in self.excluded:
-                    wrong.append(f"{segment} has no address for {space}")
-        areas.sort()
-        wrong += [f"addresses of {space} overlap" for one, behind in itertools.pairwise(areas) if one[1] > behind[0]]
-        return wrong
 
     def do_validate_bd_design(self) -> None:
         if wrong := self.problems():
