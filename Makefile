@@ -10,7 +10,7 @@ JOBS   ?= auto
 export NOMUL_SIM := $(SIM)
 export NOMUL_ENGINE := $(ENGINE)
 
-.PHONY: bench-fullscale setup demo test sim verilog report fuzz bench lint clean
+.PHONY: bench-fullscale setup demo test sim sim-routed verilog report fuzz bench lint clean
 
 setup: $(READY)
 
@@ -29,6 +29,10 @@ test: $(READY)
 
 sim: $(READY)
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup sim
+
+# The netlist in the iCEBreaker's bitstream, placed and routed, over its serial line: minutes.
+sim-routed: $(READY)
+	NOMUL_ROUTED=board $(BIN)/pytest sim/test_board_engine.py -k routed
 
 verilog: $(READY)
 	for engine in $$($(BIN)/nomul engines --json | $(BIN)/python -c 'import json, sys; found = json.load(sys.stdin); print(*found["engines"], *found["units"])'); \

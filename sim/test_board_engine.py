@@ -1,4 +1,10 @@
-"""An engine on a board, simulated: a host loads weights, runs vectors, and compares with plain PyTorch."""
+"""An engine on a board, simulated: a host loads weights, runs vectors, and compares with plain PyTorch.
+
+With NOMUL_ROUTED=board the routed netlist is that of the board's own bitstream (`make sim-routed`), not of a smaller
+engine.
+"""
+
+import os
 
 import pytest
 import torch
@@ -7,9 +13,11 @@ from boards.engine_top import EngineTop
 from boards.icebreaker import BOARD
 from hw.engines import ENGINES
 from sim.board import simulated_top
-from sw.boards import engine_words
+from sim.routed import routed_verilog
+from sw.boards import board_design, engine_top, engine_words
 from sw.engines import configure
 from sw.errors import ToolError
+from sw.flow.bitstream import make_bitstream
 from sw.flow.rtlil import convert
 from sw.flow.run import run_yosys
 from sw.serial import EngineBoard, Info, Line
@@ -19,19 +27,21 @@ pytestmark = pytest.mark.bench
 
 def check(top, config, netlist=None):
     """Play a host: three matrices of different sizes, and a request that is refused."""
+    n_in_max, n_out_max = config.n_in_max, config.n_out_max
+    largest = (n_in_max, min(n_out_max, 32))
     generator = torch.Generator().manual_seed(5)
     with simulated_top(top, "ice40", {}, {}, netlist) as simulated:
         line = Line(simulated.port)
         board = EngineBoard(line, timeout=60)
-        assert board.board.info() == Info(2, 64, 32, 77)
-        for n_in, n_out in ((64, 32), (19, 7), (1, 1)):
+        assert board.board.info() == Info(2, n_in_max, n_out_max, top.number)
+        for n_in, n_out in (largest, (19, 7), (1, 1)):
             weight = torch.randint(-1, 2, (n_out, n_in), generator=generator, dtype=torch.int8)
             vector = torch.randint(-128, 128, (n_in,), generator=generator, dtype=torch.int8)
             words, octets = engine_words("tint", config, weight, vector)
             board.load(words)
             assert board.run(octets, n_in, n_out) == (weight.long() @ vector.long()).tolist()
         with pytest.raises(ToolError, match=r"^the board refuses: the request is not legal for its model$"):
-            board.run(octets, 65, 1)
+            board.run(octets, n_in_max + 1, 1)
         line.close()
 
 
@@ -60,4 +70,38 @@ def test_the_mapped_netlist_multiplies():
     )
     netlist = run_yosys(script, {"in.il": convert(top, "engine_top")}, ["out.v"]).files["out.v"]
     assert netlist.count("SB_SPRAM256KA") == 4
+    check(top, config, netlist)
+
+
+PINS = {
+    "clk12_0__io": ("input clock", False),
+    "button_0__io": ("input button", True),
+    "uart_0__rx__io": ("input rx", False),
+    "uart_0__tx__io": ("output tx", False),
+    "led_g_0__io": ("output lights[0]", True),
+    "led_r_0__io": ("output lights[1]", True),
+}
+"""The board's pins by the design's; the button and the LEDs of an iCEBreaker are active low."""
+
+HEAD = """\
+module engine_top(clock, button, rx, tx, lights);
+  input clock;
+  input button;
+  input rx;
+  output tx;
+  output [4:0] lights;
+  assign lights[4:2] = 0;"""
+
+
+@pytest.mark.synth
+def test_the_placed_and_routed_netlist_multiplies():
+    if os.environ.get("NOMUL_ROUTED") == "board":
+        _, config, top = engine_top(BOARD, None, ())
+    else:
+        top, config = small("spram")
+    result = make_bitstream(board_design(BOARD, top, {}), cache=None)
+    assert result.run.met and result.routed is not None and result.data
+    netlist = routed_verilog(result.routed, "top", PINS, HEAD)
+    assert netlist.count("  ICESTORM_SPRAM ") == 4
+    assert netlist.count("  ICESTORM_LC #(") == result.run.cells["ICESTORM_LC"]
     check(top, config, netlist)

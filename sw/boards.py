@@ -2,7 +2,7 @@
 
 import importlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,17 @@ from boards.machine_top import MachineTop
 from hw.accelerators.config import AcceleratorConfig
 from hw.bus.job_registers import config_hash
 from hw.engines import ENGINES
+from hw.memory.rom import rom_model
 from sw.accelerators import machine_config
 from sw.engines import configure, pack_activations, pack_weights
 from sw.errors import InputError
+from sw.flow.bitstream import Design
 from sw.model.integer import IntegerModel, Positions
 from sw.model.store import load_model
 
 __all__ = [
     "BOARDS",
+    "board_design",
     "engine_top",
     "engine_words",
     "find_board",
@@ -46,6 +49,26 @@ def find_board(name: str) -> Board:
         raise InputError(f"no board is called {name!r}; the boards are {', '.join(BOARDS)}")
     board: Board = importlib.import_module(BOARDS[name]).BOARD
     return board
+
+
+def board_design(board: Board, top: Component, files: Mapping[str, str]) -> Design:
+    """Return a board's design with its pins, ready for synthesis; `files` are the contents of its memories, by name."""
+    plan = board.platform().prepare(board.pins(top), "top")
+    texts = {file: text if isinstance(text, str) else text.decode() for file, text in plan.files.items()}
+    rtlil = texts["top.il"]
+    return Design(
+        board=board.name,
+        top="top",
+        rtlil=rtlil,
+        constraints=next(text for file, text in texts.items() if file.endswith((".lpf", ".pcf", ".cst"))),
+        files={"rom.v": rom_model(rtlil), **files} if files else {},
+        target=board.target,
+        device=board.device,
+        options=board.options,
+        clock_mhz=board.clock_hz / 1e6,
+        budget=board.budget,
+        lutram_words=board.lutram_words,
+    )
 
 
 def model_number(path: Path) -> int:

@@ -20,6 +20,7 @@ COMMANDS = {
     "engines": "List the engines and units and their configuration fields.",
     "eval": "Measure a character model on a text, in floating point and in integers.",
     "explore": "Search the engine and configuration that serve a model on a device best.",
+    "export": "Write a folder for a vendor's tools: an IP-XACT component, or a project for the KV260.",
     "generate": "Continue a prompt with a character model, in floating point or in integers.",
     "import": "Say what a Hugging Face model holds, and write a ternary one as a dense file.",
     "report": "Synthesise an engine and report its resources and timing.",

@@ -4,8 +4,9 @@ import contextlib
 import functools
 import json
 import os
+import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +87,30 @@ def write_atomically(path: Path, data: bytes) -> bool:
     finally:
         temporary.unlink(missing_ok=True)
     return True
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> list[str]:
+    """Write files into a folder, each only if it differs; a folder that is new appears whole or not at all.
+
+    Returns the names of those that were written.
+    """
+    if folder.exists():
+        return [name for name, content in files.items() if write_atomically(folder / name, content)]
+    whole = folder.absolute()
+    temporary = whole.with_name(f".{whole.name}.{os.getpid()}.tmp")
+    try:
+        for name, content in files.items():
+            file = temporary / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        temporary.rename(whole)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return list(files)
+
+
+def print_files(result: Mapping[str, Any]) -> None:
+    """Print which of a command's files it wrote: `files` with their folder, `written` by their names within it."""
+    for file in result["files"]:
+        changed = any(file.endswith(f"{os.sep}{name}") for name in result["written"])
+        stdout.print(f"{file}: {'written' if changed else 'unchanged'}", highlight=False, soft_wrap=True)

@@ -15,7 +15,7 @@ from sw.model.integer import IntegerModel
 from sw.model.random_model import BITNET_07B, BITNET_07B_VOCABULARY, characters, random_integer_model
 from sw.model.transformer import SIZES, TransformerConfig
 
-__all__ = ["SHAPES", "Choice", "machine_options"]
+__all__ = ["MACHINE_ONLY", "SHAPES", "Choice", "add_options", "machine_options", "take_choice"]
 
 TINY_VOCABULARY = 65
 
@@ -88,6 +88,12 @@ class Choice:
         return machine_config(model, self.engine, self.settings, **self.fields), model
 
 
+FIELDS = ("memory", "lanes", "tile", "queries", "ports", "port_bits", "ring", "uram")
+"""Options that are fields of `AcceleratorConfig`."""
+
+MACHINE_ONLY = ("checkpoint", "shape", "seed", "engine", *FIELDS)
+"""Options that an engine alone does not have."""
+
 OPTIONS: Sequence[Callable[[Any], Any]] = (
     click.option("--checkpoint", type=click.Path(path_type=Path), help="A character model."),
     click.option("--shape", metavar="NAME", help=f"A shape without weights: {', '.join(SHAPES)}."),
@@ -109,15 +115,21 @@ def machine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that describe a machine to a command; they arrive as one argument, `choice`."""
 
     @functools.wraps(command)
-    def wrapper(
-        checkpoint: Path | None, shape: str | None, seed: int | None, engine: str, settings: tuple[str, ...],
-        memory: str, lanes: int | None, tile: int | None, ports: int | None, port_bits: int | None, ring: int | None,
-        queries: int | None, uram: bool, **others: Any,
-    ) -> Any:  # fmt: skip
-        sizes = {"lanes": lanes, "tile": tile, "queries": queries, "ports": ports, "port_bits": port_bits, "ring": ring}
-        fields = {"memory": memory, "uram": uram} | {name: value for name, value in sizes.items() if value is not None}
-        return command(Choice(checkpoint, shape, seed, engine, settings, fields), **others)
+    def wrapper(**options: Any) -> Any:
+        return command(take_choice(options), **options)
 
+    return add_options(wrapper)
+
+
+def add_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that describe a machine to a command, which gets each as an argument of its own."""
     for option in reversed(OPTIONS):
-        option(wrapper)
-    return wrapper
+        option(command)
+    return command
+
+
+def take_choice(options: dict[str, Any]) -> Choice:
+    """Take the machine that its options describe out of a command's arguments."""
+    named = {name: options.pop(name) for name in ("checkpoint", "shape", "seed", "engine", "settings")}
+    fields = {name: options.pop(name) for name in FIELDS}
+    return Choice(**named, fields={name: value for name, value in fields.items() if value is not None})

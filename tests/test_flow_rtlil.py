@@ -279,3 +279,19 @@ def test_constant_part_of_a_signal_is_driven_from_the_start():
     text = verilog(Part(), "part")
     assert not re.search(r"always @\*\n", text)
     assert re.search(r"if \(_at_start_\) begin end\n    out\[3:0\] = 4'h5;", text)
+
+
+def test_ports_of_one_value_keep_their_own_attributes():
+    class Pins(wiring.Component):
+        first: Out(1)
+        second: Out(1)
+        third: Out(1)
+
+        def elaborate(self, platform):
+            return Module()
+
+    pins = Pins()
+    pins.first.attrs["WHICH"] = 'the "first"'
+    pins.second.attrs["WHICH"] = "the second"
+    found = re.findall(r'(?:\(\* WHICH = "(.*)" \*\)\n  )?output (\w+);', verilog(pins, "pins"))
+    assert found == [(r"the \"first\"", "first"), ("the second", "second"), ("", "third")]

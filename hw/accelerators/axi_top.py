@@ -26,9 +26,9 @@ from hw.accelerators.registers import (
     machine_registers,
 )
 from hw.accelerators.weights import ADDRESS_BITS
-from hw.bus.axi import mark_pins
 from hw.bus.axi4 import BOUNDARY, axi4_members, pass_pins
 from hw.bus.axi_lite import AxiLiteRegisters, axi_lite_members
+from hw.bus.interfaces import mark_pins
 from hw.bus.register_file import RegisterFile
 from hw.engines import ENGINES
 
@@ -74,8 +74,7 @@ class AxiMachine(Component):
         self.config = config
         self._memory_pins = _memory_members(config)
         super().__init__(axi_machine_members(config))
-        buses = ["s_axi", *(f"m_axi{port}" for port in range(config.ports) if config.memory == "axi")]
-        mark_pins(self, ":".join(buses))
+        mark_pins(self)
 
     def elaborate(self, platform: object) -> Module:
         """Build the registers, and the state of the job behind them."""

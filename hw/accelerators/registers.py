@@ -86,6 +86,7 @@ def machine_registers(config: AcceleratorConfig) -> tuple[Register, ...]:
                 "memory_error: the memory answered SLVERR or DECERR; until RESET",
                 "token: RESULT has a token",
             ),
+            ("done", "fault", "illegal", "refused", "lost"),
         ),
         Register(
             "INTERRUPT",

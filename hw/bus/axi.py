@@ -21,10 +21,11 @@ from amaranth.hdl import ClockDomain, Module, Value
 from amaranth.lib.wiring import Component, In, Member, Out
 
 from hw.bus.axi_lite import axi_lite_members
+from hw.bus.interfaces import mark_pins
 from hw.bus.job_registers import JobRegisters, config_hash, register_map
 from hw.engines.contract import TOKENS_MAX, EngineConfig
 
-__all__ = ["REGISTERS", "AxiEngine", "axi_stream_members", "config_hash", "mark_pins"]
+__all__ = ["REGISTERS", "AxiEngine", "axi_stream_members", "config_hash"]
 
 REGISTERS = register_map(
     {
@@ -42,18 +43,6 @@ def axi_stream_members(prefix: str, width: int, *, master: bool) -> dict[str, Me
     forward, backward = (Out, In) if master else (In, Out)
     pins = {"tdata": forward(width), "tvalid": forward(1), "tready": backward(1), "tlast": forward(1)}
     return {f"{prefix}_{name}": member for name, member in pins.items()}
-
-
-def mark_pins(component: Component, buses: str) -> None:
-    """Give `aclk`, `aresetn` and `irq` the attributes by which Vivado knows them; `buses` are joined by colons."""
-    for pin, info, value in (
-        ("aclk", "clock:1.0 aclk CLK", f"ASSOCIATED_BUSIF {buses}, ASSOCIATED_RESET aresetn"),
-        ("aresetn", "reset:1.0 aresetn RST", "POLARITY ACTIVE_LOW"),
-        ("irq", "interrupt:1.0 irq INTERRUPT", "SENSITIVITY LEVEL_HIGH"),
-    ):
-        getattr(component, pin).attrs.update(
-            X_INTERFACE_INFO=f"xilinx.com:signal:{info}", X_INTERFACE_PARAMETER=f"XIL_INTERFACENAME {pin}, {value}"
-        )
 
 
 class AxiEngine(Component):
@@ -98,7 +87,7 @@ class AxiEngine(Component):
             | axi_stream_members("s_axis_weights", -(-config.weight_width // 8) * 8, master=False)
             | axi_stream_members("m_axis_results", self.result_bits * config.rows, master=True)
         )
-        mark_pins(self, "s_axi:s_axis_activations:s_axis_weights:m_axis_results")
+        mark_pins(self)
 
     def elaborate(self, platform: object) -> Module:
         """Wire the engine to the buses and keep the registers."""

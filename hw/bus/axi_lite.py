@@ -30,7 +30,7 @@ class Register:
     Raises
     ------
     ValueError
-        If the offset is not that of a word within the slave, or there is no such access.
+        If the offset is not that of a word within the slave, or there is no such access or bit.
     """
 
     name: str
@@ -48,6 +48,9 @@ class Register:
     bits: tuple[str, ...] = ()
     """Names of its single bits from bit 0, each with its meaning after a colon; the bits above are zero."""
 
+    cleared: tuple[str, ...] = ()
+    """Names of those that writing 1 clears; if there are any, the others can only be read."""
+
     def __post_init__(self) -> None:
         """Check the offset and the access."""
         if self.offset not in range(0, 1 << ADDRESS_BITS, 4):
@@ -56,6 +59,10 @@ class Register:
             )
         if self.access not in ("r", "w", "rw"):
             raise ValueError(f"register {self.name} has access {self.access!r}; allowed: r, w, rw")
+        if not set(self.cleared) <= set(self.bit_names):
+            raise ValueError(
+                f"register {self.name} has cleared {self.cleared}; allowed: its bits, {', '.join(self.bit_names)}"
+            )
 
     @property
     def bit_names(self) -> list[str]:

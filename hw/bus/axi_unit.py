@@ -11,8 +11,9 @@ The form, the register map and the attributes are those of `hw.bus.axi`. The fie
 from amaranth.hdl import ClockDomain, Module
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.bus.axi import axi_stream_members, mark_pins
+from hw.bus.axi import axi_stream_members
 from hw.bus.axi_lite import Register, axi_lite_members
+from hw.bus.interfaces import mark_pins
 from hw.bus.job_registers import JobRegisters, register_map
 from hw.unit_contract import Port, UnitConfig
 
@@ -57,13 +58,12 @@ class AxiUnit(Component):
         self.unit, self.config = unit, config
         self.jobs = JobRegisters(config.job_limits, config.repeats, unit_registers(config), number, config)
         pins = {"aclk": In(1), "aresetn": In(1), "irq": Out(1)} | axi_lite_members("s_axi")
-        buses = ["s_axi"]
         for ports, prefix in ((config.inputs, "s_axis"), (config.outputs, "m_axis")):
             for port in ports:
-                buses.append(f"{prefix}_{port.name}")
-                pins |= axi_stream_members(buses[-1], container_bits(port) * port.lanes, master=prefix == "m_axis")
+                bus = f"{prefix}_{port.name}"
+                pins |= axi_stream_members(bus, container_bits(port) * port.lanes, master=prefix == "m_axis")
         super().__init__(pins)
-        mark_pins(self, ":".join(buses))
+        mark_pins(self)
 
     def elaborate(self, platform: object) -> Module:
         """Wire the unit to the buses."""

@@ -54,6 +54,7 @@ def register_map(fields: dict[str, str], mode: str | None = None) -> tuple[Regis
                 "fault: the engine refused a job with a field that is zero or too large",
                 "refused: START was written while a job was pending, and did nothing",
             ),
+            ("done", "fault", "refused"),
         ),
         Register(
             "CONTROL",

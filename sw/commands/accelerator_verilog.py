@@ -1,5 +1,6 @@
 """`nomul accelerator verilog`: a whole machine, and everything that a host needs to run it."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hw.accelerators.axi_top import AxiMachine
 from hw.accelerators.config import AcceleratorConfig
 from hw.arith.target import TARGETS
 from sw.accelerators import dram_image, hex_files
-from sw.console import json_option, print_json, stderr, stdout, write_atomically
+from sw.console import json_option, print_files, print_json, stderr, stdout, write_folder
 from sw.flow.c_header import c_header
 from sw.flow.machine_manifest import TOP, machine_manifest
 from sw.flow.rtlil import verilog
@@ -43,24 +44,49 @@ def image_files(model: IntegerModel, config: AcceleratorConfig) -> dict[str, byt
     }
 
 
-def write_machine(choice: Choice, folder: Path) -> dict[str, Any]:
-    """Write a machine into a folder, each file only if it changes; return what was written."""
+@dataclasses.dataclass(frozen=True)
+class MachineFiles:
+    """A machine as text and bytes: everything that a folder with it may hold."""
+
+    config: AcceleratorConfig
+    manifest: dict[str, Any]
+    verilog: str
+    images: dict[str, bytes]
+    """By file name; none without weights."""
+
+
+def make_machine(choice: Choice) -> MachineFiles:
+    """Generate a machine, and the files of its weights if it has any."""
     config, model = choice.build()
     manifest = machine_manifest(config)
     manifest["model"] = {"name": choice.name, "random_seed": choice.seed, "weights": model is not None}
-    texts = {
-        "manifest.json": json.dumps(manifest, indent=2) + "\n",
-        "registers.md": register_table(manifest),
-        "machine.h": c_header(manifest),
-        "machine_driver.py": Path(machine_driver.__file__).read_text(),
-    }
     with stderr.status("writing Verilog"):
-        files = {f"{TOP}.v": verilog(AxiMachine(config), TOP).encode()}
-    files |= {name: text.encode() for name, text in texts.items()}
+        text = verilog(AxiMachine(config), TOP)
+    images: dict[str, bytes] = {}
     if model is not None:
         with stderr.status("packing weights"):
-            files |= image_files(model, config)
-    written = [name for name, content in files.items() if write_atomically(folder / name, content)]
+            images = image_files(model, config)
+    return MachineFiles(config, manifest, text, images)
+
+
+def json_file(content: dict[str, Any]) -> bytes:
+    """Return an object as the text of a file."""
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def write_machine(choice: Choice, folder: Path) -> dict[str, Any]:
+    """Write a machine into a folder, each file only if it changes; return what was written."""
+    machine = make_machine(choice)
+    manifest, config = machine.manifest, machine.config
+    files = {
+        f"{TOP}.v": machine.verilog.encode(),
+        "manifest.json": json_file(manifest),
+        "registers.md": register_table(manifest).encode(),
+        "machine.h": c_header(manifest).encode(),
+        "machine_driver.py": Path(machine_driver.__file__).read_bytes(),
+        **machine.images,
+    }
+    written = write_folder(folder, files)
     return {
         "model": manifest["model"],
         "engine": config.engine,
@@ -69,7 +95,7 @@ def write_machine(choice: Choice, folder: Path) -> dict[str, Any]:
         "memory": manifest["memory"],
         "files": [str(folder / name) for name in files],
         "written": written,
-        "lines": files[f"{TOP}.v"].count(b"\n"),
+        "lines": machine.verilog.count("\n"),
     }
 
 
@@ -85,8 +111,6 @@ def command(choice: Choice, target: str | None, output: Path, as_json: bool) -> 
     if as_json:
         print_json(result)
         return
-    for file in result["files"]:
-        changed = "written" if Path(file).name in result["written"] else "unchanged"
-        stdout.print(f"{file}: {changed}", highlight=False)
+    print_files(result)
     if not result["model"]["weights"]:
         stdout.print("no weights were written; --random SEED makes some", highlight=False)

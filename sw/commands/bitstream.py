@@ -8,13 +8,12 @@ import click
 import torch
 from rich.table import Table
 
-from hw.memory.rom import rom_model
 from sw import console
 from sw.accelerators import hex_files
-from sw.boards import engine_top, find_board, machine_for, machine_top, model_number, open_model
+from sw.boards import board_design, engine_top, find_board, machine_for, machine_top, model_number, open_model
 from sw.console import write_atomically
 from sw.errors import InputError
-from sw.flow.bitstream import RESOURCES, Bitstream, Design, make_bitstream
+from sw.flow.bitstream import RESOURCES, Bitstream, make_bitstream
 from sw.model import checkpoints
 
 BUILD = Path("build/bitstreams")
@@ -57,26 +56,8 @@ def command(
         top = machine_top(chosen, machine, model_number(path), characters)
         name, held = path.stem, {"checkpoint": str(path)}
         files = {f"{image}.hex": text for image, text in hex_files(model, machine).items()}
-    plan = chosen.platform().prepare(chosen.pins(top), "top")
-    texts = {file: text if isinstance(text, str) else text.decode() for file, text in plan.files.items()}
-    rtlil = texts["top.il"]
-    constraints = next(text for file, text in texts.items() if file.endswith((".lpf", ".pcf", ".cst")))
-    if files:
-        files = {"rom.v": rom_model(rtlil)} | files
     result = make_bitstream(
-        Design(
-            board=chosen.name,
-            top="top",
-            rtlil=rtlil,
-            constraints=constraints,
-            files=files,
-            target=chosen.target,
-            device=chosen.device,
-            options=chosen.options,
-            clock_mhz=chosen.clock_hz / 1e6,
-            budget=chosen.budget,
-            lutram_words=chosen.lutram_words,
-        ),
+        board_design(chosen, top, files),
         seeds=seeds or (1, 2, 3),
         allow_timing_fail=allow_timing_fail,
         every_seed=every_seed,

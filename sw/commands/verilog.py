@@ -7,20 +7,25 @@ from typing import Any
 import click
 
 from hw.arith.target import TARGETS
-from sw.console import json_option, print_json, stdout, write_atomically
+from sw.console import json_option, print_files, print_json, write_folder
 from sw.engines import choose_form, configure
 from sw.flow.manifest import manifest
 from sw.flow.rtlil import verilog
 from sw.flow.tops import BUSES, make_top
 
 
-def write_engine(engine: str, config: Any, folder: Path, bus: str = "stream") -> dict[str, Any]:
-    """Write ENGINE.v and ENGINE.json, each only if its text changes; return what was written."""
+def make_engine(engine: str, config: Any, bus: str) -> tuple[dict[str, Any], str]:
+    """Return the manifest and the Verilog of an engine or a unit on a bus of `sw.flow.tops.BUSES`."""
     component, top = make_top(engine, config, bus)
     description = manifest(engine, config, component, top)
-    text = verilog(component, top)
-    files = {f"{engine}.v": text, f"{engine}.json": json.dumps(description, indent=2) + "\n"}
-    written = [name for name, content in files.items() if write_atomically(folder / name, content.encode())]
+    return description, verilog(component, top)
+
+
+def write_engine(engine: str, config: Any, folder: Path, bus: str = "stream") -> dict[str, Any]:
+    """Write ENGINE.v and ENGINE.json, each only if its text changes; return what was written."""
+    description, text = make_engine(engine, config, bus)
+    files = {f"{engine}.v": text.encode(), f"{engine}.json": (json.dumps(description, indent=2) + "\n").encode()}
+    written = write_folder(folder, files)
     return {
         "engine": engine,
         "config": description["config"],
@@ -44,6 +49,4 @@ def command(engine: str, settings: tuple[str, ...], target: str | None, bus: str
     if as_json:
         print_json(result)
         return
-    for file in result["files"]:
-        changed = "written" if Path(file).name in result["written"] else "unchanged"
-        stdout.print(f"{file}: {changed}", highlight=False)
+    print_files(result)

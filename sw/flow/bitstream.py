@@ -82,6 +82,8 @@ class Bitstream:
     run: Run
     runs: tuple[Run, ...]
     """All that were made, in order; the last is `run` if it met its clock."""
+    routed: str | None
+    """The cells as they were placed, in Yosys' JSON, where nextpnr writes the bitstream from them (iCE40)."""
 
 
 def synthesise_design(design: Design, cache: Path | None = DEFAULT) -> Synthesis:
@@ -140,12 +142,12 @@ def make_bitstream(
         widen_luts(netlist["modules"][design.top])
     text = json.dumps(netlist)
     runs: list[Run] = []
-    routed: list[str] = []
+    routed: list[tuple[str, str | None]] = []
     for seed in seeds:
         say(f"place and route, seed {seed}")
-        run, image = _route(design, text, seed)
+        run, image, cells = _route(design, text, seed)
         runs.append(run)
-        routed.append(image)
+        routed.append((image, cells))
         say(f"{run.achieved_mhz:.1f} MHz of {run.wanted_mhz:g}")
         if run.met and not every_seed:
             break
@@ -159,7 +161,8 @@ def make_bitstream(
             f"with the best of {len(runs)} seeds{where}; --allow-timing-fail writes it all the same"
         )
     say("packing")
-    return Bitstream(_pack(design, routed[best]), synthesis, chosen, tuple(runs))
+    image, cells = routed[best]
+    return Bitstream(_pack(design, image), synthesis, chosen, tuple(runs), cells)
 
 
 CONSTRAINTS = {
@@ -177,14 +180,15 @@ PACKERS = {
 """By target: the packer, and its arguments."""
 
 
-def _route(design: Design, netlist: str, seed: int) -> tuple[Run, str]:
-    """Run nextpnr; return what came of it, and its output."""
+def _route(design: Design, netlist: str, seed: int) -> tuple[Run, str, str | None]:
+    """Run nextpnr; return what came of it, its output, and the cells that it placed."""
     name, options, output = CONSTRAINTS[design.target]
+    cells = ["routed.json"] if design.target == "ice40" else []
     start = time.monotonic()
     arguments = ["--json", "design.json", "--top", design.top, "--seed", str(seed), "--freq", f"{design.clock_mhz:g}"]
-    arguments += [*design.options, *options, "--timing-allow-fail"]
+    arguments += [*design.options, *options, "--timing-allow-fail", *(f"--write={file}" for file in cells)]
     inputs = {"design.json": netlist, name: design.constraints}
-    files = run_nextpnr(find_device(design.target, design.device), arguments, inputs, design.board, [output])
+    files = run_nextpnr(find_device(design.target, design.device), arguments, inputs, design.board, [output, *cells])
     report = json.loads(files["report.json"])
     clocks = {
         clock: (found["achieved"], max(found["constraint"], 0.0) or design.clock_mhz)
@@ -204,7 +208,7 @@ def _route(design: Design, netlist: str, seed: int) -> tuple[Run, str]:
         cells={cell: count["used"] for cell, count in sorted(report["utilization"].items()) if count["used"]},
         seconds=round(time.monotonic() - start, 1),
     )
-    return run, files[output]
+    return run, files[output], files[cells[0]] if cells else None
 
 
 def _pack(design: Design, image: str) -> bytes:

@@ -15,10 +15,10 @@ from hw.accelerators.memory_map import DIGEST_BITS, MemoryMap, digest
 from hw.accelerators.norms import gain_words
 from hw.accelerators.registers import COUNTERS, MAGIC, VERSION, has_logits, machine_registers
 from hw.accelerators.scale_programs import CONSTANTS
-from hw.bus.axi_lite import Register
 from hw.engines import ENGINES
+from sw.flow.manifest import register_entry
 
-__all__ = ["TOP", "machine_manifest", "memory_of", "register_entry"]
+__all__ = ["TOP", "machine_manifest", "memory_of"]
 
 TOP = "machine_axi"
 """Name of the top module."""
@@ -60,18 +60,6 @@ def machine_manifest(config: AcceleratorConfig) -> dict[str, Any]:
         "registers": [register_entry(register) for register in machine_registers(config)],
         "memory": memory_of(config),
         "versions": {name: importlib.metadata.version(name) for name in ("nomul", "amaranth")},
-    }
-
-
-def register_entry(register: Register) -> dict[str, Any]:
-    """Return a register as JSON, with its single bits."""
-    bits = (bit.partition(": ") for bit in register.bits)
-    return {
-        "name": register.name,
-        "offset": register.offset,
-        "access": register.access,
-        "meaning": register.meaning,
-        "bits": [{"name": name, "bit": place, "meaning": meaning} for place, (name, _, meaning) in enumerate(bits)],
     }
 
 

@@ -14,7 +14,7 @@ from hw.bus.axi_unit import AxiUnit, unit_registers
 from hw.engines import ENGINES
 from hw.units import UNITS
 
-__all__ = ["manifest"]
+__all__ = ["manifest", "register_entry"]
 
 MEANINGS = {
     "clk": "clock; everything happens at its rising edge",
@@ -70,7 +70,7 @@ def manifest(engine: str, config: Any, component: Component, top: str) -> dict[s
         **(_unit_figures(config) if unit else _engine_figures(config)),
         "ports": ports,
         "payloads": layouts,
-        "registers": [_register(register) for register in registers],
+        "registers": [register_entry(register) for register in registers],
         "versions": {name: importlib.metadata.version(name) for name in ("nomul", "amaranth")},
     }
 
@@ -121,8 +121,22 @@ def _meaning(name: str, meanings: dict[str, str]) -> str:
     return meanings[next(bus for bus in sorted(meanings, key=len, reverse=True) if name.startswith(bus))]
 
 
-def _register(register: Register) -> dict[str, Any]:
-    return {"name": register.name, "offset": register.offset, "access": register.access, "meaning": register.meaning}
+def register_entry(register: Register) -> dict[str, Any]:
+    """Return a register as JSON, with its single bits: `write_1` says what writing 1 to a bit does."""
+    bits = []
+    for place, bit in enumerate(register.bits):
+        name, _, meaning = bit.partition(": ")
+        clears = name in register.cleared
+        access = "r" if register.cleared and not clears else register.access
+        entry = {"name": name, "bit": place, "access": access, "meaning": meaning}
+        bits.append(entry | ({"write_1": "clears"} if clears else {}))
+    return {
+        "name": register.name,
+        "offset": register.offset,
+        "access": register.access,
+        "meaning": register.meaning,
+        "bits": bits,
+    }
 
 
 def _layout(shape: Any) -> dict[str, Any]:

@@ -15,14 +15,15 @@ Names follow from names alone, never from the machine, the folder or the order o
   operands is written at the operator.
 """
 
+import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from amaranth.back import rtlil
-from amaranth.hdl import Elaboratable
+from amaranth.hdl import Elaboratable, Signal
 
 from hw.accelerators.trace import trace_model
 from hw.arith.cells import cell_models
@@ -92,8 +93,9 @@ def convert(component: Elaboratable, name: str = "top") -> str:
 
     """
     text = rtlil.convert(component, name=name, emit_src=False)
-    members: Iterable[Any] = component.signature.flatten(component) if hasattr(component, "signature") else ()
-    return merge(text, ["__".join(map(str, path)) for path, _, _ in members])
+    members = list(component.signature.flatten(component)) if hasattr(component, "signature") else []
+    ports = {"__".join(map(str, path)): value for path, _, value in members}
+    return merge(text, list(ports), {port: value.attrs for port, value in ports.items() if isinstance(value, Signal)})
 
 
 def verilog(component: Elaboratable, name: str = "top") -> str:
@@ -126,15 +128,19 @@ def _start(module: str) -> str:
     return started
 
 
-def merge(text: str, port_order: Sequence[str] = ()) -> str:
+def merge(
+    text: str, port_order: Sequence[str] = (), port_attributes: Mapping[str, Mapping[str, Any]] | None = None
+) -> str:
     """Merge the modules of Amaranth's RTLIL `text` that are equal up to names; see the module's docstring for names.
 
     Two modules are equal when their text is, after every wire has been replaced by the number of its declaration and
     every instance by one of the module that its own was merged into. The ports of the top module come in `port_order`,
-    those that it does not name last; `clk` and `rst` come first in every module.
+    those that it does not name last; `clk` and `rst` come first in every module. Ports of the top module get the texts
+    among their `port_attributes`: Amaranth gives all ports of one value, such as a constant, those of the last.
     """
     modules = {module.name: module for module in _parse(text)}
     top = next(iter(modules))
+    _set_attributes(modules[top], port_attributes or {})
     names_of_modules = _module_names(modules, top)
     links: dict[str, Link] = {}
     kept: dict[str, Link] = {}  # by canonical text; the ports are those of the module that was kept
@@ -187,6 +193,20 @@ def _parse(text: str) -> list[Module]:
             module.lines += [*pending, line]
         pending = []
     return modules
+
+
+def _set_attributes(module: Module, attributes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Replace the attributes of ports whose values are texts."""
+    texts = {
+        port: {name: value for name, value in given.items() if isinstance(value, str)}
+        for port, given in attributes.items()
+    }
+    names = {name for given in texts.values() for name in given}
+    for port, given in texts.items():
+        if wire := module.wires.get(f"\\{port}"):
+            kept = [line for line in wire.attributes if line.split()[1].removeprefix("\\") not in names]
+            quoted = [f"  attribute \\{name} {json.dumps(text)}" for name, text in given.items()]
+            module.wires[f"\\{port}"] = replace(wire, attributes=[*kept, *quoted])
 
 
 def _drop_aliases(module: Module) -> None:

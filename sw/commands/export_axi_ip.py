@@ -1,0 +1,89 @@
+"""`nomul export axi-ip`: an engine, a unit or a whole machine on AXI, with the IP-XACT file that describes it."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from click.core import ParameterSource
+
+from hw.arith.target import TARGETS
+from sw.commands.accelerator_verilog import json_file, make_machine
+from sw.commands.verilog import make_engine
+from sw.console import json_option, print_files, print_json, write_folder
+from sw.engines import choose_form, configure
+from sw.errors import InputError
+from sw.flow.ipxact import SCHEMAS, Identity, component_xml
+from sw.flow.machine_manifest import TOP
+from sw.machines import MACHINE_ONLY, add_options, take_choice
+
+MACHINE = "machine"
+"""The name by which a whole machine is exported."""
+
+
+def refuse_machine_options(name: str) -> None:
+    """Refuse the options of a machine, if any was given, for an engine."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        if given and option.name in MACHINE_ONLY:
+            raise InputError(f"{option.opts[0]} goes with the name {MACHINE!r} only; the name is {name!r}")
+
+
+@click.command("axi-ip")
+@click.argument("name")
+@add_options
+@click.option("--target", type=click.Choice(TARGETS), help="Technology whose arithmetic forms are used.")
+@click.option("--schema", type=click.Choice(list(SCHEMAS)), default=next(iter(SCHEMAS)), show_default=True)
+@click.option("--vendor", default="nomul", show_default=True)
+@click.option("--library", default="ip", show_default=True)
+@click.option("--ip-version", default="1.0", show_default=True, help="Version of the component.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder.")
+@json_option
+def command(
+    name: str,
+    target: str | None,
+    schema: str,
+    vendor: str,
+    library: str,
+    ip_version: str,
+    output: Path,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Write component.xml (IP-XACT) beside the Verilog of NAME on AXI: an engine, a unit, or `machine`.
+
+    Options that describe a model and its machine go with `machine` only.
+    """
+    torch.set_num_threads(1)
+    if name == MACHINE:
+        Identity(vendor, library, TOP, ip_version)
+        machine = make_machine(take_choice(options).for_target(target))
+        manifest, text, images = machine.manifest, machine.verilog, machine.images
+    else:
+        refuse_machine_options(name)
+        engine, settings, _ = choose_form(name, options["settings"])
+        config = configure(engine, settings, target)
+        Identity(vendor, library, engine, ip_version)
+        manifest, text = make_engine(engine, config, "axi")
+        images = {}
+    top = manifest["top"]
+    sets = {"rtl": [f"{top}.v"]}
+    if memories := [file for file in images if file.endswith(".hex")]:
+        sets["memories"] = memories
+    description = component_xml(manifest, Identity(vendor, library, top, ip_version), sets, schema)
+    files = {"component.xml": description, f"{top}.v": text.encode(), "manifest.json": json_file(manifest), **images}
+    written = write_folder(output, files)
+    result = {
+        "name": name,
+        "top": top,
+        "vlnv": f"{vendor}:{library}:{top}:{ip_version}",
+        "schema": schema,
+        "config": manifest["config"],
+        "files": [str(output / file) for file in files],
+        "written": written,
+    }
+    if as_json:
+        print_json(result)
+    else:
+        print_files(result)
