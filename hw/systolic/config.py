@@ -4,6 +4,7 @@ import dataclasses
 from functools import cached_property
 
 from amaranth.lib import data
+from amaranth.lib.wiring import In, Member, Out
 
 from hw.arith.recoding import RECODINGS, Recoding, recoding
 from hw.arith.target import TARGETS
@@ -11,7 +12,7 @@ from hw.config import parameter, refuse, validate
 from hw.engines.array_config import least_total_bits
 from hw.unit_contract import Port
 
-__all__ = ["CODE_BITS", "SystolicConfig", "tag_layout"]
+__all__ = ["CODE_BITS", "SystolicConfig", "schedule_members", "tag_layout"]
 
 CODE_BITS = 4
 """Width of a weight's code, and of a zero point."""
@@ -166,3 +167,32 @@ class SystolicConfig:
 def tag_layout(config: SystolicConfig) -> data.StructLayout:
     """Return what travels with a sum: whose it is, and whether it is a total's first part and its last."""
     return data.StructLayout({"valid": 1, "place": (config.places - 1).bit_length(), "begin": 1, "final": 1})
+
+
+def schedule_members(config: SystolicConfig) -> dict[str, Member]:
+    """Return the ports of an array's schedule.
+
+    start : In(1)
+        Takes a job.
+    n_in, n_out, tokens : In
+        The job; they stay.
+    move : In(1)
+        The step is done.
+    running : Out(1)
+        There is a step.
+    codes, vectors, scales : Out(1)
+        It takes a transfer of each of these.
+    first : Out(1)
+        The array begins anew with this step.
+    tag : Out(tag_layout)
+    last : Out(1)
+        Nothing comes after what the tag is for.
+    """
+    return {
+        "start": In(1),
+        **{name: In(range(limit + 1)) for name, limit in config.job_limits.items()},
+        "move": In(1),
+        "running": Out(1),
+        **{name: Out(1) for name in ("codes", "vectors", "scales", "first", "last")},
+        "tag": Out(tag_layout(config)),
+    }

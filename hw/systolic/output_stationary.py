@@ -17,7 +17,7 @@ from amaranth.lib.wiring import Component, In, Out
 from hw.arith.pipeline import Delays
 from hw.arith.recoding import shift_add
 from hw.engines.block_schedule import Strides
-from hw.systolic.config import CODE_BITS, SystolicConfig, tag_layout
+from hw.systolic.config import CODE_BITS, SystolicConfig, schedule_members, tag_layout
 from hw.systolic.edge import EDGE_LATENCY, Edge
 
 __all__ = ["OutputArray", "OutputSchedule"]
@@ -32,36 +32,13 @@ class OutputSchedule(Component):
 
     Members
     -------
-    start : In(1)
-        Takes a job; `job` stays.
-    n_in, n_out, tokens : In
-    move : In(1)
-        The step is done.
-    running : Out(1)
-        There is a step.
-    codes, vectors, scales : Out(1)
-        It takes a transfer of each of these.
-    first : Out(1)
-        It is a group's first, or follows the last group.
-    tag : Out(tag_layout)
-        Of the entry that it takes.
-    last : Out(1)
-        Nothing comes after what the tag is for.
+    Those of `hw.systolic.config.schedule_members`; `first` marks a group's first step, or the one after the last group,
+    and the tag is that of the entry which the step takes.
     """
 
     def __init__(self, config: SystolicConfig) -> None:
         self.config = config
-        limits = config.job_limits
-        super().__init__(
-            {
-                "start": In(1),
-                **{name: In(range(limit + 1)) for name, limit in limits.items()},
-                "move": In(1),
-                "running": Out(1),
-                **{name: Out(1) for name in ("codes", "vectors", "scales", "first", "last")},
-                "tag": Out(tag_layout(config)),
-            }
-        )
+        super().__init__(schedule_members(config))
 
     def elaborate(self, platform: object) -> Module:
         """Count."""

@@ -16,7 +16,7 @@ from amaranth.lib.wiring import Component, In, Out
 from hw.arith.pipeline import Delays
 from hw.arith.recoding import shift_add
 from hw.engines.block_schedule import Strides
-from hw.systolic.config import CODE_BITS, SystolicConfig, tag_layout
+from hw.systolic.config import CODE_BITS, SystolicConfig, schedule_members, tag_layout
 from hw.systolic.edge import EDGE_LATENCY, Edge
 
 __all__ = ["WeightArray", "WeightSchedule"]
@@ -25,23 +25,18 @@ __all__ = ["WeightArray", "WeightSchedule"]
 class WeightSchedule(Component):
     """Counts the steps of a job: token tile by token tile, in it output tile by output tile, in it rows of inputs.
 
-    Parameters and members are those of `hw.systolic.output_stationary.OutputSchedule`, but that `first` marks the
-    first token of a tile, and the tag is the token's.
+    Parameters
+    ----------
+    config : SystolicConfig
+
+    Members
+    -------
+    Those of `hw.systolic.config.schedule_members`; `first` marks the first token of a tile, and the tag is the token's.
     """
 
     def __init__(self, config: SystolicConfig) -> None:
         self.config = config
-        limits = config.job_limits
-        super().__init__(
-            {
-                "start": In(1),
-                **{name: In(range(limit + 1)) for name, limit in limits.items()},
-                "move": In(1),
-                "running": Out(1),
-                **{name: Out(1) for name in ("codes", "vectors", "scales", "first", "last")},
-                "tag": Out(tag_layout(config)),
-            }
-        )
+        super().__init__(schedule_members(config))
 
     def elaborate(self, platform: object) -> Module:
         """Count."""
