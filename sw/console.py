@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sw.errors import InputError, ToolError
+from sw.model import checkpoints
 
 stderr = Console(stderr=True)
 """Progress and messages; never part of a command's result."""
@@ -26,6 +27,21 @@ stdout = Console()
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--json` to a click command; the flag arrives as the argument `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")(command)
+
+
+class CheckpointPath(click.Path):
+    """The type of an option that takes a checkpoint: a path, or the name of a model that comes with Nomul."""
+
+    name = "path"
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; a file or folder of a model's name comes before the model."""
+        if value in checkpoints.NAMES and not Path(value).exists():
+            return checkpoints.path(value)
+        return super().convert(value, param, ctx)
 
 
 @contextlib.contextmanager

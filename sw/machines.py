@@ -10,6 +10,7 @@ import click
 
 from hw.accelerators.config import ACCELERATOR_ENGINES, MEMORIES, AcceleratorConfig
 from sw.accelerators import configure_machine, machine_config, shape_of_config
+from sw.console import CheckpointPath
 from sw.errors import InputError
 from sw.model.integer import IntegerModel
 from sw.model.random_model import BITNET_07B, BITNET_07B_VOCABULARY, characters, random_integer_model
@@ -95,7 +96,7 @@ MACHINE_ONLY = ("checkpoint", "shape", "seed", "engine", *FIELDS)
 """Options that an engine alone does not have."""
 
 OPTIONS: Sequence[Callable[[Any], Any]] = (
-    click.option("--checkpoint", type=click.Path(path_type=Path), help="A character model."),
+    click.option("--checkpoint", type=CheckpointPath(), help="A character model: a file, or tiny, small ..."),
     click.option("--shape", metavar="NAME", help=f"A shape without weights: {', '.join(SHAPES)}."),
     click.option("--random", "seed", type=int, metavar="SEED", help="Random weights for the shape."),
     click.option("--engine", type=click.Choice(ACCELERATOR_ENGINES), default="tlmm", show_default=True),

@@ -46,6 +46,23 @@ def test_generate_continues_a_prompt(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @torch.no_grad()
+def test_a_checkpoint_may_be_a_name(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def text(checkpoint: str) -> str:
+        code, out, _ = nomul(capsys, "generate", "--checkpoint", checkpoint, "--prompt", "ROMEO:", "--tokens", 30)
+        assert code == 0
+        return out
+
+    small, tiny = (text(str(checkpoints.path(name))) for name in ("small", "tiny"))
+    assert text("small") == small != tiny
+    # A file of that name comes first.
+    (tmp_path / "small").write_bytes(checkpoints.path("tiny").read_bytes())
+    assert text("small") == tiny
+
+
 def test_greedy_text_is_what_reading_it_at_once_predicts(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = nomul(capsys, "generate", "--prompt", "Shall I", "--tokens", 20, "--json")
     model = IntegerModel.load(checkpoints.path())

@@ -11,7 +11,7 @@ from rich.table import Table
 from sw import console
 from sw.accelerators import hex_files
 from sw.boards import board_design, engine_top, find_board, machine_for, machine_top, model_number, open_model
-from sw.console import write_atomically
+from sw.console import CheckpointPath, write_atomically
 from sw.errors import InputError
 from sw.flow.bitstream import RESOURCES, Bitstream, make_bitstream
 from sw.model import checkpoints
@@ -21,7 +21,7 @@ BUILD = Path("build/bitstreams")
 
 @click.command("bitstream")
 @click.argument("board", metavar="BOARD")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="A character model; 'tiny' if absent.")
+@click.option("--checkpoint", type=CheckpointPath(), help="A character model; 'tiny' if absent.")
 @click.option("--engine", help="An engine in place of a model; the board's own if absent and it takes no model.")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the engine.")
 @click.option("--seed", "seeds", type=int, multiple=True, help="Of the placer; 1, 2, 3 in turn if absent.")

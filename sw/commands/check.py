@@ -14,7 +14,7 @@ from sim.runner import SIMULATORS
 from sw.commands.check_grouped import check_grouped
 from sw.commands.check_unit import check_random, finish_unit
 from sw.commands.operands import choose_operands
-from sw.console import json_option, print_json, stderr, stdout
+from sw.console import CheckpointPath, json_option, print_json, stderr, stdout
 from sw.engines import choose_form, configure
 from sw.errors import InputError
 from sw.flow.tops import BUSES
@@ -84,7 +84,7 @@ def show(result: dict[str, Any]) -> None:
 
 @click.command()
 @click.argument("engine")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights; a committed tiny model by default.")
+@click.option("--checkpoint", type=CheckpointPath(), help="Weights; a committed tiny model by default.")
 @click.option(
     "--layer",
     help="Layer, by default the first, or for INT modes the head; or LAYER.self_attn.scores or .values.",

@@ -16,9 +16,7 @@ from sw.model.text import encode, read_text, split
 
 
 @click.command("eval")
-@click.option(
-    "--checkpoint", type=click.Path(path_type=Path), help="A character model; the committed 'tiny' if absent."
-)
+@click.option("--checkpoint", type=console.CheckpointPath(), help="A character model; the committed 'tiny' if absent.")
 @click.option("--text", type=click.Path(path_type=Path), required=True, help="UTF-8 text.")
 @click.option(
     "--part",

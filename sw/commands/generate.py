@@ -9,6 +9,7 @@ import click
 import torch
 
 from sw import console
+from sw.console import CheckpointPath
 from sw.errors import InputError
 from sw.model import checkpoints
 from sw.model.generation import check_request, generate_float, generate_integer
@@ -18,9 +19,7 @@ from sw.model.text import encode
 
 
 @click.command("generate")
-@click.option(
-    "--checkpoint", type=click.Path(path_type=Path), help="A character model; the committed 'tiny' if absent."
-)
+@click.option("--checkpoint", type=CheckpointPath(), help="A character model; the committed 'tiny' if absent.")
 @click.option("--prompt", required=True, help="The text to continue.")
 @click.option("--backend", type=click.Choice(["float", "integer", "rtl"]), default="integer", show_default=True)
 @click.option("--tokens", type=int, help="Characters to generate; 200, or as many as the context holds, if absent.")

@@ -12,6 +12,7 @@ import torch
 
 from sw import console
 from sw.boards import find_board, machine_for, model_number, open_model
+from sw.console import CheckpointPath
 from sw.errors import InputError
 from sw.model import checkpoints
 from sw.model.text import encode
@@ -24,7 +25,7 @@ SIMULATED_BAUD_RATIO = 16
 @click.command("talk")
 @click.argument("port", required=False)
 @click.option("--port", "port_option", help="The same as the argument; `sim` is a simulated board.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="The board's model; 'tiny' if absent.")
+@click.option("--checkpoint", type=CheckpointPath(), help="The board's model; 'tiny' if absent.")
 @click.option("--board", default="ulx3s", show_default=True, help="With port sim: the board that is simulated.")
 @click.option("--baud", type=int, default=BAUD, show_default=True)
 @click.option("--prompt", help="One prompt; without it, each line of the standard input is one.")

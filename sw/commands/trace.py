@@ -6,6 +6,7 @@ import click
 import torch
 
 from sw import console
+from sw.console import CheckpointPath
 from sw.errors import InputError
 from sw.formats.container import write_container
 from sw.model import checkpoints
@@ -15,7 +16,7 @@ from sw.model.text import encode, read_text
 
 
 @click.command("trace")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="A ternary model; the committed 'tiny' if absent.")
+@click.option("--checkpoint", type=CheckpointPath(), help="A ternary model; the committed 'tiny' if absent.")
 @click.option("--text", type=click.Path(path_type=Path), help="UTF-8 text to read; a committed sonnet if absent.")
 @click.option("--tokens", type=int, default=16, show_default=True, help="Characters to read from its start.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The safetensors file to write.")
