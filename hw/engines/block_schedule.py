@@ -20,6 +20,7 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Shape, Signal, Value, s
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
+from hw.arith.thermometer import decoded_halves, thermometer
 from hw.engines.contract import EngineConfig, job_layout
 from hw.memory.wide import WideMemory
 
@@ -88,6 +89,10 @@ class Strides:
     def last(self, count: Value) -> Value:
         """Tell whether one more stride covers what is left."""
         return count[-1] if self._shift is None else count == 0
+
+    def ends_next(self, count: Value) -> Value:
+        """Tell whether one more stride after this covers what is left."""
+        return self.next(count)[-1] if self._shift is None else count == 1
 
     def next(self, count: Value) -> Value:
         """Return the count a stride later."""
@@ -220,11 +225,17 @@ class BlockSchedule(Component):
         if self.trim is None and not self.ahead:
             m.d.comb += closing.eq(n_in.last(left))
         else:
-            # In a register: with a trim the path from here goes through all lanes.
-            with m.If(accept | ends):
-                m.d.sync += closing.eq(n_in.last(Mux(accept, n_in.start(offered.n_in), length)))
+            # In a register: with a trim the path from here goes through all lanes. It follows what is offered until a
+            # job is taken, so that it does not wait for that decision.
+            only = Signal()  # a vector is one beat
+            with m.If(~active):
+                m.d.sync += closing.eq(n_in.last(n_in.start(offered.n_in)))
+            with m.Elif(ends):
+                m.d.sync += closing.eq(only)
             with m.Elif(beat):
-                m.d.sync += closing.eq(n_in.last(n_in.next(left)))
+                m.d.sync += closing.eq(n_in.ends_next(left))
+            with m.If(accept):
+                m.d.sync += only.eq(n_in.last(n_in.start(offered.n_in)))
         with m.If(accept):
             m.d.sync += [
                 self.fault.eq(~legal),
@@ -234,11 +245,10 @@ class BlockSchedule(Component):
             ]
             if len(config.modes) > 1:
                 m.d.sync += mode.eq(offered.mode)
-        with m.If(accept | ends):
-            m.d.sync += [
-                left.eq(Mux(accept, n_in.start(offered.n_in), length)),
-                tokens.eq(Mux(accept, offered.tokens, tokens - 1)),
-            ]
+        with m.If(~active):
+            m.d.sync += [left.eq(n_in.start(offered.n_in)), tokens.eq(offered.tokens)]
+        with m.Elif(ends):
+            m.d.sync += [left.eq(length), tokens.eq(tokens - 1)]
         with m.If(beat):
             m.d.sync += address.eq(address + 1)
             with m.If(ends):
@@ -252,16 +262,13 @@ class BlockSchedule(Component):
         last = end if n_in.counts_down else length[: len(end)]
         job = {"write": Cat(address, bank), "beat": beat, "end": last, "blocks": blocks, "mode": mode}
         if self.trim is not None:
-            rest, rows = (
-                Signal.like(strides.rest(length)) for strides, length in ((n_in, offered.n_in), (n_out, offered.n_out))
-            )
+            rows = Signal.like(n_out.rest(offered.n_out))
             with m.If(accept):
-                m.d.sync += [rest.eq(n_in.rest(offered.n_in)), rows.eq(n_out.rest(offered.n_out))]
-            final = n_in.end(left, rest)
-            keep = [
-                Const(1, 1) if lane == 0 else ~closing | (final >= lane) if self.trim.edges else Const(1, 1)
-                for lane in range(config.activation_lanes)
-            ]
+                m.d.sync += rows.eq(n_out.rest(offered.n_out))
+            keep = [Const(1, 1)] * config.activation_lanes
+            if self.trim.edges:
+                exists = self._exists(m, n_in, accept, left)
+                keep = [exists[0], *(~closing | lane for lane in exists[1:])]
             stored, note = self.trim.change(m, stored, keep, beat, ends)
             notes = [Signal(self.trim.note_bits, name=f"note{number}") for number in range(2)]
             ended = Signal()
@@ -279,6 +286,21 @@ class BlockSchedule(Component):
             job, stored = job | late, later
         return job | {"stored": stored}
 
+    def _exists(self, m: Module, n_in: Strides, accept: Value, left: Value) -> list[Value]:
+        """Return, for each lane, whether a vector's last beat has it."""
+        lanes, offered = self.config.activation_lanes, self.jobs.payload.n_in
+        rest = Signal.like(n_in.rest(offered))
+        bits = len(n_in.end(left, rest))
+        if self.ahead and not n_in.counts_down:
+            code = decoded_halves(m, "end", n_in.rest(offered))
+            halves = Signal(len(code), name="halves")
+            with m.If(accept):
+                m.d.sync += halves.eq(code)
+            return thermometer(halves, bits, lanes)
+        with m.If(accept):
+            m.d.sync += rest.eq(n_in.rest(offered))
+        return thermometer(decoded_halves(m, "end", n_in.end(left, rest)), bits, lanes)
+
     def _walk(
         self,
         m: Module,
@@ -291,7 +313,7 @@ class BlockSchedule(Component):
         job: dict[str, Any],
     ) -> None:
         """Build the memory, and the side that offers its words block by block."""
-        address, end, left = Signal(range(depth)), Signal(range(depth)), Signal(n_out.shape)
+        address, before, left = Signal(range(depth)), Signal(range(depth)), Signal(n_out.shape)
         mode, first = Signal.like(job["mode"]), Signal()
         fetch, advance, block_ends, finish = Signal(), Signal(), Signal(), Signal()
         step = self.steps.payload
@@ -311,8 +333,9 @@ class BlockSchedule(Component):
             self.word.eq(word),
         ]
 
-        # Kept beside the address, to keep the comparison off the path from the streams.
-        at_end, final = Signal(), Signal()
+        # Kept beside the address, to keep the comparison off the path from the streams. `before` is the address before
+        # a vector's last: no addition comes before the comparison.
+        at_end, alone, final = Signal(), Signal(), Signal()
         last: Value = at_end
         turn, again = Signal.like(step.turn), Signal()
         turns = Array(count - 1 for count in self.passes)
@@ -351,7 +374,7 @@ class BlockSchedule(Component):
         with m.If(advance):
             m.d.sync += [
                 address.eq(Mux(at_end, 0, address + 1)),
-                at_end.eq(Mux(at_end, end == 0, address + 1 == end)),
+                at_end.eq(Mux(at_end, alone, address == before)),
             ]
         with m.If(fetch):
             m.d.sync += first.eq(0)
@@ -375,14 +398,15 @@ class BlockSchedule(Component):
 
         m.d.comb += finish.eq(block_ends & final)
         with m.If(block_ends):
-            m.d.sync += [first.eq(1), left.eq(n_out.next(left)), final.eq(n_out.last(n_out.next(left)))]
+            m.d.sync += [first.eq(1), left.eq(n_out.next(left)), final.eq(n_out.ends_next(left))]
         with m.If(finish):
             m.d.sync += [held.bit_select(bank, 1).eq(0), bank.eq(~bank), running.eq(0)]
         with m.If(waiting & (~running | finish)):
             m.d.sync += [
                 running.eq(1),
                 first.eq(1),
-                end.eq(job["end"]),
+                before.eq(job["end"] - 1),
+                alone.eq(job["end"] == 0),
                 at_end.eq(job["end"] == 0),
                 left.eq(job["blocks"]),
                 final.eq(n_out.last(job["blocks"])),
