@@ -68,7 +68,7 @@ class BaselineSums(Component):
         ]  # fmt: skip
         stages = timing.latency + config.product_stages + 1
         m.d.comb += [self.ready.eq(1), self.done.eq(delay(last, stages)), self.final.eq(delay(final, stages))]
-        clear, update = delay(first, stages - 1), delay(valid, stages - 1)
+        clear, update = (delay.spread(mark, stages - 1, config.rows) for mark in (first, valid))
         for row in range(config.rows):
             sum_ = signed_sum(lanes, 1 << (2 * width - 2), config.total_width, form, negatable=False, clearable=True)
             m.submodules[f"row{row}"] = sum_
@@ -77,8 +77,8 @@ class BaselineSums(Component):
                 m.d.comb += sum_.words[lane].eq(product)
             m.d.comb += [
                 sum_.addend.eq(sum_.total),
-                sum_.clear.eq(clear),
-                sum_.update.eq(update),
+                sum_.clear.eq(clear[row]),
+                sum_.update.eq(update[row]),
                 self.values[row].eq(sum_.total),
             ]
         return m

@@ -230,10 +230,8 @@ class BlockSchedule(Component):
             only = Signal()  # a vector is one beat
             with m.If(~active):
                 m.d.sync += closing.eq(n_in.last(n_in.start(offered.n_in)))
-            with m.Elif(ends):
-                m.d.sync += closing.eq(only)
             with m.Elif(beat):
-                m.d.sync += closing.eq(n_in.ends_next(left))
+                m.d.sync += closing.eq(Mux(closing, only, n_in.ends_next(left)))
             with m.If(accept):
                 m.d.sync += only.eq(n_in.last(n_in.start(offered.n_in)))
         with m.If(accept):
@@ -245,18 +243,22 @@ class BlockSchedule(Component):
             ]
             if len(config.modes) > 1:
                 m.d.sync += mode.eq(offered.mode)
+        # What a beat leaves behind depends on registers alone; the beat itself only enables it.
         with m.If(~active):
             m.d.sync += [left.eq(n_in.start(offered.n_in)), tokens.eq(offered.tokens)]
-        with m.Elif(ends):
-            m.d.sync += [left.eq(length), tokens.eq(tokens - 1)]
-        with m.If(beat):
-            m.d.sync += address.eq(address + 1)
-            with m.If(ends):
-                m.d.sync += [address.eq(0), bank.eq(~bank), end.eq(address), held.bit_select(bank, 1).eq(1)]
+        with m.Elif(beat):
+            m.d.sync += [left.eq(n_in.next(left)), address.eq(address + 1)]
+            with m.If(closing):
+                m.d.sync += [
+                    left.eq(length),
+                    address.eq(0),
+                    tokens.eq(tokens - 1),
+                    bank.eq(~bank),
+                    end.eq(address),
+                    held.bit_select(bank, 1).eq(1),
+                ]
                 with m.If(tokens == 1):
                     m.d.sync += active.eq(0)
-            with m.Else():
-                m.d.sync += left.eq(n_in.next(left))
         stored: Any = self.activations.payload
         # With a stride of a power of two a length is its last address; it stays while a vector waits.
         last = end if n_in.counts_down else length[: len(end)]
@@ -313,9 +315,9 @@ class BlockSchedule(Component):
         job: dict[str, Any],
     ) -> None:
         """Build the memory, and the side that offers its words block by block."""
-        address, before, left = Signal(range(depth)), Signal(range(depth)), Signal(n_out.shape)
+        address, mark, left = Signal(range(depth)), Signal(range(depth)), Signal(n_out.shape)
         mode, first = Signal.like(job["mode"]), Signal()
-        fetch, advance, block_ends, finish = Signal(), Signal(), Signal(), Signal()
+        fetch, advance, moves, finish, starts = (Signal() for _ in range(5))
         step = self.steps.payload
 
         rows = 2 << (depth - 1).bit_length() if depth > 1 else 2
@@ -333,34 +335,40 @@ class BlockSchedule(Component):
             self.word.eq(word),
         ]
 
-        # Kept beside the address, to keep the comparison off the path from the streams. `before` is the address before
-        # a vector's last: no addition comes before the comparison.
-        at_end, alone, final = Signal(), Signal(), Signal()
+        # Kept beside the address, to keep the comparison off the path from the streams. `mark` is a vector's last
+        # address, or with `ahead` the one before it, so that no addition comes before the comparison.
+        at_end, final = Signal(), Signal()
+        reached = address == mark if self.ahead else address + 1 == mark
+        alone = mark.all() if self.ahead and depth > 1 else mark == 0
         last: Value = at_end
-        turn, again = Signal.like(step.turn), Signal()
+        turn, final_turn, again = Signal.like(step.turn), Signal(), Signal()
         turns = Array(count - 1 for count in self.passes)
         if self.preload:
             correcting = Signal(init=1)
             last = at_end & ~correcting
         if max(self.passes) > 1:
             ends = fetch & last
-            last = last & (turn == 0)
+            last = last & final_turn
             with m.If(ends):
-                m.d.sync += [turn.eq(Mux(turn == 0, turns[mode], turn - 1)), again.eq(turn != 0)]
+                m.d.sync += [
+                    turn.eq(Mux(final_turn, turns[mode], turn - 1)),
+                    final_turn.eq(Mux(final_turn, turns[mode] == 0, turn == 1)),
+                    again.eq(~final_turn),
+                ]
             with m.Elif(fetch):
                 m.d.sync += again.eq(0)
         marks = {"first": first, "final": final, "again": again, "turn": turn, "mode": mode}
         if self.preload:
-            m.d.comb += [block_ends.eq(fetch & last), advance.eq(fetch & ~correcting)]
+            m.d.comb += advance.eq(fetch & ~correcting)
             marks["correct"] = correcting
             with m.If(fetch):
                 m.d.sync += correcting.eq(last)
         elif self.chunk is None:
-            m.d.comb += [block_ends.eq(fetch & last), advance.eq(fetch)]
+            m.d.comb += advance.eq(fetch)
         else:
             correcting, over, count = Signal(), Signal(), Signal(range(self.chunk))
             last = correcting & over
-            m.d.comb += [block_ends.eq(fetch & last), advance.eq(fetch & ~correcting)]
+            m.d.comb += advance.eq(fetch & ~correcting)
             marks["correct"] = correcting
             with m.If(fetch):
                 m.d.sync += correcting.eq(0)
@@ -374,15 +382,13 @@ class BlockSchedule(Component):
         with m.If(advance):
             m.d.sync += [
                 address.eq(Mux(at_end, 0, address + 1)),
-                at_end.eq(Mux(at_end, alone, address == before)),
+                at_end.eq(Mux(at_end, alone, reached)),
             ]
-        with m.If(fetch):
-            m.d.sync += first.eq(0)
         marks["last"] = last
         if self.trim is not None:
             rows = Signal.like(job["rows"])
             marks |= {"rows": n_out.end(left, rows), "note": Mux(bank, *reversed(job["notes"]))}
-            with m.If(waiting & (~running | finish)):
+            with m.If(moves & starts):
                 m.d.sync += rows.eq(job["rows"])
         if self.ahead:
             m.d.comb += [self.steps.valid.eq(running), fetch.eq(running & self.steps.ready)]
@@ -396,20 +402,26 @@ class BlockSchedule(Component):
             with m.Elif(self.steps.ready):
                 m.d.sync += self.steps.valid.eq(0)
 
-        m.d.comb += finish.eq(block_ends & final)
-        with m.If(block_ends):
-            m.d.sync += [first.eq(1), left.eq(n_out.next(left)), final.eq(n_out.ends_next(left))]
-        with m.If(finish):
-            m.d.sync += [held.bit_select(bank, 1).eq(0), bank.eq(~bank), running.eq(0)]
-        with m.If(waiting & (~running | finish)):
-            m.d.sync += [
-                running.eq(1),
-                first.eq(1),
-                before.eq(job["end"] - 1),
-                alone.eq(job["end"] == 0),
-                at_end.eq(job["end"] == 0),
-                left.eq(job["blocks"]),
-                final.eq(n_out.last(job["blocks"])),
-                mode.eq(job["mode"]),
-                turn.eq(turns[job["mode"]]),
-            ]
+        # What a step leaves behind depends on registers alone; that it is taken only enables it.
+        m.d.comb += [
+            moves.eq(fetch | (~running & waiting)),
+            finish.eq(running & last & final),
+            starts.eq(waiting & (~running | finish)),
+        ]
+        with m.If(moves):
+            m.d.sync += first.eq(last | starts)
+            with m.If(last):
+                m.d.sync += [left.eq(n_out.next(left)), final.eq(n_out.ends_next(left))]
+            with m.If(finish):
+                m.d.sync += [held.bit_select(bank, 1).eq(0), bank.eq(~bank), running.eq(0)]
+            with m.If(starts):
+                m.d.sync += [
+                    running.eq(1),
+                    mark.eq(job["end"] - 1 if self.ahead else job["end"]),
+                    at_end.eq(job["end"] == 0),
+                    left.eq(job["blocks"]),
+                    final.eq(n_out.last(job["blocks"])),
+                    mode.eq(job["mode"]),
+                    turn.eq(turns[job["mode"]]),
+                    final_turn.eq(turns[job["mode"]] == 0),
+                ]

@@ -98,7 +98,8 @@ class FlexSums(Component):
             valid.eq(self.issue), final.eq(self.step.final), ternary.eq(self.step.mode == TERNARY),
             first.eq(self.issue & self.step.first), last.eq(self.issue & self.step.last),
         ]  # fmt: skip
-        modes = [delay(ternary, stage) for stage in (1, 2, latency + 3, latency + 4)]
+        modes = [delay(ternary, stage) for stage in (1, 2)]
+        low_modes, high_modes = (delay.spread(ternary, latency + stage, config.rows) for stage in (3, 4))
         inverted = Cat(Const(0, 1), ~modes[0]).replicate(DIGITS - 1) if self.native else Const(0, 1)
         m.d.sync += [held.eq(code ^ inverted) for held, code in zip(weights, waiting, strict=True)]
         m.d.sync += [
@@ -115,19 +116,19 @@ class FlexSums(Component):
             self.done.eq(delay(last, latency + SUMS_STAGES)),
             self.final.eq(delay(final, latency + SUMS_STAGES)),
         ]
-        clear, update = (delay(mark, latency + SUMS_STAGES - 1) for mark in (first, valid))
+        clear, update = (delay.spread(mark, latency + SUMS_STAGES - 1, config.rows) for mark in (first, valid))
         offset = self._offset(m, chosen, delay(ternary, latency + 1)) if self.native else Const(0, 1)
         for row in range(config.rows):
             sums = [
                 self._digit(m, f"{row}_{digit}", digit, activations[digit], weights, row, modes[1], delay, offset)
                 for digit in range(DIGITS)
             ]
-            low = self._shifted(m, f"low{row}", sums[0], sums[1], 2, modes[2])
-            high = self._shifted(m, f"high{row}", sums[2], sums[3], 2, modes[2])
-            step = self._shifted(m, f"step{row}", low, high, 4, modes[3])
+            low = self._shifted(m, f"low{row}", sums[0], sums[1], 2, low_modes[row])
+            high = self._shifted(m, f"high{row}", sums[2], sums[3], 2, low_modes[row])
+            step = self._shifted(m, f"step{row}", low, high, 4, high_modes[row])
             total = Signal(signed(config.total_width), name=f"total{row}", reset_less=True)
-            with m.If(update):
-                m.d.sync += total.eq(self._accumulated(m, f"total{row}", total, clear, step))
+            with m.If(update[row]):
+                m.d.sync += total.eq(self._accumulated(m, f"total{row}", total, clear[row], step))
             m.d.comb += self.values[row].eq(total)
         return m
 
