@@ -82,11 +82,12 @@ class FlexSums(Component):
         read, turn = Signal.like(self.step.activations, reset_less=True), Signal.like(self.step.turn)
         # With resets, so that no synthesiser makes look-up tables of them.
         taken, waiting, weights = (Signal.like(self.weights, name=name) for name in ("taken", "waiting", "weights"))
-        quarters = [
-            [Signal(signed(8), name=f"quarter{j}_{lane}", reset_less=True) for lane in range(lanes)]
-            for j in range(DIGITS)
-        ]
-        *own, chosen = quarters
+        # A quarter is chosen in two cycles: between the first two and between the last two, then between the halves.
+        first_quarter, third_quarter, early, late = (
+            [Signal(signed(8), name=f"{name}_{lane}", reset_less=True) for lane in range(lanes)]
+            for name in ("first_quarter", "third_quarter", "early", "late")
+        )
+        half = Signal()
         activations = [
             [Signal(signed(8), name=f"a{j}_{lane}", reset_less=True) for lane in range(lanes)] for j in range(DIGITS)
         ]
@@ -102,15 +103,22 @@ class FlexSums(Component):
         low_modes, high_modes = (delay.spread(ternary, latency + stage, config.rows) for stage in (3, 4))
         inverted = Cat(Const(0, 1), ~modes[0]).replicate(DIGITS - 1) if self.native else Const(0, 1)
         m.d.sync += [held.eq(code ^ inverted) for held, code in zip(weights, waiting, strict=True)]
-        m.d.sync += [
-            register.eq(word)
-            for registers, words in zip(quarters, _operands(config, read, turn), strict=True)
-            for register, word in zip(registers, words, strict=True)
-        ]
+        m.d.sync += half.eq(turn[1])
+        chosen: list[Value] = []
         for lane in range(lanes):
-            for digit, quarter in enumerate(own):
-                m.d.sync += activations[digit][lane].eq(Mux(modes[0], quarter[lane], chosen[lane]))
-            m.d.sync += activations[-1][lane].eq(chosen[lane])
+            one, two, three, four = (read[part * lanes + lane] for part in range(DIGITS))
+            m.d.sync += [
+                first_quarter[lane].eq(one), early[lane].eq(Mux(turn[0], one, two)),
+                third_quarter[lane].eq(three), late[lane].eq(Mux(turn[0], three, four)),
+            ]  # fmt: skip
+            chosen.append(Mux(half, early[lane], late[lane]))
+            # In ternary mode the turn is zero: then `early` is the second quarter, and `late` the fourth.
+            m.d.sync += [
+                activations[0][lane].eq(Mux(modes[0], first_quarter[lane], chosen[lane])),
+                activations[1][lane].eq(Mux(modes[0] | half, early[lane], late[lane])),
+                activations[2][lane].eq(Mux(modes[0], third_quarter[lane], chosen[lane])),
+                activations[3][lane].eq(chosen[lane]),
+            ]
         m.d.comb += [
             self.ready.eq(1),
             self.done.eq(delay(last, latency + SUMS_STAGES)),
@@ -164,19 +172,19 @@ class FlexSums(Component):
             m.d.comb += sum_.words[lane].eq(delay(product, timing.delays[lane]))
         return sum_.total
 
-    def _offset(self, m: Module, activations: list[Signal], ternary: Value) -> Signal:
+    def _offset(self, m: Module, activations: list[Value], ternary: Value) -> Signal:
         """Build OFFSET times the sum of a step's activations, zero in ternary mode; return its register.
 
         It is registered once for each level of the tree, and twice for 21 = 16 + 4 + 1.
         """
-        nodes: list[Signal] = activations
+        nodes = activations
         while len(nodes) > 1:
-            level = [
+            level: list[Value] = [
                 Signal(signed(len(nodes[0]) + 1), name=f"level{len(nodes)}_{place}", reset_less=True)
                 for place in range(0, len(nodes), 2)
             ]
             for place, node in enumerate(level):
-                m.d.sync += node.eq(sum(nodes[2 * place + 1 : 2 * place + 2], nodes[2 * place]))
+                m.d.sync += Value.cast(node).eq(sum(nodes[2 * place + 1 : 2 * place + 2], nodes[2 * place]))
             nodes = level
         (whole,) = nodes
         later = Signal.like(whole, name="later_whole", reset_less=True)
