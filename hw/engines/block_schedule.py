@@ -255,10 +255,12 @@ class BlockSchedule(Component):
                     tokens.eq(tokens - 1),
                     bank.eq(~bank),
                     end.eq(address),
-                    held.bit_select(bank, 1).eq(1),
                 ]
                 with m.If(tokens == 1):
                     m.d.sync += active.eq(0)
+        # A bank that is held already stays so, and its release, which comes later here, wins.
+        with m.If(active & self.activations.valid & closing):
+            m.d.sync += held.bit_select(bank, 1).eq(1)
         stored: Any = self.activations.payload
         # With a stride of a power of two a length is its last address; it stays while a vector waits.
         last = end if n_in.counts_down else length[: len(end)]
