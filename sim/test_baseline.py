@@ -13,6 +13,7 @@ SMALL: dict[str, Any] = {"n_in_max": 48, "n_out_max": 12}
 CONFIGS = {
     "portable": BaselineConfig(lanes_in=4, rows=2, **SMALL),
     "ragged": BaselineConfig(lanes_in=3, rows=3, product="whole", **SMALL),
+    "ecp5": BaselineConfig(lanes_in=3, rows=2, target="ecp5", **SMALL),
     "one": BaselineConfig(lanes_in=1, rows=1, n_in_max=16, n_out_max=8),
     "cells": BaselineConfig(lanes_in=4, rows=2, target="cells", **SMALL),
     "cells_shallow": BaselineConfig(lanes_in=5, rows=1, target="cells", segment=5, depth=4, **SMALL),
@@ -27,7 +28,7 @@ def test_scenarios(name: str, simulator_name: str) -> None:
 
 
 @pytest.mark.bench
-@pytest.mark.parametrize("name", ["portable", "cells"])
+@pytest.mark.parametrize("name", ["portable", "ecp5", "cells"])
 def test_every_weight_times_every_activation(name: str, simulator_name: str) -> None:
     """All 65,536 INT8 products, -128 included, in a lane that moves on, the other lanes at an extreme."""
     config, runs = CONFIGS[name], []

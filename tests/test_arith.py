@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from amaranth.hdl import Const, Module, Mux, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Value, signed
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.arith.digit_sum import add_digits, scaled_sum
+from hw.arith.digits import digit_chain, digit_term
 from hw.arith.gated_sum import gated_sum
 from hw.arith.nibble_product import NibbleProduct
+from hw.arith.pair_sum import PairSum
 from hw.arith.recoding import RECODINGS, recoding
 from hw.arith.signed_sum import signed_sum, sum_timing
 from hw.arith.sum_terms import sum_members
 from hw.arith.target import AMD, Target
+from hw.arith.thermometer import decoded_halves, thermometer
 from sw.flow.rtlil import convert
 from sw.flow.run import run_yosys
 
@@ -161,6 +164,49 @@ def test_scaled_sums(target: Target, bits: int, offset: int) -> None:
         return total != (Mux(clear, 0, addend) + word * (code - offset))[:11]
 
     prove(Arithmetic([3, bits, 11, 1], differ), target)
+
+
+@pytest.mark.synth
+@pytest.mark.parametrize("negative", [False, True])
+def test_digits_inside_carry_cells(negative: bool) -> None:
+    def differ(m: Module, inputs: list[Any]) -> Value:
+        code, number = inputs[0], inputs[1].as_signed()
+        chain = digit_chain(m, "chain", code, number, negative=negative)
+        term = digit_term(code, number, Const(int(negative), 1))
+        return chain != (~term if negative else term)
+
+    prove(Arithmetic([2, 8], differ), Target.ECP5)
+
+
+@pytest.mark.synth
+@pytest.mark.parametrize("accumulates", [True, False])
+@pytest.mark.parametrize("terms", [1, 2, 3, 4, 5])
+def test_sums_of_complements(terms: int, accumulates: bool) -> None:
+    most, width = 7, 7
+
+    def differ(m: Module, inputs: list[Any]) -> Value:
+        words, addend = [word.as_signed() for word in inputs[:-1]], inputs[-1].as_signed()
+        m.submodules.sum = made = PairSum(
+            terms, most, width, negatable=False, complemented=True, accumulates=accumulates
+        )
+        m.d.comb += [made.addend.eq(addend), *(port.eq(~word) for port, word in zip(made.words, words, strict=True))]
+        legal = Cat(*(word >= -most for word in words)).all()
+        return legal & (made.total != sum(words, addend if accumulates else Const(0, 1))[:width].as_signed())
+
+    prove(Arithmetic([4] * terms + [width], differ), Target.ECP5)
+
+
+@pytest.mark.synth
+@pytest.mark.parametrize("bits", range(6))
+def test_thermometers_are_comparisons(bits: int) -> None:
+    lanes = 40
+
+    def differ(m: Module, inputs: list[Any]) -> Value:
+        number = inputs[0]
+        reached = Cat(*thermometer(decoded_halves(m, "code", number[:bits]), bits, lanes))
+        return reached != Cat(*(number[:bits] >= lane for lane in range(lanes)))
+
+    prove(Arithmetic([6], differ), Target.ECP5)
 
 
 def prove(both: Component, target: Target) -> None:

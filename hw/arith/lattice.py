@@ -4,6 +4,10 @@ A CCU2C is two columns of a four-input look-up table (propagate) and, on the sam
 two-input one (generate). One truth table serves every column of an adder of two conditionally inverted operands:
 propagate = A ^ B ^ C ^ D with A, C the operands' bits and B, D their inversions; generate = A ^ B.
 
+A column of two gated operands needs no look-up table in front either (`add_gated`): propagate = A & B ^ C & D and, at
+C = D = 0, generate = A & B, or both with A & B complemented. Nor does one of two operands, chosen by D (`add_chosen`):
+propagate = A ^ (D ? B : C), and at C = D = 0 generate = A; nor an operand that is left out (`add_cleared`): A & ~B ^ C.
+
 The first half-cell of a chain makes the carry-in (it generates `carry_in` and propagates nothing), so CIN and the last
 COUT stay open: nextpnr spends two more cells on every chain whose CIN is a constant, and two on a COUT that is used.
 """
@@ -12,10 +16,19 @@ from collections.abc import Sequence
 
 from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value
 
-__all__ = ["add"]
+__all__ = ["add", "add_chosen", "add_cleared", "add_gated"]
 
 _SUM = 0x6996
 """A ^ B ^ C ^ D; generate, at C = D = 0, is A ^ B."""
+
+_GATED = 0x7888
+"""(A & B) ^ (C & D); generate is A & B."""
+
+_CHOSEN = 0x665A
+"""A ^ (D ? B : C); generate is A."""
+
+_CLEARED = 0xD222
+"""(A & ~B) ^ (C & D); generate is A & ~B."""
 
 _CARRY_IN = 0x000A
 """With C = D = 1: propagate 0; generate, at C = D = 0, is A."""
@@ -28,8 +41,35 @@ def add(
     carry_in: Value,
 ) -> Value:
     """Instantiate the chain over `columns` of (a, invert a, b, invert b) and return the sum bits."""
+    return _chain(m, name, _SUM, columns, carry_in)
+
+
+def add_gated(
+    m: Module, name: str, columns: Sequence[tuple[Value, Value, Value, Value]], *, complemented: bool = False
+) -> Value:
+    """Instantiate the chain over `columns` of (a, gate of a, b, gate of b) and return the sum bits.
+
+    With `complemented` the first operand is complemented behind its gates.
+    """
+    return _chain(m, name, _GATED ^ 0xFFFF * complemented, columns, Const(0, 1))
+
+
+def add_chosen(m: Module, name: str, columns: Sequence[tuple[Value, Value, Value]], choice: Value) -> Value:
+    """Instantiate the chain over `columns` of (a, b if chosen, b if not) and return the sum bits."""
+    return _chain(m, name, _CHOSEN, [(a, b, c, choice) for a, b, c in columns], Const(0, 1))
+
+
+def add_cleared(m: Module, name: str, columns: Sequence[tuple[Value, Value]], clear: Value) -> Value:
+    """Instantiate the chain over `columns` of (a, b) and return the bits of a + b, or with `clear` of b alone."""
+    return _chain(m, name, _CLEARED, [(a, clear, b, Const(1, 1)) for a, b in columns], Const(0, 1))
+
+
+def _chain(
+    m: Module, name: str, table: int, columns: Sequence[tuple[Value, Value, Value, Value]], carry_in: Value
+) -> Value:
+    """Instantiate the chain of a first half-cell that makes the carry-in, and a half-cell of `table` a column."""
     one, zero = Const(1, 1), Const(0, 1)
-    halves = [(_CARRY_IN, (carry_in, zero, one, one)), *((_SUM, (a, ia, b, ib)) for a, ia, b, ib in columns)]
+    halves = [(_CARRY_IN, (carry_in, zero, one, one)), *((table, column) for column in columns)]
     if len(halves) % 2:
         halves.append((_SUM, (zero, zero, zero, zero)))
     sums: list[Value] = []

@@ -14,23 +14,42 @@ class PairSum(Component):
 
     Stage 0 adds pairs, (a ^ s) + (b ^ t) + s, with one plus one pending; every later addition takes the pending plus
     one of its first operand at the carry-in and hands on that of its second; the last addition takes the last.
-    Parameters, attributes and ports are those of `hw.arith.signed_sum.RelativeSignSum`.
+    Parameters, attributes and ports are those of `hw.arith.signed_sum.RelativeSignSum`, and two more, for terms that
+    are not negatable.
+
+    Parameters
+    ----------
+    complemented : bool
+        Whether the words are the complements of the terms.
+    accumulates : bool
+        Without it the addend is ignored and costs nothing.
     """
 
     def __init__(
-        self, terms: int, magnitude: int, total_width: int, negatable: bool = True, clearable: bool = False
+        self,
+        terms: int,
+        magnitude: int,
+        total_width: int,
+        negatable: bool = True,
+        clearable: bool = False,
+        *,
+        complemented: bool = False,
+        accumulates: bool = True,
     ) -> None:
+        assert not (negatable and (clearable or complemented or not accumulates))
+        assert not (clearable and (complemented or not accumulates))
         self.terms, self.magnitude, self.total_width = terms, magnitude, total_width
         self.negatable, self.clearable = negatable, clearable
+        self.complemented, self.accumulates = complemented, accumulates
         super().__init__(sum_members(terms, magnitude, total_width, negatable, clearable=clearable))
 
     def elaborate(self, platform: object) -> Module:
         """Build the tree."""
         m = Module()
-        zero = Const(0, 1)
+        zero, flip = Const(0, 1), Const(int(self.complemented), 1)
         # A node is (value, the inversion still to be applied, the plus one still to be added, its largest magnitude).
         nodes: list[tuple[Value, Value, Value, int]] = [
-            (word, sign, sign, self.magnitude) if self.negatable else (word, zero, zero, self.magnitude)
+            (word, sign, sign, self.magnitude) if self.negatable else (word, flip, zero, self.magnitude)
             for word, sign in zip(self.words, self.signs, strict=True)
         ]
         level_number = 0
@@ -49,10 +68,13 @@ class PairSum(Component):
             nodes = level
             level_number += 1
         ((word, sign, plus_one, _),) = nodes
-        addend: Value = self.addend
         if self.clearable:
-            addend = addend & ~self.clear.replicate(self.total_width)
-        total = self._add(m, "last", addend, zero, word, sign, plus_one, self.total_width)
+            columns = [(bit, word[min(place, len(word) - 1)]) for place, bit in enumerate(self.addend)]
+            total = Value.cast(lattice.add_cleared(m, "last", columns, self.clear)).as_signed()
+        elif self.accumulates:
+            total = self._add(m, "last", self.addend, zero, word, sign, plus_one, self.total_width)
+        else:
+            total = ~word if isinstance(sign, Const) and sign.value else word
         with m.If(self.update):
             m.d.sync += self.total.eq(total)
         return m

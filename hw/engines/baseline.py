@@ -6,8 +6,8 @@ It keeps the contract of the other engines, is as large as they are in lanes and
 weak reference would make every ratio a false claim.
 
 Portable and FPGA arrays (`BaselineSums`) are products and adder trees. A product is the sum of one addition for each
-radix-4 digit, which takes fewer look-up tables than the synthesiser's `*` (on ECP5 at 8 x 2, 176 against 222 a MAC);
-with `product=whole` it is `*`, for the target's multipliers.
+radix-4 digit, which takes fewer look-up tables than the synthesiser's `*` (on ECP5 at 8 x 2,
+117 against 222 a MAC); with `product=whole` it is `*`, for the target's multipliers.
 
 Standard-cell arrays (`BaselineTrees`) take the activations apart into radix-4 digits -2, -1, 0, 1
 (`hw.arith.digits`), once for all rows, and choose with them among multiples of each row's weights. Full adders add the

@@ -1,13 +1,14 @@
 """The arrays of the INT8 baseline; `hw.engines.dot` documents their ports."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
+from hw.arith import lattice
 from hw.arith.carry_save import Pace, accumulate, compress, pace
-from hw.arith.digits import DIGITS, PRODUCT_BITS, Digit, digit_product, digit_term, number_digits
+from hw.arith.digits import DIGITS, PRODUCT_BITS, Digit, digit_chain, digit_product, digit_term, number_digits
 from hw.arith.pipeline import Delays
 from hw.arith.signed_sum import signed_sum, sum_timing
 from hw.arith.target import Target
@@ -52,7 +53,8 @@ class BaselineSums(Component):
         m = Module()
         config = self.config
         lanes, width = config.activation_lanes, config.act_bits
-        timing = sum_timing(lanes, Target.PORTABLE, negatable=False)
+        form = Target.ECP5 if config.target == Target.ECP5.value else Target.PORTABLE
+        timing = sum_timing(lanes, form, negatable=False)
         delay = Delays(m)
         # The first register of the activations is the memory's output register where the target has one.
         read, activations = (Signal.like(self.step.activations, reset_less=True) for _ in range(2))
@@ -66,17 +68,19 @@ class BaselineSums(Component):
         ]  # fmt: skip
         stages = timing.latency + config.product_stages + 1
         m.d.comb += [self.ready.eq(1), self.done.eq(delay(last, stages)), self.final.eq(delay(final, stages))]
-        clear, update = delay(first, stages - 1), delay(valid, stages - 1)
+        clear, update = (delay.spread(mark, stages - 1, config.rows) for mark in (first, valid))
         for row in range(config.rows):
-            sum_ = signed_sum(lanes, 1 << (2 * width - 2), config.total_width, Target.PORTABLE, negatable=False)
+            sum_ = signed_sum(lanes, 1 << (2 * width - 2), config.total_width, form, negatable=False, clearable=True)
             m.submodules[f"row{row}"] = sum_
             for lane in range(lanes):
                 product = self._product(m, f"{row}_{lane}", activations[lane], weights[row * lanes + lane])
                 m.d.comb += sum_.words[lane].eq(product)
-            addend = Signal(signed(config.total_width), name=f"addend{row}")
-            with m.If(~clear):
-                m.d.comb += addend.eq(sum_.total)
-            m.d.comb += [sum_.addend.eq(addend), sum_.update.eq(update), self.values[row].eq(sum_.total)]
+            m.d.comb += [
+                sum_.addend.eq(sum_.total),
+                sum_.clear.eq(clear[row]),
+                sum_.update.eq(update[row]),
+                self.values[row].eq(sum_.total),
+            ]
         return m
 
     def _product(self, m: Module, name: str, activation: Value, weight: Value) -> Signal:
@@ -85,25 +89,35 @@ class BaselineSums(Component):
             product = Signal(signed(16), name=f"product{name}", reset_less=True)
             m.d.sync += product.eq(activation * weight)
             return product
+        native, top = self.config.target == Target.ECP5.value, DIGITS - 1
         terms: list[Value] = []
         for index in range(DIGITS):
-            term = Signal(signed(11), name=f"digit{name}_{index}", reset_less=True)
-            negative = Const(int(index == DIGITS - 1), 1)
-            m.d.sync += term.eq(digit_term(weight[2 * index : 2 * index + 2], activation, negative))
+            term = Signal(signed(10), name=f"digit{name}_{index}", reset_less=True)
+            code, negative = weight[2 * index : 2 * index + 2], index == top
+            m.d.sync += term.eq(
+                digit_chain(m, f"chain{name}_{index}", code, activation, negative=negative)
+                if native
+                else digit_term(code, activation, Const(int(negative), 1))
+            )
             terms.append(term)
-        for shift in (2, 4):
-            pairs: list[Any] = []
-            for low, high in zip(terms[::2], terms[1::2], strict=True):
-                pairs.append(
-                    Signal(
-                        signed(11 + shift if shift == 2 else 16),
-                        name=f"sum{name}_{shift}_{len(pairs)}",
-                        reset_less=True,
-                    )
-                )
-                m.d.sync += pairs[-1].eq(low + (high << shift))
-            terms = pairs
-        return terms[0]
+        # The native form of the highest digit's term is its complement.
+        low, high = (Signal(signed(12), name=f"{half}{name}", reset_less=True) for half in ("low", "high"))
+        product = Signal(signed(16), name=f"product{name}", reset_less=True)
+        m.d.sync += [
+            low.eq(terms[0] + (terms[1] << 2)),
+            high.eq(
+                self._add_complement(m, f"pair{name}", terms[2], terms[3], 2) if native else terms[2] + (terms[3] << 2)
+            ),
+            product.eq(low + (high << 4)),
+        ]
+        return product
+
+    @staticmethod
+    def _add_complement(m: Module, name: str, low: Value, high: Value, shift: int) -> Value:
+        """Return low + (~high << shift) on an ECP5's carry chain."""
+        zero, one, top = Const(0, 1), Const(1, 1), len(low) - 1
+        columns = [(low[min(i + shift, top)], zero, high[i], one) for i in range(len(high))]
+        return Cat(low[:shift], lattice.add(m, name, columns, zero)).as_signed()
 
 
 class BaselineTrees(Component):

@@ -20,6 +20,7 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Shape, Signal, Value, s
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
+from hw.arith.thermometer import decoded_halves, thermometer
 from hw.engines.contract import EngineConfig, job_layout
 from hw.memory.wide import WideMemory
 
@@ -88,6 +89,10 @@ class Strides:
     def last(self, count: Value) -> Value:
         """Tell whether one more stride covers what is left."""
         return count[-1] if self._shift is None else count == 0
+
+    def ends_next(self, count: Value) -> Value:
+        """Tell whether one more stride after this covers what is left."""
+        return self.next(count)[-1] if self._shift is None else count == 1
 
     def next(self, count: Value) -> Value:
         """Return the count a stride later."""
@@ -220,11 +225,15 @@ class BlockSchedule(Component):
         if self.trim is None and not self.ahead:
             m.d.comb += closing.eq(n_in.last(left))
         else:
-            # In a register: with a trim the path from here goes through all lanes.
-            with m.If(accept | ends):
-                m.d.sync += closing.eq(n_in.last(Mux(accept, n_in.start(offered.n_in), length)))
+            # In a register: with a trim the path from here goes through all lanes. It follows what is offered until a
+            # job is taken, so that it does not wait for that decision.
+            only = Signal()  # a vector is one beat
+            with m.If(~active):
+                m.d.sync += closing.eq(n_in.last(n_in.start(offered.n_in)))
             with m.Elif(beat):
-                m.d.sync += closing.eq(n_in.last(n_in.next(left)))
+                m.d.sync += closing.eq(Mux(closing, only, n_in.ends_next(left)))
+            with m.If(accept):
+                m.d.sync += only.eq(n_in.last(n_in.start(offered.n_in)))
         with m.If(accept):
             m.d.sync += [
                 self.fault.eq(~legal),
@@ -234,34 +243,36 @@ class BlockSchedule(Component):
             ]
             if len(config.modes) > 1:
                 m.d.sync += mode.eq(offered.mode)
-        with m.If(accept | ends):
-            m.d.sync += [
-                left.eq(Mux(accept, n_in.start(offered.n_in), length)),
-                tokens.eq(Mux(accept, offered.tokens, tokens - 1)),
-            ]
-        with m.If(beat):
-            m.d.sync += address.eq(address + 1)
-            with m.If(ends):
-                m.d.sync += [address.eq(0), bank.eq(~bank), end.eq(address), held.bit_select(bank, 1).eq(1)]
+        # What a beat leaves behind depends on registers alone; the beat itself only enables it.
+        with m.If(~active):
+            m.d.sync += [left.eq(n_in.start(offered.n_in)), tokens.eq(offered.tokens)]
+        with m.Elif(beat):
+            m.d.sync += [left.eq(n_in.next(left)), address.eq(address + 1)]
+            with m.If(closing):
+                m.d.sync += [
+                    left.eq(length),
+                    address.eq(0),
+                    tokens.eq(tokens - 1),
+                    bank.eq(~bank),
+                    end.eq(address),
+                ]
                 with m.If(tokens == 1):
                     m.d.sync += active.eq(0)
-            with m.Else():
-                m.d.sync += left.eq(n_in.next(left))
+        # A bank that is held already stays so, and its release, which comes later here, wins.
+        with m.If(active & self.activations.valid & closing):
+            m.d.sync += held.bit_select(bank, 1).eq(1)
         stored: Any = self.activations.payload
         # With a stride of a power of two a length is its last address; it stays while a vector waits.
         last = end if n_in.counts_down else length[: len(end)]
         job = {"write": Cat(address, bank), "beat": beat, "end": last, "blocks": blocks, "mode": mode}
         if self.trim is not None:
-            rest, rows = (
-                Signal.like(strides.rest(length)) for strides, length in ((n_in, offered.n_in), (n_out, offered.n_out))
-            )
+            rows = Signal.like(n_out.rest(offered.n_out))
             with m.If(accept):
-                m.d.sync += [rest.eq(n_in.rest(offered.n_in)), rows.eq(n_out.rest(offered.n_out))]
-            final = n_in.end(left, rest)
-            keep = [
-                Const(1, 1) if lane == 0 else ~closing | (final >= lane) if self.trim.edges else Const(1, 1)
-                for lane in range(config.activation_lanes)
-            ]
+                m.d.sync += rows.eq(n_out.rest(offered.n_out))
+            keep = [Const(1, 1)] * config.activation_lanes
+            if self.trim.edges:
+                exists = self._exists(m, n_in, accept, left)
+                keep = [exists[0], *(~closing | lane for lane in exists[1:])]
             stored, note = self.trim.change(m, stored, keep, beat, ends)
             notes = [Signal(self.trim.note_bits, name=f"note{number}") for number in range(2)]
             ended = Signal()
@@ -279,6 +290,21 @@ class BlockSchedule(Component):
             job, stored = job | late, later
         return job | {"stored": stored}
 
+    def _exists(self, m: Module, n_in: Strides, accept: Value, left: Value) -> list[Value]:
+        """Return, for each lane, whether a vector's last beat has it."""
+        lanes, offered = self.config.activation_lanes, self.jobs.payload.n_in
+        rest = Signal.like(n_in.rest(offered))
+        bits = len(n_in.end(left, rest))
+        if self.ahead and not n_in.counts_down:
+            code = decoded_halves(m, "end", n_in.rest(offered))
+            halves = Signal(len(code), name="halves")
+            with m.If(accept):
+                m.d.sync += halves.eq(code)
+            return thermometer(halves, bits, lanes)
+        with m.If(accept):
+            m.d.sync += rest.eq(n_in.rest(offered))
+        return thermometer(decoded_halves(m, "end", n_in.end(left, rest)), bits, lanes)
+
     def _walk(
         self,
         m: Module,
@@ -291,9 +317,9 @@ class BlockSchedule(Component):
         job: dict[str, Any],
     ) -> None:
         """Build the memory, and the side that offers its words block by block."""
-        address, end, left = Signal(range(depth)), Signal(range(depth)), Signal(n_out.shape)
+        address, mark, left = Signal(range(depth)), Signal(range(depth)), Signal(n_out.shape)
         mode, first = Signal.like(job["mode"]), Signal()
-        fetch, advance, block_ends, finish = Signal(), Signal(), Signal(), Signal()
+        fetch, advance, moves, finish, starts = (Signal() for _ in range(5))
         step = self.steps.payload
 
         rows = 2 << (depth - 1).bit_length() if depth > 1 else 2
@@ -311,33 +337,40 @@ class BlockSchedule(Component):
             self.word.eq(word),
         ]
 
-        # Kept beside the address, to keep the comparison off the path from the streams.
+        # Kept beside the address, to keep the comparison off the path from the streams. `mark` is a vector's last
+        # address, or with `ahead` the one before it, so that no addition comes before the comparison.
         at_end, final = Signal(), Signal()
+        reached = address == mark if self.ahead else address + 1 == mark
+        alone = mark.all() if self.ahead and depth > 1 else mark == 0
         last: Value = at_end
-        turn, again = Signal.like(step.turn), Signal()
+        turn, final_turn, again = Signal.like(step.turn), Signal(), Signal()
         turns = Array(count - 1 for count in self.passes)
         if self.preload:
             correcting = Signal(init=1)
             last = at_end & ~correcting
         if max(self.passes) > 1:
             ends = fetch & last
-            last = last & (turn == 0)
+            last = last & final_turn
             with m.If(ends):
-                m.d.sync += [turn.eq(Mux(turn == 0, turns[mode], turn - 1)), again.eq(turn != 0)]
+                m.d.sync += [
+                    turn.eq(Mux(final_turn, turns[mode], turn - 1)),
+                    final_turn.eq(Mux(final_turn, turns[mode] == 0, turn == 1)),
+                    again.eq(~final_turn),
+                ]
             with m.Elif(fetch):
                 m.d.sync += again.eq(0)
         marks = {"first": first, "final": final, "again": again, "turn": turn, "mode": mode}
         if self.preload:
-            m.d.comb += [block_ends.eq(fetch & last), advance.eq(fetch & ~correcting)]
+            m.d.comb += advance.eq(fetch & ~correcting)
             marks["correct"] = correcting
             with m.If(fetch):
                 m.d.sync += correcting.eq(last)
         elif self.chunk is None:
-            m.d.comb += [block_ends.eq(fetch & last), advance.eq(fetch)]
+            m.d.comb += advance.eq(fetch)
         else:
             correcting, over, count = Signal(), Signal(), Signal(range(self.chunk))
             last = correcting & over
-            m.d.comb += [block_ends.eq(fetch & last), advance.eq(fetch & ~correcting)]
+            m.d.comb += advance.eq(fetch & ~correcting)
             marks["correct"] = correcting
             with m.If(fetch):
                 m.d.sync += correcting.eq(0)
@@ -351,15 +384,13 @@ class BlockSchedule(Component):
         with m.If(advance):
             m.d.sync += [
                 address.eq(Mux(at_end, 0, address + 1)),
-                at_end.eq(Mux(at_end, end == 0, address + 1 == end)),
+                at_end.eq(Mux(at_end, alone, reached)),
             ]
-        with m.If(fetch):
-            m.d.sync += first.eq(0)
         marks["last"] = last
         if self.trim is not None:
             rows = Signal.like(job["rows"])
             marks |= {"rows": n_out.end(left, rows), "note": Mux(bank, *reversed(job["notes"]))}
-            with m.If(waiting & (~running | finish)):
+            with m.If(moves & starts):
                 m.d.sync += rows.eq(job["rows"])
         if self.ahead:
             m.d.comb += [self.steps.valid.eq(running), fetch.eq(running & self.steps.ready)]
@@ -373,19 +404,26 @@ class BlockSchedule(Component):
             with m.Elif(self.steps.ready):
                 m.d.sync += self.steps.valid.eq(0)
 
-        m.d.comb += finish.eq(block_ends & final)
-        with m.If(block_ends):
-            m.d.sync += [first.eq(1), left.eq(n_out.next(left)), final.eq(n_out.last(n_out.next(left)))]
-        with m.If(finish):
-            m.d.sync += [held.bit_select(bank, 1).eq(0), bank.eq(~bank), running.eq(0)]
-        with m.If(waiting & (~running | finish)):
-            m.d.sync += [
-                running.eq(1),
-                first.eq(1),
-                end.eq(job["end"]),
-                at_end.eq(job["end"] == 0),
-                left.eq(job["blocks"]),
-                final.eq(n_out.last(job["blocks"])),
-                mode.eq(job["mode"]),
-                turn.eq(turns[job["mode"]]),
-            ]
+        # What a step leaves behind depends on registers alone; that it is taken only enables it.
+        m.d.comb += [
+            moves.eq(fetch | (~running & waiting)),
+            finish.eq(running & last & final),
+            starts.eq(waiting & (~running | finish)),
+        ]
+        with m.If(moves):
+            m.d.sync += first.eq(last | starts)
+            with m.If(last):
+                m.d.sync += [left.eq(n_out.next(left)), final.eq(n_out.ends_next(left))]
+            with m.If(finish):
+                m.d.sync += [held.bit_select(bank, 1).eq(0), bank.eq(~bank), running.eq(0)]
+            with m.If(starts):
+                m.d.sync += [
+                    running.eq(1),
+                    mark.eq(job["end"] - 1 if self.ahead else job["end"]),
+                    at_end.eq(job["end"] == 0),
+                    left.eq(job["blocks"]),
+                    final.eq(n_out.last(job["blocks"])),
+                    mode.eq(job["mode"]),
+                    turn.eq(turns[job["mode"]]),
+                    final_turn.eq(turns[job["mode"]] == 0),
+                ]

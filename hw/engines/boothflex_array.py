@@ -9,14 +9,16 @@ digit's sum is shifted once for all lanes:
 with s = 4, t = 16 in int8 mode and s = t = 1 in ternary mode.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
+from hw.arith import lattice
 from hw.arith.carry_save import Columns, Pace, accumulate, compress, pace
-from hw.arith.digits import DIGITS, OFFSET, PRODUCT_BITS, Digit, digit_product, digit_term
+from hw.arith.digits import DIGITS, OFFSET, PRODUCT_BITS, Digit, digit_chain, digit_product, digit_term
+from hw.arith.pair_sum import PairSum
 from hw.arith.pipeline import Delays
 from hw.arith.signed_sum import signed_sum, sum_timing
 from hw.arith.target import Target
@@ -57,10 +59,16 @@ def _operands(config: _FlexConfig, activations: "data.View[data.ArrayLayout]", t
 
 
 class FlexSums(Component):
-    """Portable and FPGA array: a product is one addition, an adder tree for each digit, then the shifts."""
+    """Portable and FPGA array: a product is one addition, an adder tree for each digit, then the shifts.
+
+    On ECP5 that addition is one carry chain without look-up tables in front, because all digits are -2 to 1 in both
+    modes: in int8 mode bits 1, 3 and 5 of the weights are inverted, and 42 times the sum of the step's activations,
+    made once for all rows, is what the first digit's sums start from.
+    """
 
     def __init__(self, config: _FlexConfig) -> None:
         self.config = config
+        self.native = config.target == Target.ECP5.value
         super().__init__(array_members(config, PASSES))
 
     def elaborate(self, platform: object) -> Module:
@@ -74,11 +82,12 @@ class FlexSums(Component):
         read, turn = Signal.like(self.step.activations, reset_less=True), Signal.like(self.step.turn)
         # With resets, so that no synthesiser makes look-up tables of them.
         taken, waiting, weights = (Signal.like(self.weights, name=name) for name in ("taken", "waiting", "weights"))
-        quarters = [
-            [Signal(signed(8), name=f"quarter{j}_{lane}", reset_less=True) for lane in range(lanes)]
-            for j in range(DIGITS)
-        ]
-        *own, chosen = quarters
+        # A quarter is chosen in two cycles: between the first two and between the last two, then between the halves.
+        first_quarter, third_quarter, early, late = (
+            [Signal(signed(8), name=f"{name}_{lane}", reset_less=True) for lane in range(lanes)]
+            for name in ("first_quarter", "third_quarter", "early", "late")
+        )
+        half = Signal()
         activations = [
             [Signal(signed(8), name=f"a{j}_{lane}", reset_less=True) for lane in range(lanes)] for j in range(DIGITS)
         ]
@@ -87,65 +96,123 @@ class FlexSums(Component):
         )
         m.d.sync += [
             read.eq(self.step.activations), turn.eq(self.step.turn), taken.eq(self.weights), waiting.eq(taken),
-            weights.eq(waiting),
             valid.eq(self.issue), final.eq(self.step.final), ternary.eq(self.step.mode == TERNARY),
             first.eq(self.issue & self.step.first), last.eq(self.issue & self.step.last),
         ]  # fmt: skip
-        modes = [delay(ternary, stage) for stage in (1, 2, latency + 3, latency + 4)]
-        m.d.sync += [
-            register.eq(word)
-            for registers, words in zip(quarters, _operands(config, read, turn), strict=True)
-            for register, word in zip(registers, words, strict=True)
-        ]
+        modes = [delay(ternary, stage) for stage in (1, 2)]
+        low_modes, high_modes = (delay.spread(ternary, latency + stage, config.rows) for stage in (3, 4))
+        inverted = Cat(Const(0, 1), ~modes[0]).replicate(DIGITS - 1) if self.native else Const(0, 1)
+        m.d.sync += [held.eq(code ^ inverted) for held, code in zip(weights, waiting, strict=True)]
+        m.d.sync += half.eq(turn[1])
+        chosen: list[Value] = []
         for lane in range(lanes):
-            for digit, quarter in enumerate(own):
-                m.d.sync += activations[digit][lane].eq(Mux(modes[0], quarter[lane], chosen[lane]))
-            m.d.sync += activations[-1][lane].eq(chosen[lane])
+            one, two, three, four = (read[part * lanes + lane] for part in range(DIGITS))
+            m.d.sync += [
+                first_quarter[lane].eq(one), early[lane].eq(Mux(turn[0], one, two)),
+                third_quarter[lane].eq(three), late[lane].eq(Mux(turn[0], three, four)),
+            ]  # fmt: skip
+            chosen.append(Mux(half, early[lane], late[lane]))
+            # In ternary mode the turn is zero: then `early` is the second quarter, and `late` the fourth.
+            m.d.sync += [
+                activations[0][lane].eq(Mux(modes[0], first_quarter[lane], chosen[lane])),
+                activations[1][lane].eq(Mux(modes[0] | half, early[lane], late[lane])),
+                activations[2][lane].eq(Mux(modes[0], third_quarter[lane], chosen[lane])),
+                activations[3][lane].eq(chosen[lane]),
+            ]
         m.d.comb += [
             self.ready.eq(1),
             self.done.eq(delay(last, latency + SUMS_STAGES)),
             self.final.eq(delay(final, latency + SUMS_STAGES)),
         ]
-        clear, update = (delay(mark, latency + SUMS_STAGES - 1) for mark in (first, valid))
+        clear, update = (delay.spread(mark, latency + SUMS_STAGES - 1, config.rows) for mark in (first, valid))
+        offset = self._offset(m, chosen, delay(ternary, latency + 1)) if self.native else Const(0, 1)
         for row in range(config.rows):
             sums = [
-                self._digit(m, f"{row}_{digit}", digit, activations[digit], weights, row, modes[1], delay)
+                self._digit(m, f"{row}_{digit}", digit, activations[digit], weights, row, modes[1], delay, offset)
                 for digit in range(DIGITS)
             ]
-            low = self._shifted(m, f"low{row}", sums[0], sums[1], 2, modes[2])
-            high = self._shifted(m, f"high{row}", sums[2], sums[3], 2, modes[2])
-            step = self._shifted(m, f"step{row}", low, high, 4, modes[3])
+            low = self._shifted(m, f"low{row}", sums[0], sums[1], 2, low_modes[row])
+            high = self._shifted(m, f"high{row}", sums[2], sums[3], 2, low_modes[row])
+            step = self._shifted(m, f"step{row}", low, high, 4, high_modes[row])
             total = Signal(signed(config.total_width), name=f"total{row}", reset_less=True)
-            with m.If(update):
-                m.d.sync += total.eq(Mux(clear, 0, total) + step)
+            with m.If(update[row]):
+                m.d.sync += total.eq(self._accumulated(m, f"total{row}", total, clear[row], step))
             m.d.comb += self.values[row].eq(total)
         return m
 
     def _digit(
         self, m: Module, name: str, digit: int, activations: list[Signal], weights: Signal, row: int, ternary: Signal,
-        delay: Delays,
+        delay: Delays, offset: Value,
     ) -> Value:  # fmt: skip
         """Build the products of a digit and their sum over the lanes."""
         config, target = self.config, Target(self.config.target)
         lanes = config.lanes_in
-        most = 3 << (config.act_bits - 1)
+        most = (2 if self.native else 3) << (config.act_bits - 1)
         timing = sum_timing(lanes, target, negatable=False)
-        sum_ = signed_sum(lanes, most, (lanes * most).bit_length() + 1, target, negatable=False)
+        width = (lanes * most).bit_length() + 1
+        sum_: Any
+        if self.native:
+            starts = digit == 0
+            width = max(width, len(offset)) + 1 if starts else width
+            sum_ = PairSum(lanes, most, width, negatable=False, complemented=True, accumulates=starts)
+            m.d.comb += sum_.addend.eq(offset if starts else 0)
+        else:
+            sum_ = signed_sum(lanes, most, width, target, negatable=False)
         m.submodules[f"sum{name}"] = sum_
         # The high bit of a code is -2, but of a lower digit of a number it is 2.
         subtract: Value = Const(1, 1) if digit == DIGITS - 1 else ternary
         for lane in range(lanes):
             code = weights[row * lanes + lane][2 * digit : 2 * digit + 2]
             product = Signal(signed(most.bit_length() + 1), name=f"product{name}_{lane}", reset_less=True)
-            m.d.sync += product.eq(digit_term(code, activations[lane], subtract))
+            if self.native:
+                term = digit_chain(m, f"chain{name}_{lane}", code, activations[lane], negative=True)
+            else:
+                term = digit_term(code, activations[lane], subtract)
+            m.d.sync += product.eq(term)
             m.d.comb += sum_.words[lane].eq(delay(product, timing.delays[lane]))
         return sum_.total
 
-    @staticmethod
-    def _shifted(m: Module, name: str, low: Value, high: Value, shift: int, ternary: Value) -> Signal:
+    def _offset(self, m: Module, activations: list[Value], ternary: Value) -> Signal:
+        """Build OFFSET times the sum of a step's activations, zero in ternary mode; return its register.
+
+        It is registered once for each level of the tree, and twice for 21 = 16 + 4 + 1.
+        """
+        nodes = activations
+        while len(nodes) > 1:
+            level: list[Value] = [
+                Signal(signed(len(nodes[0]) + 1), name=f"level{len(nodes)}_{place}", reset_less=True)
+                for place in range(0, len(nodes), 2)
+            ]
+            for place, node in enumerate(level):
+                m.d.sync += Value.cast(node).eq(sum(nodes[2 * place + 1 : 2 * place + 2], nodes[2 * place]))
+            nodes = level
+        (whole,) = nodes
+        later = Signal.like(whole, name="later_whole", reset_less=True)
+        five = Signal(signed(len(whole) + 3), reset_less=True)
+        offset = Signal(signed(len(whole) + OFFSET.bit_length()))
+        m.d.sync += [later.eq(whole), five.eq(whole + (whole << 2)), offset.eq((five + (later << 4)) << 1)]
+        with m.If(ternary):
+            m.d.sync += offset.eq(0)
+        return offset
+
+    def _accumulated(self, m: Module, name: str, total: Signal, clear: Value, step: Signal) -> Value:
+        """Return total + step, or step alone with `clear`."""
+        if not self.native:
+            return Mux(clear, 0, total) + step
+        columns = [(bit, step[min(place, len(step) - 1)]) for place, bit in enumerate(total)]
+        return lattice.add_cleared(m, f"{name}_chain", columns, clear)
+
+    def _shifted(self, m: Module, name: str, low: Value, high: Value, shift: int, ternary: Value) -> Signal:
         """Build a register of low + high, high shifted in int8 mode."""
         total = Signal(signed(max(len(low), len(high) + shift) + 1), name=name, reset_less=True)
-        m.d.sync += total.eq(low + Mux(ternary, high, high << shift))
+        if not self.native:
+            m.d.sync += total.eq(low + Mux(ternary, high, high << shift))
+            return total
+        columns: list[tuple[Value, Value, Value]] = []
+        for place in range(len(total)):
+            there = high[min(place - shift, len(high) - 1)] if place >= shift else Const(0, 1)
+            columns.append((low[min(place, len(low) - 1)], high[min(place, len(high) - 1)], there))
+        m.d.sync += total.eq(lattice.add_chosen(m, f"{name}_chain", columns, ternary))
         return total
 
 

@@ -9,6 +9,7 @@ from hw.arith.agree_count import AgreeCount, agree_stages
 from hw.arith.bit_count import AMD, BitCount, count_stages
 from hw.arith.pipeline import Delays
 from hw.arith.target import Target
+from hw.arith.thermometer import decoded_halves, thermometer
 from hw.engines.block_schedule import ZERO_BEYOND
 from hw.engines.dot import DotConfig, array_members
 
@@ -86,7 +87,7 @@ class BwtaSums(Component):
         ]
         subtracted = self._subtracted(m, activations, counted)
         summed, adds, clears = delay(final, counted), delay(valid, counted + 1), delay(first, counted + 1)
-        beyond = delay(end, counted)
+        exists = thermometer(decoded_halves(m, "end", delay(end, counted)), len(end), rows)
         for row in range(rows):
             m.submodules[f"row{row}"] = count = AgreeCount(lanes, config.counting, target)
             late = counted - agree_stages(lanes, config.counting, target)
@@ -100,7 +101,7 @@ class BwtaSums(Component):
             part = Signal(signed(lanes.bit_length() + 1), name=f"part{row}", reset_less=False)
             m.d.sync += part.eq(doubled - subtracted)
             if row and config.weight_bits == 1:
-                with m.If(summed & (beyond < row)):
+                with m.If(summed & ~exists[row]):
                     m.d.sync += part.eq(0)
             total = Signal(signed(config.total_width), name=f"total{row}", reset_less=True)
             with m.If(adds):
