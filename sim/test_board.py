@@ -33,11 +33,11 @@ def test_a_board_speaks_as_the_integer_model_does():
         line = Line(simulated.port)
         board = Board(line, timeout=60)
         info = board.info()
-        assert (info.context, info.vocabulary, info.number) == (24, 13, NUMBER)
+        assert (info.context, info.vocabulary, info.number) == (24, model.config.vocabulary, NUMBER)
         assert list(board.generate([1, 2, 3], 4)) == expected([1, 2, 3], 4)
         assert list(board.generate([12], 1)) == expected([12], 1)
         with pytest.raises(ToolError, match=r"^the board refuses: the request is not legal for its model$"):
-            list(board.generate([13], 1))
+            list(board.generate([model.config.vocabulary], 1))
         # Noise, half a frame and a silence do no harm.
         line.write(b"\x00\xa5\xff\xa5" + encode(Message.PROMPT, bytes(6))[:9])
         time.sleep(1)
