@@ -15,7 +15,6 @@ def add_subtract(m: Module, name: str, x: Value, y: Value, subtract: Value, targ
     """
     assert len(x) == len(y)
     if target is Target.ECP5:
-        columns = [(a, Const(0, 1), b, subtract) for a, b in zip(x, y, strict=True)]
-        return lattice.add(m, name, columns, subtract)
+        return lattice.add(m, name, x, Const(0, 1), y, subtract, subtract, len(x)).as_unsigned()
     # The lowest column makes the carry-in: not every synthesiser finds it in x + y + c.
     return (Cat(Const(1, 1), x) + Cat(subtract, y ^ subtract.replicate(len(y))))[1 : 1 + len(x)]

@@ -81,8 +81,7 @@ def digit_term(code: Value, number: Value, negative: Value) -> Value:
 
 def digit_chain(m: Module, name: str, code: Value, number: Value, *, negative: bool) -> Value:
     """Build the ECP5 form of `digit_term`, or with `negative` of its complement; return it, signed."""
-    low, high, top = code[0], code[1], len(number) - 1
+    low, high = code[0], code[1]
     first = number[0] & low
-    columns = [(number[min(i, top)], low, number[min(i - 1, top)], high) for i in range(1, top + 3)]
-    rest = lattice.add_gated(m, name, columns, complemented=negative)
+    rest = lattice.add_gated(m, name, number[1:], low, number, high, len(number) + 1, complemented=negative)
     return Cat(~first if negative else first, rest).as_signed()

@@ -34,40 +34,43 @@ _CARRY_IN = 0x000A
 """With C = D = 1: propagate 0; generate, at C = D = 0, is A."""
 
 
-def add(
-    m: Module,
-    name: str,
-    columns: Sequence[tuple[Value, Value, Value, Value]],
-    carry_in: Value,
-) -> Value:
-    """Instantiate the chain over `columns` of (a, invert a, b, invert b) and return the sum bits."""
-    return _chain(m, name, _SUM, columns, carry_in)
+def add(m: Module, name: str, a: Value, ia: Value, b: Value, ib: Value, carry_in: Value, width: int) -> Value:
+    """Instantiate a + b + carry_in, a complemented where `ia` is set, b where `ib` is; return `width` bits, signed."""
+    return _chain(m, name, _SUM, [(_bit(a, i), ia, _bit(b, i), ib) for i in range(width)], carry_in)
 
 
 def add_gated(
-    m: Module, name: str, columns: Sequence[tuple[Value, Value, Value, Value]], *, complemented: bool = False
+    m: Module, name: str, a: Value, ga: Value, b: Value, gb: Value, width: int, *, complemented: bool = False
 ) -> Value:
-    """Instantiate the chain over `columns` of (a, gate of a, b, gate of b) and return the sum bits.
+    """Instantiate a + b, each where its gate is set, and return `width` bits, signed.
 
     With `complemented` the first operand is complemented behind its gates.
     """
+    columns = [(_bit(a, i), ga, _bit(b, i), gb) for i in range(width)]
     return _chain(m, name, _GATED ^ 0xFFFF * complemented, columns, Const(0, 1))
 
 
-def add_chosen(m: Module, name: str, columns: Sequence[tuple[Value, Value, Value]], choice: Value) -> Value:
-    """Instantiate the chain over `columns` of (a, b if chosen, b if not) and return the sum bits."""
-    return _chain(m, name, _CHOSEN, [(a, b, c, choice) for a, b, c in columns], Const(0, 1))
+def add_chosen(m: Module, name: str, a: Value, b: Value, c: Value, choice: Value, width: int) -> Value:
+    """Instantiate a + b where `choice` is set, and a + c where it is not; return `width` bits, signed."""
+    columns = [(_bit(a, i), _bit(b, i), _bit(c, i), choice) for i in range(width)]
+    return _chain(m, name, _CHOSEN, columns, Const(0, 1))
 
 
-def add_cleared(m: Module, name: str, columns: Sequence[tuple[Value, Value]], clear: Value) -> Value:
-    """Instantiate the chain over `columns` of (a, b) and return the bits of a + b, or with `clear` of b alone."""
-    return _chain(m, name, _CLEARED, [(a, clear, b, Const(1, 1)) for a, b in columns], Const(0, 1))
+def add_cleared(m: Module, name: str, a: Value, b: Value, clear: Value) -> Value:
+    """Instantiate a + b, or b alone where `clear` is set; return as many bits as a has, signed."""
+    columns = [(_bit(a, i), clear, _bit(b, i), Const(1, 1)) for i in range(len(a))]
+    return _chain(m, name, _CLEARED, columns, Const(0, 1))
+
+
+def _bit(number: Value, place: int) -> Value:
+    """Return a bit of a number in two's complement, whose highest bit goes on."""
+    return number[min(place, len(number) - 1)]
 
 
 def _chain(
     m: Module, name: str, table: int, columns: Sequence[tuple[Value, Value, Value, Value]], carry_in: Value
 ) -> Value:
-    """Instantiate the chain of a first half-cell that makes the carry-in, and a half-cell of `table` a column."""
+    """Instantiate a first half-cell that makes the carry-in, and a half-cell of `table` a column; return the sum."""
     one, zero = Const(1, 1), Const(0, 1)
     halves = [(_CARRY_IN, (carry_in, zero, one, one)), *((table, column) for column in columns)]
     if len(halves) % 2:
@@ -88,4 +91,4 @@ def _chain(
             pins["o_COUT"] = carry
         m.submodules[f"{name}_{number // 2}"] = Instance("CCU2C", **pins)
         sums.append(out)
-    return Cat(*sums)[1 : 1 + len(columns)]
+    return Cat(*sums)[1 : 1 + len(columns)].as_signed()

@@ -1,6 +1,6 @@
 """The ECP5 form of the signed sum."""
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
+from amaranth.hdl import Const, Module, Signal, Value, signed
 from amaranth.lib.wiring import Component
 
 from hw.arith import lattice
@@ -58,7 +58,7 @@ class PairSum(Component):
             for i, ((x, s, p, x_most), (y, t, q, y_most)) in enumerate(zip(nodes[::2], nodes[1::2], strict=False)):
                 most = x_most + y_most
                 node = Signal(signed(sum_width(most, self.negatable)), reset_less=True)
-                m.d.sync += node.eq(self._add(m, f"l{level_number}_{i}", x, s, y, t, p, len(node)))
+                m.d.sync += node.eq(lattice.add(m, f"l{level_number}_{i}", x, s, y, t, p, len(node)))
                 level.append((node, zero, self._delay(m, q), most))
             if len(nodes) % 2:
                 x, s, p, most = nodes[-1]
@@ -69,20 +69,14 @@ class PairSum(Component):
             level_number += 1
         ((word, sign, plus_one, _),) = nodes
         if self.clearable:
-            columns = [(bit, word[min(place, len(word) - 1)]) for place, bit in enumerate(self.addend)]
-            total = Value.cast(lattice.add_cleared(m, "last", columns, self.clear)).as_signed()
+            total = lattice.add_cleared(m, "last", self.addend, word, self.clear)
         elif self.accumulates:
-            total = self._add(m, "last", self.addend, zero, word, sign, plus_one, self.total_width)
+            total = lattice.add(m, "last", self.addend, zero, word, sign, plus_one, self.total_width)
         else:
             total = ~word if isinstance(sign, Const) and sign.value else word
         with m.If(self.update):
             m.d.sync += self.total.eq(total)
         return m
-
-    @staticmethod
-    def _add(m: Module, name: str, x: Value, s: Value, y: Value, t: Value, carry_in: Value, width: int) -> Value:
-        columns = [(x[min(i, len(x) - 1)], s, y[min(i, len(y) - 1)], t) for i in range(width)]
-        return Cat(lattice.add(m, name, columns, carry_in)).as_signed()
 
     @staticmethod
     def _delay(m: Module, bit: Value) -> Value:

@@ -115,9 +115,8 @@ class BaselineSums(Component):
     @staticmethod
     def _add_complement(m: Module, name: str, low: Value, high: Value, shift: int) -> Value:
         """Return low + (~high << shift) on an ECP5's carry chain."""
-        zero, one, top = Const(0, 1), Const(1, 1), len(low) - 1
-        columns = [(low[min(i + shift, top)], zero, high[i], one) for i in range(len(high))]
-        return Cat(low[:shift], lattice.add(m, name, columns, zero)).as_signed()
+        zero, one = Const(0, 1), Const(1, 1)
+        return Cat(low[:shift], lattice.add(m, name, low[shift:], zero, high, one, zero, len(high))).as_signed()
 
 
 class BaselineTrees(Component):

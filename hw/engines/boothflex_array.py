@@ -199,8 +199,7 @@ class FlexSums(Component):
         """Return total + step, or step alone with `clear`."""
         if not self.native:
             return Mux(clear, 0, total) + step
-        columns = [(bit, step[min(place, len(step) - 1)]) for place, bit in enumerate(total)]
-        return lattice.add_cleared(m, f"{name}_chain", columns, clear)
+        return lattice.add_cleared(m, f"{name}_chain", total, step, clear)
 
     def _shifted(self, m: Module, name: str, low: Value, high: Value, shift: int, ternary: Value) -> Signal:
         """Build a register of low + high, high shifted in int8 mode."""
@@ -208,11 +207,9 @@ class FlexSums(Component):
         if not self.native:
             m.d.sync += total.eq(low + Mux(ternary, high, high << shift))
             return total
-        columns: list[tuple[Value, Value, Value]] = []
-        for place in range(len(total)):
-            there = high[min(place - shift, len(high) - 1)] if place >= shift else Const(0, 1)
-            columns.append((low[min(place, len(low) - 1)], high[min(place, len(high) - 1)], there))
-        m.d.sync += total.eq(lattice.add_chosen(m, f"{name}_chain", columns, ternary))
+        m.d.sync += total.eq(
+            lattice.add_chosen(m, f"{name}_chain", low, high, Cat(Const(0, shift), high), ternary, len(total))
+        )
         return total
 
 
