@@ -85,21 +85,17 @@ class DramPort(Component):
         sizes = (config.ports, config.port_bits, ADDRESS_BITS)
         m.submodules.reader = reader = StripedReader(*sizes, clients=len(DEPTHS), depth=DEPTHS)
         m.submodules.writer = writer = StripedWriter(*sizes)
-        for port in range(config.ports):
-            prefix = f"m_axi{port}"
-            m.d.comb += [
-                *pass_pins(self, reader, axi4_read_members(prefix, ADDRESS_BITS, config.port_bits)),
-                *pass_pins(self, writer, axi4_write_members(prefix, ADDRESS_BITS, config.port_bits)),
-                reader.bases[port].eq(self.bases[port]),
-                writer.bases[port].eq(self.bases[port]),
-            ]
+        pins = dram_pins(config)
+        shared = {name: pins[name] for name in ("bases", "bus_reset")}
+        for unit, members in ((reader, axi4_read_members), (writer, axi4_write_members)):
+            m.d.comb += pass_pins(self, unit, shared)
+            for port in range(config.ports):
+                m.d.comb += pass_pins(self, unit, members(f"m_axi{port}", ADDRESS_BITS, config.port_bits))
         for client in range(len(DEPTHS)):
             connect(m, flipped(self.commands[client]), reader.commands[client])
             connect(m, reader.words[client], flipped(self.words[client]))
         connect(m, flipped(self.stores), writer.writes)
         m.d.comb += [
-            reader.bus_reset.eq(self.bus_reset),
-            writer.bus_reset.eq(self.bus_reset),
             self.stores_idle.eq(writer.idle),
             self.memory_error.eq(reader.error | writer.error),
         ]

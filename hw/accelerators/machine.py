@@ -178,12 +178,7 @@ class Machine(Component):
         """Let parameters and weights read DRAM."""
         parameters, weights = self._parameters, self._weights
         m.submodules.dram = dram
-        pins = dram_pins(self.config)
-        del pins["bases"]
-        m.d.comb += [
-            *pass_pins(self, dram, pins),
-            *(base.eq(outer) for base, outer in zip(dram.bases, self.bases, strict=True)),
-        ]
+        m.d.comb += pass_pins(self, dram, dram_pins(self.config))
         for client, user in ((PARAMETERS, parameters), (WEIGHTS, weights)):
             connect(m, user.commands, dram.commands[client])
             connect(m, dram.words[client], user.words)

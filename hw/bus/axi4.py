@@ -76,7 +76,8 @@ def axi4_members(prefix: str, ports: int, address_bits: int, data_bits: int) -> 
 
 
 def pass_pins(outer: Component, inner: Component, members: Mapping[str, Member]) -> Iterator[Any]:
-    """Yield the assignments by which pins of the same name of a component are those of one inside it."""
+    """Yield the assignments by which pins of the same name of a component, or rows of them, are those of one inside."""
     for name, member in members.items():
-        without, within = getattr(outer, name), getattr(inner, name)
-        yield within.eq(without) if member.flow is In else without.eq(within)
+        pair = getattr(outer, name), getattr(inner, name)
+        for without, within in zip(*pair, strict=True) if member.dimensions else [pair]:
+            yield within.eq(without) if member.flow is In else without.eq(within)
