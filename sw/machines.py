@@ -12,16 +12,28 @@ from hw.accelerators.config import ACCELERATOR_ENGINES, MEMORIES, AcceleratorCon
 from sw.accelerators import configure_machine, machine_config, shape_of_config
 from sw.console import CheckpointPath
 from sw.errors import InputError
+from sw.flow.shapes import SHAPES as PUBLISHED
 from sw.model.integer import IntegerModel
-from sw.model.random_model import BITNET_07B, BITNET_07B_VOCABULARY, characters, random_integer_model
+from sw.model.random_model import characters, random_integer_model
 from sw.model.transformer import SIZES, TransformerConfig
 
 __all__ = ["MACHINE_ONLY", "SHAPES", "Choice", "add_options", "machine_options", "take_choice"]
 
 TINY_VOCABULARY = 65
 
+CONTEXT = 1024
+"""Tokens that a machine of a published shape sees."""
+
+
+def _published(name: str) -> tuple[dict[str, Any], int]:
+    """Return the sizes of a published shape, and its vocabulary."""
+    shape = PUBLISHED[name]
+    names = ("width", "layers", "heads", "kv_heads", "head_dim", "ffn")
+    return {name: getattr(shape, name) for name in names} | {"context": CONTEXT}, shape.vocabulary
+
+
 SHAPES: dict[str, tuple[dict[str, Any], int]] = {
-    "bitnet-0.73b": (BITNET_07B, BITNET_07B_VOCABULARY),
+    "bitnet-0.73b": _published("0.73B"),
     "tiny": (SIZES["tiny"], TINY_VOCABULARY),
     "small": (SIZES["small"], TINY_VOCABULARY),
 }
