@@ -15,13 +15,14 @@ import dataclasses
 import functools
 import math
 import threading
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["WORD", "Packed", "matmul", "pack", "pack_plane", "pack_threshold", "popcount"]
+__all__ = ["WORD", "Packed", "matmul", "pack", "pack_plane", "pack_threshold"]
 
 WORD = 64
 """Elements in a word."""
@@ -29,10 +30,13 @@ WORD = 64
 BLOCK = 1 << 17
 """Words that are combined at once: what stays in the processor's second cache."""
 
-_kept = threading.local()
-
 FEW = 3
 """Words whose counts an octet can hold the sum of."""
+
+ROOMS = 64
+"""Shapes of blocks whose views are kept."""
+
+_kept = threading.local()
 
 
 def pack_plane(bits: Tensor) -> Tensor:
@@ -49,33 +53,51 @@ def _pack(bits: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Packed:
-    """Values -1, 0, 1 as two planes of words, int64 [..., ceil(length / 64)]."""
+    """Values -1, 0, 1 as two planes of words."""
 
-    length: int
-    """Values in a row."""
+    shape: tuple[int, ...]
+    """Of the values, [..., length]."""
 
-    mask: Tensor
-    """Which are not zero."""
+    planes: Tensor
+    """Which are not zero and which are negative, int64 [2, words, rows], of all rows one after the other."""
 
-    sign: Tensor
-    """Which are negative."""
+    @property
+    def mask(self) -> Tensor:
+        """Which are not zero, int64 [..., words]."""
+        return self.planes[0].T.reshape(*self.shape[:-1], -1)
+
+    @property
+    def sign(self) -> Tensor:
+        """Which are negative, int64 [..., words]."""
+        return self.planes[1].T.reshape(*self.shape[:-1], -1)
+
+    @functools.cached_property
+    def across(self) -> tuple[Tensor, Tensor]:
+        """Mask and sign, [words, 1, rows]: of weights, whose rows are columns of the result."""
+        mask, sign = self.planes[:, :, None]
+        return mask, sign
+
+    @functools.cached_property
+    def down(self) -> tuple[Tensor, Tensor]:
+        """Mask and sign, [words, rows, 1]: of activations."""
+        mask, sign = self.planes[..., None]
+        return mask, sign
 
     @functools.cached_property
     def binary(self) -> bool:
         """Whether no value is zero; the mask is then not needed where the other operand has zeros as padding."""
-        return bool((self.ones == self.length).all())
+        return bool((self.ones(torch.int32) == self.shape[-1]).all())
 
     @functools.cached_property
-    def words(self) -> tuple[Tensor, Tensor]:
-        """Mask and sign by words, [words, rows], of all rows one after the other."""
-        mask, sign = (plane.view(-1, plane.shape[-1]).T.contiguous() for plane in (self.mask, self.sign))
-        return mask, sign
+    def _ones(self) -> dict[torch.dtype, Tensor]:
+        return {}
 
-    @functools.cached_property
-    def ones(self) -> Tensor:
-        """How many values of each row are not zero, int32 [rows, 1]."""
-        counts = np.bitwise_count(self.words[0].numpy().view(np.uint64))
-        return torch.from_numpy(counts.sum(0, dtype=np.int32)[:, None])
+    def ones(self, dtype: torch.dtype) -> Tensor:
+        """Return how many values of each row are not zero, [rows, 1]."""
+        if dtype not in self._ones:
+            counts = np.bitwise_count(self.planes[0].numpy().view(np.uint64)).sum(0, dtype=np.int32)
+            self._ones[dtype] = torch.from_numpy(counts[:, None]).to(dtype)
+        return self._ones[dtype]
 
 
 def pack(values: Tensor) -> Packed:
@@ -85,14 +107,13 @@ def pack(values: Tensor) -> Packed:
 
 def pack_threshold(values: Tensor, scale: float) -> Packed:
     """Pack numbers [..., n]: 1 where 2 x > s, -1 where 2 x < -s, otherwise 0; s is positive."""
-    numbers, half = values.numpy(), scale / 2
-    plus, minus = _pack(numbers > half), _pack(numbers < -half)
-    return Packed(values.shape[-1], torch.from_numpy(plus | minus), torch.from_numpy(minus))
-
-
-def popcount(words: Tensor) -> Tensor:
-    """Return the number of ones in each int64 word, uint8."""
-    return torch.from_numpy(np.bitwise_count(words.numpy().view(np.uint64)))
+    numbers, half = values.numpy().reshape(-1, values.shape[-1]), scale / 2
+    bits = np.empty((2, *numbers.shape), np.bool_)
+    mask, sign = bits
+    np.less(numbers, -half, out=sign)
+    np.greater(numbers, half, out=mask)
+    mask |= sign
+    return Packed(tuple(values.shape), torch.from_numpy(np.ascontiguousarray(_pack(bits).swapaxes(1, 2))))
 
 
 def matmul(weight: Packed, activations: Packed, dtype: torch.dtype = torch.int32) -> Tensor:
@@ -112,54 +133,63 @@ def matmul(weight: Packed, activations: Packed, dtype: torch.dtype = torch.int32
     Tensor
         [..., tokens, n_out].
     """
-    shape = activations.mask.shape[:-1]
-    masks, signs = (plane[:, None] for plane in weight.words)
-    mask, sign = (plane[..., None] for plane in activations.words)
+    masks, signs = weight.across
+    mask, sign = activations.down
     words, tokens, n_out = len(mask), mask.shape[1], signs.shape[2]
     result = torch.empty((tokens, n_out), dtype=dtype)
-    shared = activations.ones.to(dtype)
+    shared = activations.ones(dtype)
     block = max(1, min(tokens, BLOCK // (words * n_out)))
-    some = _scratch(words, block, n_out)
     for start in range(0, tokens, block):
         part = slice(start, min(start + block, tokens))
-        if part.stop - start != block:
-            some = _scratch(words, part.stop - start, n_out)
-        bits, y = some[0], result[part]
+        room = _room(words, part.stop - start, n_out)
+        bits, y, there, negative = room.bits, result[part], mask[:, part], sign[:, part]
         # A sign is only where the mask is, so M & (w ^ S) is M & w ^ S.
         if weight.binary:
             present = shared[part]
-            torch.bitwise_and(signs, mask[:, part], out=bits)
-            bits.bitwise_xor_(sign[:, part])
+            torch.bitwise_and(signs, there, out=bits)
+            bits.bitwise_xor_(negative)
         else:
-            torch.bitwise_and(masks, mask[:, part], out=bits)
-            present = _total(*some, torch.empty_like(y))
-            torch.bitwise_and(signs, mask[:, part], out=bits)
-            bits.bitwise_xor_(sign[:, part] & masks)
-        torch.sub(present, _total(*some, y), alpha=2, out=y)
-    return result.view(*shape, n_out)
+            torch.bitwise_and(masks, there, out=bits)
+            present = room.total(torch.empty_like(y))
+            torch.bitwise_and(signs, there, out=bits)
+            bits.bitwise_xor_(negative & masks)
+        torch.sub(present, room.total(y), alpha=2, out=y)
+    return result.view(*activations.shape[:-1], n_out)
 
 
-def _scratch(*shape: int) -> tuple[Tensor, npt.NDArray[np.uint64], npt.NDArray[np.uint8]]:
-    """Return room for words (as int64, and the same as uint64) and for their counts, this thread's own.
+class _Room(NamedTuple):
+    """Where a block is worked out, [words, tokens, n_out]; every field is a view of the same two arrays."""
 
-    Memory that is fresh with every product costs as much as counting.
-    """
-    size = math.prod(shape)
-    if size > getattr(_kept, "size", 0):
-        _kept.size, _kept.bits, _kept.counts = size, torch.empty(size, dtype=torch.int64), np.empty(size, np.uint8)
-    bits = _kept.bits[:size].view(shape)
-    return bits, bits.numpy().view(np.uint64), _kept.counts[:size].reshape(shape)
+    bits: Tensor
+    words: npt.NDArray[np.uint64]
+    counts: npt.NDArray[np.uint8]
+    groups: list[list[npt.NDArray[np.uint8]]]
+    """Counts of `FEW` words each."""
+    sums: list[Tensor]
+    """The first counts of each group."""
+
+    def total(self, out: Tensor) -> Tensor:
+        """Write the ones of `bits` in all words to `out`, [tokens, n_out]; the counts are written over."""
+        np.bitwise_count(self.words, out=self.counts)
+        for first, *others in self.groups:
+            for other in others:
+                np.add(first, other, out=first)
+        out.copy_(self.sums[0])
+        for more in self.sums[1:]:
+            out += more
+        return out
 
 
-def _total(bits: Tensor, same: npt.NDArray[np.uint64], counts: npt.NDArray[np.uint8], out: Tensor) -> Tensor:
-    """Write the ones of [words, tokens, n_out] in all words to `out`, [tokens, n_out]; `counts` is written over."""
-    np.bitwise_count(same, out=counts)
-    for word in range(0, len(counts), FEW):
-        some = counts[word]
-        for other in counts[word + 1 : word + FEW]:
-            some += other
-        if word:
-            out += torch.from_numpy(some)
-        else:
-            np.copyto(out.numpy(), some)
-    return out
+def _room(*shape: int) -> _Room:
+    """Return this thread's own room for a block; fresh memory, and even fresh views, cost as much as counting."""
+    rooms: dict[tuple[int, ...], _Room] = _kept.__dict__.setdefault("rooms", {})
+    if shape not in rooms:
+        size = math.prod(shape)
+        if size > getattr(_kept, "size", 0) or len(rooms) == ROOMS:
+            rooms.clear()
+            _kept.size, _kept.bits, _kept.counts = size, torch.empty(size, dtype=torch.int64), np.empty(size, np.uint8)
+        bits, counts = _kept.bits[:size].view(shape), _kept.counts[:size].reshape(shape)
+        groups = [list(counts[word : word + FEW]) for word in range(0, len(counts), FEW)]
+        sums = [torch.from_numpy(first) for first, *_ in groups]
+        rooms[shape] = _Room(bits, bits.numpy().view(np.uint64), counts, groups, sums)
+    return rooms[shape]
