@@ -42,45 +42,82 @@ class _BaselineConfig(DotConfig, Protocol):
 
 
 class BaselineSums(Component):
-    """Portable and FPGA array: products as the synthesiser makes them, and adder trees that accumulate."""
+    """Portable and FPGA array: rows of products as the synthesiser makes them, and adder trees that accumulate."""
 
     def __init__(self, config: _BaselineConfig) -> None:
         self.config = config
         super().__init__(array_members(config))
 
     def elaborate(self, platform: object) -> Module:
-        """Build the operand registers, the products and the sums."""
+        """Build the activations' registers, the marks and the rows."""
         m = Module()
         config = self.config
-        lanes, width = config.activation_lanes, config.act_bits
-        form = Target.ECP5 if config.target == Target.ECP5.value else Target.PORTABLE
-        timing = sum_timing(lanes, form, negatable=False)
+        lanes = config.activation_lanes
         delay = Delays(m)
         # The first register of the activations is the memory's output register where the target has one.
         read, activations = (Signal.like(self.step.activations, reset_less=True) for _ in range(2))
-        # With resets, so that no synthesiser makes look-up tables of them.
-        taken, weights = (Signal.like(self.weights, name=name) for name in ("taken", "weights"))
         valid, first, last, final = (Signal(name=name) for name in ("valid", "first", "last", "final"))
         m.d.sync += [
-            read.eq(self.step.activations), activations.eq(read), taken.eq(self.weights), weights.eq(taken),
+            read.eq(self.step.activations), activations.eq(read),
             valid.eq(self.issue), final.eq(self.step.final),
             first.eq(self.issue & self.step.first), last.eq(self.issue & self.step.last),
         ]  # fmt: skip
-        stages = timing.latency + config.product_stages + 1
+        stages = sum_timing(lanes, _form(config), negatable=False).latency + config.product_stages + 1
         m.d.comb += [self.ready.eq(1), self.done.eq(delay(last, stages)), self.final.eq(delay(final, stages))]
         clear, update = (delay.spread(mark, stages - 1, config.rows) for mark in (first, valid))
         for row in range(config.rows):
-            sum_ = signed_sum(lanes, 1 << (2 * width - 2), config.total_width, form, negatable=False, clearable=True)
-            m.submodules[f"row{row}"] = sum_
-            for lane in range(lanes):
-                product = self._product(m, f"{row}_{lane}", activations[lane], weights[row * lanes + lane])
-                m.d.comb += sum_.words[lane].eq(product)
+            m.submodules[f"row{row}"] = built = _SumRow(config)
             m.d.comb += [
-                sum_.addend.eq(sum_.total),
-                sum_.clear.eq(clear[row]),
-                sum_.update.eq(update[row]),
-                self.values[row].eq(sum_.total),
+                *(built.weights[lane].eq(self.weights[row * lanes + lane]) for lane in range(lanes)),
+                built.activations.eq(activations),
+                built.clear.eq(clear[row]),
+                built.update.eq(update[row]),
+                self.values[row].eq(built.total),
             ]
+        return m
+
+
+def _form(config: _BaselineConfig) -> Target:
+    return Target.ECP5 if config.target == Target.ECP5.value else Target.PORTABLE
+
+
+class _SumRow(Component):
+    """One output: weight registers, products and their sum."""
+
+    def __init__(self, config: _BaselineConfig) -> None:
+        self.config = config
+        operands = data.ArrayLayout(signed(config.act_bits), config.activation_lanes)
+        super().__init__(
+            {
+                "weights": In(operands),
+                "activations": In(operands),
+                "clear": In(1),
+                "update": In(1),
+                "total": Out(signed(config.total_width)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the products and add them up."""
+        m = Module()
+        config = self.config
+        most = 1 << (2 * config.act_bits - 2)
+        # With resets, so that no synthesiser makes look-up tables of them.
+        taken, weights = (Signal.like(self.weights, name=name) for name in ("taken", "weights"))
+        m.d.sync += [taken.eq(self.weights), weights.eq(taken)]
+        m.submodules.sum = sum_ = signed_sum(
+            config.activation_lanes, most, config.total_width, _form(config), negatable=False, clearable=True
+        )
+        m.d.comb += [
+            *(
+                word.eq(self._product(m, str(lane), self.activations[lane], weights[lane]))
+                for lane, word in enumerate(sum_.words)
+            ),
+            sum_.addend.eq(sum_.total),
+            sum_.clear.eq(self.clear),
+            sum_.update.eq(self.update),
+            self.total.eq(sum_.total),
+        ]
         return m
 
     def _product(self, m: Module, name: str, activation: Value, weight: Value) -> Signal:
@@ -156,13 +193,13 @@ class BaselineTrees(Component):
                 columns[2 * index].append(~digit.plus)
         shared = self._correction(m, columns, take, control.rows)
         for row in range(config.rows):
-            m.submodules[f"row{row}"] = built = _Row(config, len(shared))
+            m.submodules[f"row{row}"] = built = _TreeRow(config, len(shared))
             m.d.comb += [
                 built.take.eq(self.issue),
                 *(built.weights[lane].eq(self.weights[row * lanes + lane]) for lane in range(lanes)),
                 built.lines.eq(lines),
                 built.shared.eq(Cat(shared)),
-                *(getattr(built, name).eq(getattr(control.rows, name)) for name in _Row.PACE),
+                *(getattr(built, name).eq(getattr(control.rows, name)) for name in _TreeRow.PACE),
                 self.values[row].eq(built.total),
             ]
         return m
@@ -183,7 +220,7 @@ class BaselineTrees(Component):
         return registers
 
 
-class _Row(Component):
+class _TreeRow(Component):
     """One output: weight registers, products, tree and accumulator."""
 
     PACE = ("hold", "enter", "add", "clear", "settle", "load")
