@@ -1,14 +1,16 @@
 """The jobs of reports and searches: what one configuration costs on one target, as figures that JSON can say."""
 
+import json
 import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from hw.engines import ENGINES
+from sw.flow.cache import DEFAULT, Cache, digest
 from sw.flow.generic import GENERIC, generic_library
 from sw.flow.implementation import Implementation, groups, implement
-from sw.flow.jobs import Job
+from sw.flow.jobs import Job, fingerprint
 from sw.flow.liberty import Library, read_liberty
 from sw.flow.nextpnr import place_and_route
 from sw.flow.power import power_mw
@@ -19,8 +21,13 @@ __all__ = ["cells", "cells_job", "fpga", "fpga_job", "routed", "routed_job"]
 
 
 def _text(engine: str, config: dict[str, Any]) -> tuple[Any, str]:
+    """Return an engine's configuration and its RTLIL, which several targets and tools share."""
     made = ENGINES[engine].config(**config)
-    return made, convert(ENGINES[engine].component(made), engine)
+    store = Cache(DEFAULT / "rtlil")
+    key = digest(engine, json.dumps(config, sort_keys=True), fingerprint())
+    if store.get(key) is None:
+        store.put(key, {"engine": engine}, {".il": convert(ENGINES[engine].component(made), engine)})
+    return made, store.path(key, ".il").read_text()
 
 
 def fpga(engine: str, config: dict[str, Any], target: str, dsp: bool = False) -> dict[str, Any]:

@@ -220,9 +220,11 @@ def _settings(engine: str, size: str) -> Mapping[str, int]:
     return {} if size == "default" else SETTINGS.get(engine, _ARRAY)[size]
 
 
-def too_large(build: Build) -> str:
+def not_tried(build: Build) -> str:
     """Return why a build is not tried, in a sentence; nothing if it is."""
     macs = build.config.macs_per_cycle
+    if build.engine == "tlmm" and build.target == "ice40":
+        return "An iCE40 has no memories of look-up tables, which TLMM's tables are."
     if build.target == "cells" and macs > CELLS_MOST:
         return f"{macs} products a cycle take too long to map flat here; the command by itself does it."
     return ""
@@ -232,10 +234,10 @@ def wanted(chosen: Sequence[Build], clock_ns: float | None) -> dict[str, Job]:
     """Return the jobs of builds and of their INT8 arrays, by what they are for."""
     jobs: dict[str, Job] = {}
     for build in chosen:
-        if too_large(build):
+        if not_tried(build):
             continue
         for each in (build, build.baseline()):
-            if each.engine == "baseline" and too_large(each):
+            if each.engine == "baseline" and not_tried(each):
                 continue
             jobs[name_of(each)] = build_job(each, clock_ns)
             if each is build and each.size == "small" and routable(each):
@@ -271,7 +273,7 @@ def figures(chosen: Sequence[Build], outcomes: Mapping[str, Outcome]) -> list[Fi
     found = []
     for build in chosen:
         reference = build.baseline()
-        reason, notes = too_large(build), []
+        reason, notes = not_tried(build), []
         mine = outcomes.get(name_of(build))
         other = outcomes.get(name_of(reference))
         routed = outcomes.get(f"routed {name_of(build)}")
