@@ -64,3 +64,5 @@ class Board:
     """An engine that fits, its settings, and words and kind of the memory of its weights; None if there is none."""
     lutram_words: int = 0
     """Memories of up to so many words are made of look-up tables, to spare block RAM."""
+    anchors: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Cells that are placed by hand: a pattern of their names, its group a number, and the site of each number."""

@@ -65,12 +65,27 @@ class Pins(Elaboratable):
         return m
 
 
+BLOCKS = (*range(4, 59, 9), *range(69, 115, 9))
+"""Columns where blocks of four multipliers begin, in each of their rows."""
+
+ROWS = (10, 34, 58)
+"""Rows of multipliers."""
+
+
+def spread(count: int) -> tuple[str, ...]:
+    """Return sites for so many multipliers, evenly over the chip, row by row."""
+    sites = [(block + offset, offset) for block in BLOCKS for offset in (0, 1, 4, 5)]
+    each = -(-count // len(ROWS))
+    places = [((2 * (lane % each) + 1) * len(sites) // (2 * each), ROWS[lane // each]) for lane in range(count)]
+    return tuple(f"X{sites[place][0]}/Y{row}/MULT18_{sites[place][1]}" for place, row in places)
+
+
 BOARD = Board(
     name="ulx3s",
     title="Radiona ULX3S 85F (Lattice ECP5)",
     target="ecp5",
     device="ecp5-85k",
-    options=("--85k", "--package", "CABGA381", "--speed", "6"),
+    options=("--85k", "--package", "CABGA381", "--speed", "6", "--router", "router2"),
     clock_hz=50e6,
     baud=1_000_000,
     loader="openFPGALoader -b ulx3s {file}",
@@ -78,8 +93,11 @@ BOARD = Board(
     budget={"lut": 83640, "ff": 83640, "bram": 208, "dsp": 156, "uram": 0},
     platform=ULX3S_85F_Platform,
     pins=Pins,
-    # 33 products a row and a cycle: 160 and 400 inputs are 5 and 13 steps, with 3 % of padding; 216 bits of weights a
-    # cycle are six block RAMs wide. The tile is small because its vectors are made of look-up tables.
-    machine=("tlmm", ("tables=11", "fill_units=11", "weight_lanes=9"), 4, 2),
-    lutram_words=256,
+    # 15 products a row and a cycle: 160 and 400 inputs are 11 and 27 steps, with 3 and 1 % of padding, and a step's ten
+    # groups of weights are two units of the dense form. Four lanes fit as well, but do not route.
+    machine=("tlmm", ("tables=5", "fill_units=5", "weight_lanes=2"), 2, 1),
+    lutram_words=128,
+    # The multipliers of attention's lanes: the placer packs the machine into a third of the chip, where it does not
+    # route; lanes that lie apart pull it apart.
+    anchors=((r"^MULT18X18D .*\.element0\.products\.product(\d+)_", spread(32)),),
 )

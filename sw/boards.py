@@ -68,6 +68,7 @@ def board_design(board: Board, top: Component, files: Mapping[str, str]) -> Desi
         clock_mhz=board.clock_hz / 1e6,
         budget=board.budget,
         lutram_words=board.lutram_words,
+        anchors=board.anchors,
     )
 
 

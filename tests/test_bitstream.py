@@ -1,18 +1,21 @@
 """Bitstreams: a small design on a real board's chip, what is refused, and memories moved to look-up tables."""
 
 import dataclasses
+import itertools
 import json
+import re
 
 import pytest
 from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, Out
 
+from boards import ulx3s
 from boards.icebreaker import BOARD
 from sw.boards import BOARDS, engine_top, find_board, machine_for
 from sw.cli import main
 from sw.errors import InputError, ToolError
-from sw.flow.bitstream import Design, make_bitstream, synthesise_design
+from sw.flow.bitstream import Design, anchor, make_bitstream, synthesise_design
 from sw.flow.memories import distribute
 from sw.flow.rtlil import convert
 
@@ -104,6 +107,25 @@ def test_small_memories_that_are_written_become_lookup_tables():
     assert sorted(styles.values()) == ['"block"', '"block"', '"distributed"']
     assert next(name for name, style in styles.items() if style == '"distributed"').startswith("\\small")
     assert distribute(text, 0) == text
+
+
+def test_cells_are_placed_by_hand_by_the_number_in_their_names():
+    cells = {f"top.lane{lane}_P": {"type": "MULT18X18D"} for lane in range(3)} | {"top.lane0_Q": {"type": "TRELLIS_FF"}}
+    assert anchor({"cells": cells}, [(r"^MULT18X18D .*lane(\d+)_", ("here", "there"))]) == 2
+    placed = {name: cell["attributes"]["BEL"] for name, cell in cells.items() if "attributes" in cell}
+    assert placed == {"top.lane0_P": "here", "top.lane1_P": "there"}
+    assert anchor({"cells": cells}, []) == 0
+    with pytest.raises(
+        ToolError, match=r"^no cell of the design is called .*row.*; the board's anchors are out of date$"
+    ):
+        anchor({"cells": cells}, [(r"row(\d)", ("here",))])
+
+
+def test_the_lanes_of_an_ulx3s_lie_apart():
+    sites = ulx3s.spread(32)
+    columns = [int(re.match(r"X(\d+)/Y(10|34|58)/MULT18_[0145]$", site)[1]) for site in sites]
+    assert len(set(sites)) == 32
+    assert min(abs(a - b) for a, b in itertools.pairwise(columns)) >= 8
 
 
 def test_boards_that_are_none(capsys):

@@ -60,13 +60,15 @@ class QueryBuffer(Component):
         m.submodules.memory = memory = Memory(shape=entry, depth=max(self.config.tile * shape.heads, 2), init=[])
         write, read = memory.write_port(), memory.read_port()
         place = Signal(range(memory.depth))
-        m.d.comb += [
+        # Queries are written a cycle late: the way from the heads to a memory of look-up tables is long.
+        written = Signal(entry, reset_less=True)
+        m.d.sync += [
             write.addr.eq(self.write_token * shape.heads + self.write_head),
-            write.data.row.eq(self.row),
-            write.data.scale.eq(self.scale),
+            written.row.eq(self.row),
+            written.scale.eq(self.scale),
             write.en.eq(self.write),
-            read.addr.eq(place),
         ]
+        m.d.comb += [write.data.eq(written), read.addr.eq(place)]
         group, count = shape.heads // shape.kv_heads, self.config.queries
         token, member, head = Signal(range(self.config.tile + 1)), Signal(range(group)), Signal(range(shape.kv_heads))
         element, first = Signal(range(count)), Signal(range(memory.depth))

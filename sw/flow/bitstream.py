@@ -5,12 +5,15 @@ A design that is too large, or that is slower than its clock, is refused with wh
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sw.errors import ToolError
 from sw.flow.cache import DEFAULT
@@ -53,6 +56,8 @@ class Design:
     budget: Mapping[str, int]
     """What the chip has of `RESOURCES`."""
     lutram_words: int = 0
+    anchors: Sequence[tuple[str, Sequence[str]]] = ()
+    """As `anchor` takes them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +106,24 @@ def synthesise_design(design: Design, cache: Path | None = DEFAULT) -> Synthesis
     return result
 
 
+def anchor(module: dict[str, Any], anchors: Sequence[tuple[str, Sequence[str]]]) -> int:
+    """Bind the cells of a netlist's module that match a pattern to the site of their number; return how many.
+
+    A pattern is searched for in 'TYPE name', and its group is the number. Cells whose number has no site stay free.
+    Raises `ToolError` if a pattern binds none.
+    """
+    bound = Counter[str]()
+    for pattern, sites in anchors:
+        for name, cell in module["cells"].items():
+            found = re.search(pattern, f"{cell['type']} {name}")
+            if found and int(found[1]) < len(sites):
+                cell.setdefault("attributes", {})["BEL"] = sites[int(found[1])]
+                bound[pattern] += 1
+        if not bound[pattern]:
+            raise ToolError(f"no cell of the design is called {pattern!r}; the board's anchors are out of date")
+    return bound.total()
+
+
 def make_bitstream(
     design: Design,
     *,
@@ -138,6 +161,8 @@ def make_bitstream(
     if design.target == "ecp5":
         trim_carries(netlist, design.top)
         absorb_output_registers(netlist, design.top)
+        if count := anchor(netlist["modules"][design.top], design.anchors):
+            say(f"{count} cells placed by hand")
     if design.target == "gowin":
         widen_luts(netlist["modules"][design.top])
     text = json.dumps(netlist)
