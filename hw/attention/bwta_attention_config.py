@@ -58,9 +58,9 @@ class BwtaAttentionConfig:
 
     @property
     def job_limits(self) -> dict[str, int]:
-        """Lengths, and the scales s of both thresholds: every one that differs from another.
+        """Lengths, and the scales s of both thresholds.
 
-        Values are integers, so a scale of 0 does what 1 does, and there is none; no score passes the largest.
+        Values are integers, so a scale of 0 would ask what 1 asks; no score passes the largest.
         """
         return {
             "size": self.size_max,
