@@ -1,5 +1,6 @@
 """Units that are not matmul engines, behind one contract (`hw.unit_contract`)."""
 
+from hw.attention.bwta_attention import BwtaAttention, BwtaAttentionConfig
 from hw.attention.leading_one import LeadingOne, LeadingOneConfig
 from hw.attention.top_k import TopK, TopKConfig
 from hw.systolic.systolic import Systolic, SystolicConfig
@@ -18,6 +19,13 @@ UNITS: dict[str, UnitSpec] = {
     ),
     "systolic": UnitSpec(
         "systolic", 260, "systolic INT4 x INT8 arrays by shift and add, after MixPE", SystolicConfig, Systolic
+    ),
+    "bwta_attention": UnitSpec(
+        "bwta_attention",
+        261,
+        "attention of packed operands from end to end, after BWTA",
+        BwtaAttentionConfig,
+        BwtaAttention,
     ),
 }
 """Every unit by name."""

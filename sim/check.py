@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hw.engines import ENGINES
 from hw.engines.contract import TOKENS_MAX
 from sim.bench import REPLAYED, Case
 from sim.grouped import random_groups
@@ -121,10 +122,13 @@ def _fits(config: Any, product: Product) -> None:
 
 
 def build_engine(engine: str, config: Any, simulator: str = "verilator", bus: str = "stream") -> Simulator:
-    """Generate an engine on a bus of `sw.flow.tops.BUSES` and build a simulator of it."""
+    """Generate an engine or a unit on a bus of `sw.flow.tops.BUSES` and build a simulator of it.
+
+    The wide streams of a bare engine are replayed from files; a unit's bench drives all of its streams itself.
+    """
     component, top = make_top(engine, config, bus)
     text = verilog(component, top)
-    if bus == "stream":
+    if bus == "stream" and engine in ENGINES:
         text, top = add_replay(text, top, REPLAYED)
     return build(text, top, simulator, config.target)
 

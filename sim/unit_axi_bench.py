@@ -18,11 +18,13 @@ from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, SimTimeoutError, with_timeout
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus, AxiStreamSink, AxiStreamSource
 
-from sim.axi_bench import CYCLES, FAULT, N_IN, PENDING, RESULTS, START, STATUS
+from sim.axi_bench import CYCLES, FAULT, N_IN, N_OUT, PENDING, RESULTS, START, STATUS, TOKENS
 from sim.drive import PERIOD_NS
 from sim.unit_bench import UnitCase, UnitTransfers
 
 __all__ = ["UnitAxiBench", "simulate"]
+
+FIELDS = (N_IN, N_OUT, TOKENS, 0x34)
 
 
 class UnitAxiBench:
@@ -94,8 +96,8 @@ class UnitAxiBench:
     async def start_all(self) -> None:
         """Give all jobs of the case, each once the last has been taken."""
         for job in (*self.case.illegal_first, *self.case.jobs, *self.case.illegal_last):
-            for number, value in enumerate(job.values()):
-                await self.registers.write_dword(N_IN + 4 * number, value)
+            for address, value in zip(FIELDS, job.values(), strict=False):
+                await self.registers.write_dword(address, value)
             while await self.registers.read_dword(STATUS) & PENDING:
                 pass
             await self.registers.write_dword(START, 1)

@@ -16,7 +16,16 @@ from sim.check import build_engine
 from sim.runner import Simulator
 from sim.unit_bench import UnitCase
 from sw.formats.mixpe import Operands
-from sw.units import UnitJob, absmax_job, leading_one_job, pack_lanes, systolic_job, top_k_job
+from sw.golden.threshold import ternary
+from sw.units import (
+    UnitJob,
+    absmax_job,
+    bwta_attention_job,
+    leading_one_job,
+    pack_lanes,
+    systolic_job,
+    top_k_job,
+)
 
 __all__ = ["UnitRun", "bench_unit", "check_unit", "random_jobs"]
 
@@ -151,11 +160,26 @@ def random_jobs(unit: str, config: Any, count: int, seed: int) -> list[UnitJob]:
                 config.group,
             )
             jobs.append(systolic_job(config, operands, values(config.act_bits, tokens, n_in)))
+        elif unit == "bwta_attention":
+            size, m = draw(1, min(config.size_max, 3 * config.lanes_in)), draw(1, min(config.keys_max, 200))
+            query = values(config.query_bits, size)
+            keys, cached = (values(2, m, size).clamp(min=-1).to(torch.int8) for _ in range(2))
+            # Scales whose halves are a value or near it, and a score, near it, or half of it; the largest of all.
+            scale = _scale(int(query[draw(0, size - 1)]), draw(-1, 1), config.job_limits["query_scale"])
+            scores = keys.long() @ ternary(query, scale).long()
+            bar = _scale(int(scores[draw(0, m - 1)]) >> draw(0, 1), draw(-1, 1), config.job_limits["score_scale"])
+            if draw(0, 9) == 0:
+                scale = config.job_limits["query_scale"]
+            jobs.append(bwta_attention_job(config, query, keys, cached, scale, bar, random))
         else:
             length, m = draw(1, min(config.length_max, 8 * config.lanes)), draw(1, min(config.keys_max, 64))
             query, keys = values(config.act_bits, length), values(config.act_bits, m, length)
             jobs.append(leading_one_job(config, query, keys, random))
     return jobs
+
+
+def _scale(value: int, more: int, limit: int) -> int:
+    return min(max(2 * abs(value) + more, 1), limit)
 
 
 def check_unit(

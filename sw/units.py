@@ -8,14 +8,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sw.engines import pack_weights
 from sw.errors import InputError
 from sw.formats.mixpe import Operands
 from sw.formats.systolic import streams
 from sw.golden.absmax import absmax
+from sw.golden.bwta_attention import attend
 from sw.golden.leading_one import leading_one, predict
 from sw.golden.top_k import top_k
 
-__all__ = ["UnitJob", "absmax_job", "frame", "leading_one_job", "pack_lanes", "systolic_job", "top_k_job"]
+__all__ = [
+    "UnitJob", "absmax_job", "bwta_attention_job", "frame", "leading_one_job", "pack_lanes", "systolic_job",
+    "top_k_job",
+]  # fmt: skip
 
 Lanes = npt.NDArray[np.int64]
 """Values [transfers, lanes]."""
@@ -137,3 +142,40 @@ def systolic_job(config: Any, operands: Operands, activations: Tensor) -> UnitJo
     )  # fmt: skip
     results = lanes.pop("results")
     return UnitJob(fields, lanes, {"results": (results, np.arange(len(results)) == len(results) - 1)})
+
+
+def bwta_attention_job(
+    config: Any,
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    query_scale: int,
+    score_scale: int,
+    noise: torch.Generator | None = None,
+) -> UnitJob:
+    """Attend with a query [size] to keys and values [keys, size] of -1, 0, 1; InputError if they do not fit the unit.
+
+    A scale of 0 does what 1 does, and has to be given as that.
+    """
+    count, size = keys.shape
+    fields = {"size": size, "keys": count, "query_scale": query_scale, "score_scale": score_scale}
+    for name in ("size", "keys"):
+        _refuse_length(name, fields[name], config.job_limits)
+    for name in ("query_scale", "score_scale"):
+        if not 1 <= fields[name] <= config.job_limits[name]:
+            raise InputError(f"{name} is {fields[name]}; this unit takes 1 to {config.job_limits[name]}")
+    if query.shape != (size,) or values.shape != keys.shape:
+        raise InputError(
+            f"the query has shape {list(query.shape)} and the values {list(values.shape)}; these keys want [{size}] "
+            f"and {list(keys.shape)}"
+        )
+    _refuse_outside("element", query, config.query_bits, "query_bits")
+    packed = [pack_weights("bwta", config.engine, matrix) for matrix in (keys, values.T.contiguous())]
+    return UnitJob(
+        fields,
+        {
+            "queries": frame(query[None], config.lanes_in, noise)[0],
+            "weights": np.concatenate(packed).astype(np.int64),
+        },
+        {"results": frame(attend(query[None], keys, values, query_scale, score_scale), config.rows)},
+    )

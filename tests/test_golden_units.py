@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sw.golden.bwta_attention import attend
 from sw.golden.leading_one import PREDICTORS, decode, leading_one, predict
 from sw.golden.top_k import choose, top_k
 
@@ -108,3 +109,18 @@ def test_the_fast_product_equals_the_exact_one(predictor: str) -> None:
         codes = leading_one(keys)
         left = -64 if predictor == "symmetric" else -128
         assert predict(query, codes, predictor)[0].tolist() == [left * -64 * length] * 2
+
+
+def test_the_attention_of_bwta_is_that_of_plain_products() -> None:
+    """Every query and score below, at and above both thresholds, among them exactly half a scale."""
+    random = torch.Generator().manual_seed(0)
+    some = 0
+    for size, keys in ((1, 1), (5, 9), (64, 70), (65, 129)):
+        queries = torch.randint(-9, 10, (40, size), generator=random)
+        cached, values = torch.randint(-1, 2, (2, keys, size), generator=random).to(torch.int8)
+        for query_scale, score_scale in ((1, 1), (6, 2), (7, 3), (8, 4), (18, 5)):
+            packed = (2 * queries > query_scale).long() - (2 * queries < -query_scale).long()
+            expected = (2 * (packed @ cached.long().T) > score_scale).long() @ values.long()
+            assert torch.equal(attend(queries, cached, values, query_scale, score_scale).long(), expected)
+            some += int(expected.count_nonzero())
+    assert some > 10_000

@@ -25,6 +25,7 @@ MACHINE = ["machine", "--shape", "tiny", "--lanes", "4", "--tile", "3", "--set",
 CASES = {
     "tint": ["tint", "--set", "lanes_in=8", "--set", "rows=2"],
     "top_k": ["top_k"],
+    "bwta_attention": ["bwta_attention", "--set", "lanes_in=8", "--set", "rows=4"],
     "machine": [*MACHINE, "--memory", "axi", "--ports", "2", "--port-bits", "64"],
     "block": [*MACHINE, "--random", "1"],
 }

@@ -7,12 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from test_commands import nomul, refuses
 
+from hw.attention.bwta_attention import BwtaAttentionConfig
 from hw.bus.axi_unit import AxiUnit, unit_registers
+from hw.bus.job_registers import register_map
 from hw.engines import ENGINES
 from hw.units import UNITS
+from sw.errors import InputError
 from sw.flow.targets import TARGETS
+from sw.units import bwta_attention_job
 
 SMALL = {
     "absmax": ["--set", "lanes=4", "--set", "length_max=64"],
@@ -33,6 +38,16 @@ SMALL = {
         "tokens_max=9",
         "--set",
         "scale_bits=4",
+    ],
+    "bwta_attention": [
+        "--set",
+        "lanes_in=8",
+        "--set",
+        "rows=4",
+        "--set",
+        "size_max=20",
+        "--set",
+        "keys_max=40",
     ],
 }
 
@@ -112,6 +127,22 @@ def test_report_counts_values(unit: str) -> None:
         ("absmax", ["vectors_waiting=9"], r"AbsmaxConfig field 'vectors_waiting' is 9; allowed: 12 or more, for .*"),
         ("top_k", ["lanes=6"], r"TopKConfig field 'lanes' is 6; allowed: multiples of 4 from 4 to 128"),
         ("top_k", ["score_bits=1"], r"TopKConfig field 'score_bits' is 1; allowed: 2 to 64"),
+        (
+            "bwta_attention",
+            ["rows=3"],
+            r"BwtaAttentionConfig field 'lanes_in' is 64; allowed: multiples of 4 and of .*",
+        ),
+        ("bwta_attention", ["lanes_in=6", "rows=3"], r"BwtaAttentionConfig .* is 6; allowed: multiples of 4 and of .*"),
+        (
+            "bwta_attention",
+            ["size_max=50", "keys_max=60"],
+            r"BwtaAttentionConfig field 'lanes_in' is 64; allowed: at most 60, the larger of size_max and keys_max",
+        ),
+        (
+            "bwta_attention",
+            ["target=cells", "queue=16"],
+            r"BwtaAttentionConfig field 'queue' is 16; allowed: none for target 'cells', .*",
+        ),
         ("leading_one", ["predictor=none"], r"LeadingOneConfig field 'predictor' is 'none'; allowed: symmetric, .*"),
         ("leading_one", ["tables=3"], r"unit leading_one has no field 'tables'; its fields are predictor, .*"),
     ],
@@ -140,9 +171,46 @@ def test_what_a_unit_cannot_take_is_refused(tmp_path: Path) -> None:
             *SMALL["absmax"], "--activations", str(file))  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            {"query": torch.zeros(5)},
+            r"^the query has shape \[5\] and the values \[9, 6\]; these keys want \[6\] and \[9, 6\]$",
+        ),
+        (
+            {"values": torch.zeros(9, 5)},
+            r"^the query has shape \[6\] and the values \[9, 5\]; these keys want \[6\] .*$",
+        ),
+        ({"query": torch.tensor([0, 0, 128, 0, 0, 0])}, r"^element 2 is 128; allowed: -128 to 127 \(query_bits = 8\)$"),
+        ({"keys": torch.full((9, 6), 2)}, r"^.*\b2\b.*$"),
+        ({"keys": torch.zeros(9, 21)}, r"^size is 21; this unit takes 1 to 20; set size_max to 21 or more$"),
+        ({"keys": torch.zeros(41, 6)}, r"^keys is 41; this unit takes 1 to 40; set keys_max to 41 or more$"),
+        ({"query_scale": 0}, r"^query_scale is 0; this unit takes 1 to 255$"),
+        ({"query_scale": 256}, r"^query_scale is 256; this unit takes 1 to 255$"),
+        ({"score_scale": 41}, r"^score_scale is 41; this unit takes 1 to 40$"),
+    ],
+)
+def test_attention_that_does_not_fit_is_refused(wrong: dict, message: str) -> None:
+    config = BwtaAttentionConfig(lanes_in=8, rows=4, size_max=20, keys_max=40)
+    operands = {"query": torch.zeros(6), "keys": torch.zeros(9, 6), "values": torch.zeros(9, 6)} | wrong
+    tensors = {name: value.to(torch.int64 if name == "query" else torch.int8)
+               for name, value in operands.items() if isinstance(value, torch.Tensor)}  # fmt: skip
+    with pytest.raises(InputError, match=message):
+        bwta_attention_job(config, **({"query_scale": 3, "score_scale": 3} | operands | tensors))
+
+
 def test_a_number_that_does_not_fit_its_register_is_refused() -> None:
     spec = UNITS["absmax"]
     config = spec.config()
     assert [register.offset for register in unit_registers(config)][4:6] == [0x10, 0x14]
     with pytest.raises(ValueError, match=r"^engine number -1 is not one of 0 to 4294967295$"):
         AxiUnit(spec.component(config), config, -1)
+
+
+def test_a_job_has_four_registers_at_most() -> None:
+    fields = dict.fromkeys("abcd", "")
+    offsets = {register.name: register.offset for register in register_map(fields)}
+    assert [offsets[name.upper()] for name in fields] == [0x10, 0x14, 0x18, 0x34]
+    with pytest.raises(ValueError, match=r"^a job has 5 fields; allowed: 4 at most$"):
+        register_map(fields | {"e": ""})

@@ -1,7 +1,7 @@
 """Any unit on standard buses: one AXI4-Stream for each of its streams, AXI4-Lite for its jobs, one interrupt.
 
-The form, the register map and the attributes are those of `hw.bus.axi`. The fields of a job are the registers from
-0x10 on, in their order, named as they are.
+The form, the register map and the attributes are those of `hw.bus.axi`. The fields of a job are the registers that
+`hw.bus.job_registers` keeps for them, in their order, named as they are.
 
     s_axis_NAME   lane i in container i, of 8, 16, 32 or 64 bits, the least that holds a value; bits above are ignored,
                   and so is `tlast`

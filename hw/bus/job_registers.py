@@ -1,10 +1,9 @@
 """The registers by which a host gives jobs to an engine or a unit, and hears of their end.
 
-The register map is the same for all but in the names of a job's fields, which lie from 0x10 on, three at most, and in
-MODE, which only engines have. To run
-a job, write its fields, then 1 to START; it waits (pending) until it is taken, which may be while the last one is still
-worked on, and the registers are free for the next job at once. STATUS.done comes up two cycles after a job's last
-result has left.
+The register map is the same for all but in the names of a job's fields, four at most, which lie at 0x10, 0x14, 0x18
+and, for want of room there, 0x34, and in MODE, which only engines have. To run a job, write its fields, then 1 to
+START; it waits (pending) until it is taken, which may be while the last one is still worked on, and the registers are
+free for the next job at once. STATUS.done comes up two cycles after a job's last result has left.
 """
 
 import dataclasses
@@ -24,23 +23,24 @@ __all__ = ["JobRegisters", "config_hash", "register_map"]
 
 MAGIC = int.from_bytes(b"NOML", "big")
 VERSION = 1
-FIELDS_MAX = 3
+FIELDS = (0x10, 0x14, 0x18, 0x34)
+"""Where the fields of a job lie."""
 
 
 def register_map(fields: dict[str, str], mode: str | None = None) -> tuple[Register, ...]:
     """Return the registers in order of addresses, for a job whose fields mean what `fields` and `mode` say."""
-    if len(fields) > FIELDS_MAX:
-        raise ValueError(f"a job has {len(fields)} fields; allowed: {FIELDS_MAX} at most")
-    places = range(0x10, 0x1C, 4)
+    if len(fields) > len(FIELDS):
+        raise ValueError(f"a job has {len(fields)} fields; allowed: {len(FIELDS)} at most")
+    own = [
+        Register(name.upper(), offset, "rw", meaning)
+        for offset, (name, meaning) in zip(FIELDS, fields.items(), strict=False)
+    ]
     return (
         Register("ID", 0x00, "r", f"0x{MAGIC:08x}, 'NOML'"),
         Register("VERSION", 0x04, "r", "version of this register map"),
         Register("ENGINE", 0x08, "r", "number of the engine, given when it was generated"),
         Register("CONFIG", 0x0C, "r", "hash of the engine's configuration, `config_hash`"),
-        *(
-            Register(name.upper(), offset, "rw", meaning)
-            for offset, (name, meaning) in zip(places, fields.items(), strict=False)
-        ),
+        *own[:3],
         Register("START", 0x1C, "w", "starts the next job", (f"start: give the job of {_words(list(fields))}",)),
         Register(
             "STATUS",
@@ -71,6 +71,7 @@ def register_map(fields: dict[str, str], mode: str | None = None) -> tuple[Regis
         ),
         Register("RESULTS", 0x2C, "r", "result vectors (tokens) finished since reset, modulo 2**32"),
         *([Register("MODE", 0x30, "rw", mode)] if mode else []),
+        *own[3:],
     )
 
 

@@ -8,11 +8,16 @@ The two planes leave as `hw.engines.bwta` takes its activations: bit 0 of a lane
 N, lane 0 lowest.
 """
 
-from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.hdl import Cat, Module, Signal, Value, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
 __all__ = ["Threshold"]
+
+
+def exceeds(double: Value, scale: Value) -> Value:
+    """Tell whether twice a value is above the scale."""
+    return double > scale
 
 
 class Threshold(Component):
@@ -68,7 +73,7 @@ class Threshold(Component):
                 plus, minus = Signal(name=f"plus{lane}"), Signal(name=f"minus{lane}")
                 m.d.comb += [
                     double.eq(self.values.payload[lane] << 1),
-                    plus.eq(double > self.scale),
+                    plus.eq(exceeds(double, self.scale)),
                     minus.eq((double + self.scale < 0) & ~self.boolean),
                 ]
                 m.d.sync += out.payload[lane].eq(Cat(plus | minus, minus).as_signed())
