@@ -14,8 +14,8 @@ from hw.arith.digits import Digit
 from hw.engines import (
     baseline_array,
     block_schedule,
+    boothflex_array,
     boothflex_bs_array,
-    boothflex_trees,
     bwta_array,
     bwta_trees,
     tlmm,
@@ -138,26 +138,26 @@ def test_a_mutation_of_bwta_is_noticed(
 
 def one_short_correction(patch: pytest.MonkeyPatch) -> None:
     """The sum of a step's activations is multiplied by 40 instead of 42."""
-    patch.setattr(boothflex_trees, "OFFSET", 40)
+    patch.setattr(boothflex_array, "OFFSET", 40)
 
 
 def one_shift_too_few(patch: pytest.MonkeyPatch) -> None:
     """The fourth digit is shifted by four bits instead of six."""
-    honest = boothflex_trees.FlexRow.shift
+    honest = boothflex_array.FlexRow.shift
     patch.setattr(
-        boothflex_trees.FlexRow, "shift", lambda row, sums, tree, shift: honest(row, sums, tree, min(shift, 4))
+        boothflex_array.FlexRow, "shift", lambda row, sums, tree, shift: honest(row, sums, tree, min(shift, 4))
     )
 
 
 def one_early_start(patch: pytest.MonkeyPatch) -> None:
     """A block's start values reach the accumulators while the last block's total still settles."""
-    honest = boothflex_trees.pace
+    honest = boothflex_array.pace
 
     def early(m: Module, *args: Value, **settings: Any) -> Control:
         control = honest(m, *args, **settings)
         return dataclasses.replace(control, ready=args[0])
 
-    patch.setattr(boothflex_trees, "pace", early)
+    patch.setattr(boothflex_array, "pace", early)
 
 
 @pytest.mark.bench

@@ -33,14 +33,12 @@ import dataclasses
 from amaranth.hdl import ShapeLike
 from amaranth.lib import data
 
-from hw.arith.digits import DIGITS
 from hw.arith.signed_sum import sum_timing
 from hw.arith.target import TARGETS, Target
 from hw.config import parameter, refuse, validate
 from hw.engines.array_config import PRODUCT_MOST, ArrayConfig, check_total_bits, least_total_bits
 from hw.engines.baseline_array import TREE_GAP, TREE_LATENCY
-from hw.engines.boothflex_array import PASSES, SUMS_STAGES, FlexSums
-from hw.engines.boothflex_trees import FlexTrees
+from hw.engines.boothflex_array import DIGITS, PASSES, SUMS_STAGES, FlexSums, FlexTrees
 from hw.engines.contract import Mode
 from hw.engines.dot import DotEngine, dot_cycles
 

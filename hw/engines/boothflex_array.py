@@ -1,8 +1,8 @@
-"""The portable and FPGA array of BoothFlex; `hw.engines.dot` documents its ports.
+"""The arrays of BoothFlex; `hw.engines.dot` documents their ports.
 
-In it, and in that of `hw.engines.boothflex_trees`, a lane has four digit rows. Row j multiplies digit j of the weight
-with the lane's activation (int8), or a weight of its own with an activation of its own (ternary). The digits' products
-are added over the lanes first, and each digit's sum is shifted once for all lanes:
+In both, a lane has four digit rows. Row j multiplies digit j of the weight with the lane's activation (int8), or a
+weight of its own with an activation of its own (ternary). The digits' products are added over the lanes first, and each
+digit's sum is shifted once for all lanes:
 
     S_j = sum over lanes of digit j's products      total += (S_0 + s S_1) + t (S_2 + s S_3)
 
@@ -11,19 +11,20 @@ with s = 4, t = 16 in int8 mode and s = t = 1 in ternary mode.
 
 from typing import Any, Protocol
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.arith import lattice
-from hw.arith.digits import DIGITS, OFFSET, digit_chain, digit_term
+from hw.arith.carry_save import Columns, Pace, accumulate, compress, pace
+from hw.arith.digits import DIGITS, OFFSET, PRODUCT_BITS, Digit, digit_chain, digit_product, digit_term
 from hw.arith.pair_sum import PairSum
 from hw.arith.pipeline import Delays
 from hw.arith.signed_sum import signed_sum, sum_timing
 from hw.arith.target import Target
 from hw.engines.dot import DotConfig, array_members
 
-__all__ = ["INT8", "PASSES", "SUMS_STAGES", "TERNARY", "FlexSums"]
+__all__ = ["INT8", "PASSES", "SUMS_STAGES", "TERNARY", "FlexRow", "FlexSums", "FlexTrees"]
 
 INT8, TERNARY = 0, 1
 """Numbers of the modes."""
@@ -35,9 +36,26 @@ SUMS_STAGES = 6
 """Cycles that `FlexSums` takes beyond its adder trees: memory, quarter, operands, products, two additions of digits."""
 
 
-class _SumsConfig(DotConfig, Protocol):
+class _FlexConfig(DotConfig, Protocol):
     @property
     def lanes_in(self) -> int: ...
+
+    @property
+    def segment(self) -> int: ...
+
+    @property
+    def depth(self) -> int: ...
+
+
+def _operands(config: _FlexConfig, activations: "data.View[data.ArrayLayout]", turn: Value) -> list[list[Value]]:
+    """Return the quarters of a word, and last the quarter that a pass of int8 mode takes, each [lanes].
+
+    A turn of zero chooses the last quarter.
+    """
+    lanes = config.lanes_in
+    quarters = [[activations[part * lanes + lane] for lane in range(lanes)] for part in range(DIGITS)]
+    chosen = [Array(quarters[DIGITS - 1 - number][lane] for number in range(DIGITS))[turn] for lane in range(lanes)]
+    return [*quarters[:-1], chosen]
 
 
 class FlexSums(Component):
@@ -48,21 +66,22 @@ class FlexSums(Component):
     made once for all rows, is what the first digit's sums start from.
     """
 
-    def __init__(self, config: _SumsConfig) -> None:
+    def __init__(self, config: _FlexConfig) -> None:
         self.config = config
+        self.native = config.target == Target.ECP5.value
         super().__init__(array_members(config, PASSES))
 
     def elaborate(self, platform: object) -> Module:
-        """Build the operands' registers, the marks and the rows."""
+        """Build the operand registers, the products and the sums."""
         m = Module()
-        config = self.config
+        config, target = self.config, Target(self.config.target)
         lanes = config.lanes_in
-        latency = sum_timing(lanes, Target(config.target), negatable=False).latency
+        latency = sum_timing(lanes, target, negatable=False).latency
         delay = Delays(m)
         # The first register of the activations is the memory's output register where the target has one.
         read, turn = Signal.like(self.step.activations, reset_less=True), Signal.like(self.step.turn)
         # With resets, so that no synthesiser makes look-up tables of them.
-        taken, waiting = (Signal.like(self.weights, name=name) for name in ("taken", "waiting"))
+        taken, waiting, weights = (Signal.like(self.weights, name=name) for name in ("taken", "waiting", "weights"))
         # A quarter is chosen in two cycles: between the first two and between the last two, then between the halves.
         first_quarter, third_quarter, early, late = (
             [Signal(signed(8), name=f"{name}_{lane}", reset_less=True) for lane in range(lanes)]
@@ -82,6 +101,8 @@ class FlexSums(Component):
         ]  # fmt: skip
         modes = [delay(ternary, stage) for stage in (1, 2)]
         low_modes, high_modes = (delay.spread(ternary, latency + stage, config.rows) for stage in (3, 4))
+        inverted = Cat(Const(0, 1), ~modes[0]).replicate(DIGITS - 1) if self.native else Const(0, 1)
+        m.d.sync += [held.eq(code ^ inverted) for held, code in zip(weights, waiting, strict=True)]
         m.d.sync += half.eq(turn[1])
         chosen: list[Value] = []
         for lane in range(lanes):
@@ -104,27 +125,52 @@ class FlexSums(Component):
             self.final.eq(delay(final, latency + SUMS_STAGES)),
         ]
         clear, update = (delay.spread(mark, latency + SUMS_STAGES - 1, config.rows) for mark in (first, valid))
-        native = config.target == Target.ECP5.value
-        offset = self._offset(m, chosen, delay(ternary, latency + 1)) if native else Const(0, 1)
+        offset = self._offset(m, chosen, delay(ternary, latency + 1)) if self.native else Const(0, 1)
         for row in range(config.rows):
-            m.submodules[f"row{row}"] = built = _SumRow(config, len(offset))
-            m.d.comb += [
-                *(built.weights[lane].eq(waiting[row * lanes + lane]) for lane in range(lanes)),
-                built.operand_mode.eq(modes[0]),
-                *(
-                    built.activations[digit * lanes + lane].eq(activations[digit][lane])
-                    for digit in range(DIGITS)
-                    for lane in range(lanes)
-                ),
-                built.product_mode.eq(modes[1]),
-                built.low_mode.eq(low_modes[row]),
-                built.high_mode.eq(high_modes[row]),
-                built.offset.eq(offset),
-                built.clear.eq(clear[row]),
-                built.update.eq(update[row]),
-                self.values[row].eq(built.total),
+            sums = [
+                self._digit(m, f"{row}_{digit}", digit, activations[digit], weights, row, modes[1], delay, offset)
+                for digit in range(DIGITS)
             ]
+            low = self._shifted(m, f"low{row}", sums[0], sums[1], 2, low_modes[row])
+            high = self._shifted(m, f"high{row}", sums[2], sums[3], 2, low_modes[row])
+            step = self._shifted(m, f"step{row}", low, high, 4, high_modes[row])
+            total = Signal(signed(config.total_width), name=f"total{row}", reset_less=True)
+            with m.If(update[row]):
+                m.d.sync += total.eq(self._accumulated(m, f"total{row}", total, clear[row], step))
+            m.d.comb += self.values[row].eq(total)
         return m
+
+    def _digit(
+        self, m: Module, name: str, digit: int, activations: list[Signal], weights: Signal, row: int, ternary: Signal,
+        delay: Delays, offset: Value,
+    ) -> Value:  # fmt: skip
+        """Build the products of a digit and their sum over the lanes."""
+        config, target = self.config, Target(self.config.target)
+        lanes = config.lanes_in
+        most = (2 if self.native else 3) << (config.act_bits - 1)
+        timing = sum_timing(lanes, target, negatable=False)
+        width = (lanes * most).bit_length() + 1
+        sum_: Any
+        if self.native:
+            starts = digit == 0
+            width = max(width, len(offset)) + 1 if starts else width
+            sum_ = PairSum(lanes, most, width, negatable=False, complemented=True, accumulates=starts)
+            m.d.comb += sum_.addend.eq(offset if starts else 0)
+        else:
+            sum_ = signed_sum(lanes, most, width, target, negatable=False)
+        m.submodules[f"sum{name}"] = sum_
+        # The high bit of a code is -2, but of a lower digit of a number it is 2.
+        subtract: Value = Const(1, 1) if digit == DIGITS - 1 else ternary
+        for lane in range(lanes):
+            code = weights[row * lanes + lane][2 * digit : 2 * digit + 2]
+            product = Signal(signed(most.bit_length() + 1), name=f"product{name}_{lane}", reset_less=True)
+            if self.native:
+                term = digit_chain(m, f"chain{name}_{lane}", code, activations[lane], negative=True)
+            else:
+                term = digit_term(code, activations[lane], subtract)
+            m.d.sync += product.eq(term)
+            m.d.comb += sum_.words[lane].eq(delay(product, timing.delays[lane]))
+        return sum_.total
 
     def _offset(self, m: Module, activations: list[Value], ternary: Value) -> Signal:
         """Build OFFSET times the sum of a step's activations, zero in ternary mode; return its register.
@@ -149,75 +195,11 @@ class FlexSums(Component):
             m.d.sync += offset.eq(0)
         return offset
 
-
-class _SumRow(Component):
-    """One output of `FlexSums`: weight registers, products, a tree for each digit, shifts and accumulator."""
-
-    MARKS = ("operand_mode", "product_mode", "low_mode", "high_mode", "clear", "update")
-    """Whether the mode is ternary, at the stages that ask for it, and the accumulator's marks."""
-
-    def __init__(self, config: _SumsConfig, offset: int) -> None:
-        self.config = config
-        self.native = config.target == Target.ECP5.value
-        super().__init__(
-            {
-                "weights": In(data.ArrayLayout(8, config.lanes_in)),
-                "activations": In(data.ArrayLayout(signed(8), DIGITS * config.lanes_in)),
-                "offset": In(signed(offset)),
-                **{name: In(1) for name in self.MARKS},
-                "total": Out(signed(config.total_width)),
-            }
-        )
-
-    def elaborate(self, platform: object) -> Module:
-        """Build the products and add them up."""
-        m = Module()
-        delay = Delays(m)
-        weights = Signal.like(self.weights)  # with resets, so that no synthesiser makes look-up tables of them
-        inverted = Cat(Const(0, 1), ~self.operand_mode).replicate(DIGITS - 1) if self.native else Const(0, 1)
-        m.d.sync += [held.eq(code ^ inverted) for held, code in zip(weights, self.weights, strict=True)]
-        sums = [self._digit(m, digit, weights, delay) for digit in range(DIGITS)]
-        low = self._shifted(m, "low", sums[0], sums[1], 2, self.low_mode)
-        high = self._shifted(m, "high", sums[2], sums[3], 2, self.low_mode)
-        step = self._shifted(m, "step", low, high, 4, self.high_mode)
-        total = Signal(signed(self.config.total_width), reset_less=True)
-        with m.If(self.update):
-            m.d.sync += total.eq(
-                lattice.add_cleared(m, "total_chain", total, step, self.clear)
-                if self.native
-                else Mux(self.clear, 0, total) + step
-            )
-        m.d.comb += self.total.eq(total)
-        return m
-
-    def _digit(self, m: Module, digit: int, weights: Signal, delay: Delays) -> Value:
-        """Build the products of a digit and their sum over the lanes."""
-        config, target = self.config, Target(self.config.target)
-        lanes = config.lanes_in
-        most = (2 if self.native else 3) << (config.act_bits - 1)
-        timing = sum_timing(lanes, target, negatable=False)
-        width = (lanes * most).bit_length() + 1
-        sum_: Any
-        if self.native:
-            starts = digit == 0
-            width = max(width, len(self.offset)) + 1 if starts else width
-            sum_ = PairSum(lanes, most, width, negatable=False, complemented=True, accumulates=starts)
-            m.d.comb += sum_.addend.eq(self.offset if starts else 0)
-        else:
-            sum_ = signed_sum(lanes, most, width, target, negatable=False)
-        m.submodules[f"sum{digit}"] = sum_
-        # The high bit of a code is -2, but of a lower digit of a number it is 2.
-        subtract: Value = Const(1, 1) if digit == DIGITS - 1 else self.product_mode
-        for lane in range(lanes):
-            code, activation = weights[lane][2 * digit : 2 * digit + 2], self.activations[digit * lanes + lane]
-            product = Signal(signed(most.bit_length() + 1), name=f"product{digit}_{lane}", reset_less=True)
-            if self.native:
-                term = digit_chain(m, f"chain{digit}_{lane}", code, activation, negative=True)
-            else:
-                term = digit_term(code, activation, subtract)
-            m.d.sync += product.eq(term)
-            m.d.comb += sum_.words[lane].eq(delay(product, timing.delays[lane]))
-        return sum_.total
+    def _accumulated(self, m: Module, name: str, total: Signal, clear: Value, step: Signal) -> Value:
+        """Return total + step, or step alone with `clear`."""
+        if not self.native:
+            return Mux(clear, 0, total) + step
+        return lattice.add_cleared(m, f"{name}_chain", total, step, clear)
 
     def _shifted(self, m: Module, name: str, low: Value, high: Value, shift: int, ternary: Value) -> Signal:
         """Build a register of low + high, high shifted in int8 mode."""
@@ -229,3 +211,138 @@ class _SumRow(Component):
             lattice.add_chosen(m, f"{name}_chain", low, high, Cat(Const(0, shift), high), ternary, len(total))
         )
         return total
+
+
+class FlexTrees(Component):
+    """Standard-cell array: digits of the weights, a compressor tree for each digit, one accumulator a row.
+
+    The cycle schedule is that of `hw.engines.baseline_array.BaselineTrees`.
+    """
+
+    def __init__(self, config: _FlexConfig) -> None:
+        self.config = config
+        super().__init__(array_members(config, PASSES))
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the shared activations, their correction, the control and the rows."""
+        m = Module()
+        config = self.config
+        lanes = config.lanes_in
+        control = pace(
+            m, self.enable, self.issue, Const(0), self.step.last,
+            split=config.segment < config.total_width, preload=self.step.correct,
+        )  # fmt: skip
+        entered, added, final, ternary = (Signal(name=name) for name in ("entered", "added", "final", "ternary"))
+        with m.If(self.issue):
+            m.d.sync += [entered.eq(self.step.final), ternary.eq(self.step.mode == TERNARY)]
+        with m.If(self.enable):
+            m.d.sync += [added.eq(entered), final.eq(added)]
+        m.d.comb += [self.ready.eq(control.ready), self.done.eq(control.done), self.final.eq(final)]
+
+        take = self.issue & ~self.step.correct
+        *own, chosen = _operands(config, self.step.activations, self.step.turn)
+        activations = Signal(data.ArrayLayout(signed(8), DIGITS * lanes), reset_less=True)
+        with m.If(take):
+            for lane in range(lanes):
+                for digit, quarter in enumerate(own):
+                    m.d.sync += activations[digit * lanes + lane].eq(
+                        Mux(self.step.mode == TERNARY, quarter[lane], chosen[lane])
+                    )
+                m.d.sync += activations[(DIGITS - 1) * lanes + lane].eq(chosen[lane])
+        shared = self._correction(m, chosen, take, control.rows, ternary)
+        for row in range(config.rows):
+            m.submodules[f"row{row}"] = built = FlexRow(config, len(shared))
+            m.d.comb += [
+                built.take.eq(self.issue),
+                *(built.weights[lane].eq(self.weights[row * lanes + lane]) for lane in range(lanes)),
+                built.activations.eq(activations),
+                built.ternary.eq(ternary),
+                built.shared.eq(Cat(shared)),
+                *(getattr(built, name).eq(getattr(control.rows, name)) for name in FlexRow.PACE),
+                self.values[row].eq(built.total),
+            ]
+        return m
+
+    def _correction(self, m: Module, words: list[Value], take: Value, control: Pace, ternary: Signal) -> list[Signal]:
+        """Build OFFSET * (sum of a step's activations + 128 for each), zero in ternary mode; return its registers."""
+        lanes = self.config.lanes_in
+        columns = [[word[index] if index < 7 else ~word[index] for word in words] for index in range(8)]
+        tree = compress(m, "offset", columns)
+        rows = [Signal(len(tree), name=f"offset{number}", reset_less=True) for number in range(2)]
+        with m.If(take):
+            for number, row in enumerate(rows):
+                m.d.sync += row.eq(Cat(*(column[number] if len(column) > number else Const(0, 1) for column in tree)))
+        width = (OFFSET * lanes * 255).bit_length()
+        shifted: list[list[Value]] = [[] for _ in range(width)]
+        for place in (index for index in range(OFFSET.bit_length()) if OFFSET >> index & 1):
+            for index in range(min(len(tree), width - place)):
+                shifted[place + index] += [row[index] for row, _ in zip(rows, tree[index], strict=False)]
+        pair = compress(m, "offsets", shifted)[:width]
+        first = Cat(*(column[0] if column else Const(0, 1) for column in pair))
+        second = Cat(*(column[1] if len(column) > 1 else Const(0, 1) for column in pair))
+        registers = [Signal(name=f"offset_sum{index}", reset_less=True) for index in range(width)]
+        with m.If(control.hold):
+            m.d.sync += Cat(registers).eq(Mux(control.enter & ~ternary, first + second, 0))
+        return registers
+
+
+class FlexRow(Component):
+    """One output: weight registers, products, trees, shifts and accumulator."""
+
+    PACE = ("hold", "enter", "add", "clear", "settle", "load")
+    """What a row sees of the array's `Pace`."""
+
+    def __init__(self, config: _FlexConfig, shared: int) -> None:
+        self.config = config
+        lanes = config.lanes_in
+        super().__init__(
+            {
+                "take": In(1),
+                "weights": In(data.ArrayLayout(8, lanes)),
+                "activations": In(data.ArrayLayout(signed(8), DIGITS * lanes)),
+                "ternary": In(1),
+                "shared": In(shared),
+                **{name: In(1) for name in self.PACE},
+                "total": Out(config.total_width),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the products and add them up."""
+        m = Module()
+        config = self.config
+        lanes = config.lanes_in
+        weights = Signal.like(self.weights, reset_less=True)
+        with m.If(self.take):
+            m.d.sync += weights.eq(self.weights)
+        sums: list[list[Value]] = [[] for _ in range(2 * DIGITS + PRODUCT_BITS + lanes.bit_length())]
+        for index in range(DIGITS):
+            columns: list[list[Value]] = [[] for _ in range(PRODUCT_BITS)]
+            for lane in range(lanes):
+                digit = Digit.decode(weights[lane][2 * index], weights[lane][2 * index + 1])
+                word = self.activations[index * lanes + lane]
+                for place, bit in enumerate(digit_product(m, f"product{lane}_{index}", digit, word)):
+                    columns[place].append(bit)
+            self.shift(sums, compress(m, f"digit{index}", columns), 2 * index)
+        total = accumulate(
+            m, "sum", sums, config.total_width, 0, config.segment,
+            Pace(*(getattr(self, name) for name in self.PACE)),
+            start=Value.cast(weights), shared=[[bit] for bit in self.shared], depth=config.depth,
+        )  # fmt: skip
+        m.d.comb += self.total.eq(total)
+        return m
+
+    def shift(self, sums: list[list[Value]], tree: Columns, shift: int) -> None:
+        """Add a digit's sum to the columns: in its own place in ternary mode, higher by `shift` in int8 mode."""
+        for column in range(len(tree) + shift):
+            here = list(tree[column]) if column < len(tree) else []
+            below = list(tree[column - shift]) if column >= shift else []
+            for number in range(max(len(here), len(below))):
+                if shift == 0:
+                    sums[column].append(here[number])
+                elif number >= len(below):
+                    sums[column].append(here[number] & self.ternary)
+                elif number >= len(here):
+                    sums[column].append(below[number] & ~self.ternary)
+                else:
+                    sums[column].append(Mux(self.ternary, here[number], below[number]))
