@@ -27,7 +27,7 @@ __all__ = ["WORD", "Packed", "matmul", "pack", "pack_plane", "pack_threshold"]
 WORD = 64
 """Elements in a word."""
 
-BLOCK = 1 << 17
+BLOCK = 1 << 16
 """Words that are combined at once: what stays in the processor's second cache."""
 
 FEW = 3
