@@ -60,7 +60,7 @@ def mixpe_layout(config: Any) -> mixpe.Layout:
         signed=config.codes == "signed",
         recoding=config.digits, scale_bits=config.scale_bits, transfer=config.activation_lanes,
         delay=config.entry_delay, drain=config.drain, act_bits=config.act_bits, correction_bits=config.correction_bits,
-        fold=config.fold, code_bits=config.code_bits,
+        fold=config.fold, code_bits=config.code_bits, lined=config.lined,
     )  # fmt: skip
 
 

@@ -58,13 +58,22 @@ def _levels(m: Module, name: str, columns: Columns, width: int) -> list[list[Val
 
 
 def running_sum(
-    m: Module, name: str, columns: Columns, width: int, *, start: int, low: int, first: tuple[Value, Value]
+    m: Module,
+    name: str,
+    columns: Columns,
+    width: int,
+    *,
+    start: int,
+    low: int,
+    depth: float,
+    first: tuple[Value, Value],
 ) -> list[Value]:
     """Add up steps in explicit full adders; every register moves with the domain's clock.
 
     The bits of a step go through a compressor tree. Its `low` lowest columns, which are ready first, meet their part of
-    the sum at once; the others, two bits a column, and the carries of the low ones, go through registers and meet
-    theirs a step later. So the low columns save registers, and shorten the carry chain of the others.
+    the sum at once; the others, two bits a column or up to four where more adders would pass `depth`, and the carries
+    of the low ones, go through registers and meet theirs a step later. So the low columns save registers, and shorten
+    the carry chain of the others.
 
     Parameters
     ----------
@@ -74,6 +83,10 @@ def running_sum(
         The sum is taken modulo 2^width.
     start : int
         What a sum starts at.
+    low : int
+        Columns that are one step ahead.
+    depth : float
+        Longest path of the tree to the other columns, in exclusive ors, as `compress` has it.
     first : (Value, Value)
         The bits that meet the low part, and those that meet the rest, are a sum's first.
 
@@ -87,7 +100,7 @@ def running_sum(
     for index in range(width):
         begin = first[index >= low]
         if index == low:
-            tree = compress(m, f"{name}_low", sums, height=lambda column: 1 if column < low else 2)[:width]
+            tree = compress(m, f"{name}_low", sums, lambda column: 1 if column < low else 2, depth)[:width]
             m.d.sync += total[:low].eq(Cat(*(column[0] for column in tree[:low])))
             sums = [[] for _ in range(low)]
             for place, column in enumerate(tree[low:], low):

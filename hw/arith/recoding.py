@@ -22,10 +22,25 @@ from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
 
 from hw.arith.cells import and_or_invert22, or_and_invert
 
-__all__ = ["RECODINGS", "Digit", "Recoding", "digit_lines", "digit_product", "negative", "recoding", "shift_add"]
+__all__ = [
+    "LINED",
+    "RECODINGS",
+    "Digit",
+    "Recoding",
+    "digit_lines",
+    "digit_product",
+    "lined_most",
+    "lined_product",
+    "negative",
+    "recoding",
+    "shift_add",
+]
 
 RECODINGS = ("digits", "ent", "booth4", "binary")
 """Names of the recodings."""
+
+LINED = "ent"
+"""The recoding whose digits `lined_product` takes, two bits each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +153,34 @@ def digit_product(
     else:
         bits.append(~(plus & top | minus & ~top))
     return bits
+
+
+def lined_product(m: Module, name: str, code: Value, word: Value) -> list[Value]:
+    """Return the bits of a product of a signed word and a digit of two lines, in cells.
+
+    The digits are those of `LINED`, but their two bits are lines that selection takes as they are: bit 0 is low for the
+    digits 0 and 1, bit 1 for 0 and -1. With v the digit, a the word of n bits and h = 2^(n - 1), the n + 1 bits are
+
+        sum_i 2^i * bit_i = v * (a + h) + (2h - 1 if v <= 0 else 0)
+
+    So both lines choose a word of n bits without its sign, or its complement; both together make it ones, and a gate
+    tells the digit 2. What is too much depends on the weights alone; so does what `digit_product` leaves out, whose
+    lines take two gates more and whose highest bit two selections.
+    """
+    plus, minus = code[0], code[1]
+    bits = [*word[:-1], ~word[-1]]
+    twice = Signal(name=f"{name}_twice")
+    m.d.comb += twice.eq(~(plus & minus))
+    product = [or_and_invert(m, f"{name}_0", [(plus, ~bits[0]), (minus, bits[0])])]
+    for index in range(1, len(bits)):
+        pairs = [(plus, ~bits[index]), (minus, bits[index]), (twice, ~bits[index - 1])]
+        product.append(or_and_invert(m, f"{name}_{index}", pairs))
+    return [*product, ~(twice | ~bits[-1])]
+
+
+def lined_most(width: int) -> int:
+    """Return by how much `lined_product` of a word of `width` bits is too large at most: for the digit 2."""
+    return 1 << width
 
 
 def shift_add(m: Module, name: str, digits: Sequence[Digit], code: Value, word: Value) -> Value:

@@ -41,7 +41,7 @@ from amaranth.hdl import EnableInserter, Module, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Component
 
-from hw.arith.recoding import RECODINGS, Recoding, recoding
+from hw.arith.recoding import LINED, RECODINGS, Recoding, lined_most, recoding
 from hw.arith.target import AMD, TARGETS, Target
 from hw.config import parameter, refuse, validate
 from hw.engines.array_config import ArrayConfig, check_total_bits, least_total_bits
@@ -87,7 +87,8 @@ class MixpeConfig(ArrayConfig):
     n_in_max: int = parameter(4096, "longest reduction", low=1, high=1 << 20)
     n_out_max: int = parameter(4096, "longest output vector", low=1, high=1 << 20)
     total_bits: int | None = parameter(None, "width of totals and results", low=2, high=64)
-    low: int = parameter(4, "lowest columns added up one step ahead (target cells only)", low=0, high=16)
+    low: int = parameter(5, "lowest columns added up one step ahead (target cells only)", low=0, high=16)
+    depth: int = parameter(15, "longest path of a row's tree, in exclusive ors (target cells only)", low=4, high=99)
     target: str = parameter("portable", "technology whose arithmetic forms are used", choices=TARGETS)
 
     def __post_init__(self) -> None:
@@ -134,6 +135,11 @@ class MixpeConfig(ArrayConfig):
     def nibbles(self) -> bool:
         """Whether products are `hw.arith.nibble_product`s."""
         return Target(self.target) in AMD and self.digits == "booth4" and self.code_bits == 4
+
+    @property
+    def lined(self) -> bool:
+        """Whether the bits of codes are lines, for `hw.arith.recoding.lined_product`."""
+        return self.trees and self.digits == LINED
 
     @property
     def code_bits(self) -> int:
@@ -209,13 +215,14 @@ class MixpeConfig(ArrayConfig):
 
     @property
     def correction_bits(self) -> int:
-        """Width of an entry's correction: 0, or enough for every digit of a group to be negative."""
+        """Width of an entry's correction: 0, or enough for every digit of a group to be the one that asks for most."""
         if not self.trees:
             return 0
         if not self.group:
             return self.group_width
         weight = sum(1 << digit.shift for digit in self.weight_recoding.digits)
-        return (weight * (self.group + 1)).bit_length()
+        most = lined_most(self.act_bits) // 2 + 1 if self.lined else 1
+        return (weight * (self.group * most + 1)).bit_length()
 
     @property
     def total_width(self) -> int:

@@ -16,7 +16,7 @@ from amaranth.lib.wiring import Component, In, Member, Out
 from hw.arith.column_sum import running_sum
 from hw.arith.nibble_product import NibbleProduct
 from hw.arith.pipeline import Delays
-from hw.arith.recoding import digit_lines, digit_product, shift_add
+from hw.arith.recoding import digit_lines, digit_product, lined_most, lined_product, shift_add
 from hw.arith.signed_sum import signed_sum, sum_timing
 from hw.arith.target import Target
 from hw.engines.group_scale import GroupScale, ScaleConfig, entry_layout, product_offset, zero_constant
@@ -33,12 +33,20 @@ class MixpeArrayConfig(GroupConfig, ScaleConfig, Protocol):
         """Whether products are `hw.arith.nibble_product`s, of two stages."""
 
     @property
+    def lined(self) -> bool:
+        """Whether the bits of codes are lines, for `hw.arith.recoding.lined_product`."""
+
+    @property
     def array_rows(self) -> int:
         """Rows that are built."""
 
     @property
     def units(self) -> int:
         """Scale units."""
+
+    @property
+    def depth(self) -> float:
+        """Longest path of a row's tree, in exclusive ors."""
 
     @property
     def target(self) -> str:
@@ -116,9 +124,11 @@ class MixpeArray(Component):
 
         # The sum of the activations is registered just before the first row needs it.
         ending, full, end = (delay(flags[name], latency - 1) for name in ("last", "full", "end"))
-        total = Signal.like(self.sum, reset_less=True)
+        # Its sign is kept inverted, so that it is a register of its own: as a memory's output it comes later.
+        kept, sign = Signal(config.sum_width, reset_less=True), 1 << (config.sum_width - 1)
         with m.If(ending):
-            m.d.sync += total.eq(self.sum)
+            m.d.sync += kept.eq(self.sum ^ sign)
+        total = kept ^ sign
         with m.If(full):
             m.d.sync += self.group.eq(Mux(end, 0, self.group + 1))
 
@@ -232,17 +242,21 @@ class _TreeRow(Component):
         ]
         for lane in range(config.word_lanes):
             for digit in digits:
-                lines = digit_lines(digit, weights[lane])
-                bits = digit_product(
-                    m, f"product{lane}_{digit.shift}", lines, self.activations[lane], digit.extra, cells=True
-                )
+                name, word = f"product{lane}_{digit.shift}", self.activations[lane]
+                if config.lined:
+                    bits = lined_product(m, name, weights[lane][digit.low : digit.low + 2], word)
+                else:
+                    lines = digit_lines(digit, weights[lane])
+                    bits = digit_product(m, name, lines, word, digit.extra, cells=True)
                 for index, bit in enumerate(bits, digit.shift):
                     columns[index].append(bit)
-        offset = sum(product_offset(digit, config.act_bits) for digit in digits)
+        most = lined_most(config.act_bits)
+        offset = sum(most << d.shift if config.lined else product_offset(d, config.act_bits) for d in digits)
         steps = config.group_steps or 0
         start = zero_constant(config) - steps * config.word_lanes * offset
         total = running_sum(
-            m, "sum", columns, config.group_width, start=start, low=config.low_columns, first=tuple(self.first)
-        )
+            m, "sum", columns, config.group_width,
+            start=start, low=config.low_columns, depth=config.depth, first=tuple(self.first),
+        )  # fmt: skip
         m.d.comb += self.total.eq(Cat(*total))
         return m

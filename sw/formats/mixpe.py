@@ -14,9 +14,10 @@ in transfer i + delay + t. An entry is, from its lowest bit: zero point (as wide
 + ...) (scale_bits rounded up to even, and one more), and the correction, where there is one. Entries that no
 group needs are 0.
 
-The correction undoes what standard-cell arrays leave out: the sum of 2^shift over the negative digits of the group's
-codes, padding included, and over the negative digits of minus the zero point; for whole rows also what is constant in
-each step, modulo 2^bits.
+Standard-cell arrays take the digits of the recoding `ent`, 2 h + l - 1 for bits h and l of a code, as lines: the higher
+bit is h, the lower not (h xor l). The correction undoes what their products have too much or too little (`excess`),
+summed over the group's codes, padding included, and what minus the zero point misses, 2^shift for each negative digit;
+for whole rows also what is constant in each step, modulo 2^bits.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor
 
 from sw.errors import InputError
-from sw.golden.mixpe_stream import DIGITS, TERNARY_DIGITS, Layout, digits_of
+from sw.golden.mixpe_stream import DIGITS, TERNARY_DIGITS, Layout, digits_of, excess, to_lines
 
 __all__ = ["DIGITS", "TERNARY_DIGITS", "Layout", "Operands", "digits_of", "matrix", "pack", "unpack"]
 
@@ -148,7 +149,8 @@ def pack(operands: Operands, layout: Layout) -> npt.NDArray[np.uint8]:
     high = layout.rows // layout.fold
     units, count = high // layout.turn, blocks * steps + layout.drain
     stream = torch.zeros(count, layout.rows * layout.lanes, dtype=torch.uint8)
-    parts = codes.view(blocks, layout.fold, high, groups, each, layout.lanes * layout.fold)
+    sent = to_lines(codes, layout.code_bits) if layout.lined else codes
+    parts = sent.view(blocks, layout.fold, high, groups, each, layout.lanes * layout.fold)
     stream[: blocks * steps] = parts.permute(0, 3, 1, 4, 2, 5).reshape(blocks * steps, -1)
     bits = [(stream[..., None] >> torch.arange(layout.code_bits)) & 1]
     bits[0] = bits[0].flatten(1)
@@ -170,11 +172,11 @@ def _corrections(codes: Tensor, zeros: Tensor, layout: Layout, groups: int) -> T
     grouped = codes.view(*codes.shape[:2], groups, -1)
     missing = torch.zeros_like(zeros)
     for shift, values in digits_of(grouped, layout).items():
-        missing += (values < 0).sum(-1) << shift
+        missing -= excess(values, layout).sum(-1) << shift
     for shift, values in digits_of(zeros, layout).items():
         missing += (values > 0).long() << shift
     if layout.group is None and layout.correction_bits:
-        for shift, choices in layout.digits[1].items():
+        for shift, choices in layout.digits[1].items() if not layout.lined else ():
             top = layout.act_bits - 1 + (2 in choices or -2 in choices)
             missing -= grouped.shape[-1] << (shift + top)
         missing %= 1 << layout.correction_bits
@@ -187,6 +189,8 @@ def unpack(transfers: npt.NDArray[np.uint8], layout: Layout) -> tuple[Tensor, di
     cells, units = layout.rows * layout.lanes, layout.rows // layout.fold // layout.turn
     size = layout.code_bits
     codes = (bits[:, : size * cells].view(len(bits), cells, size) << torch.arange(size)).sum(-1)
+    if layout.lined:
+        codes = to_lines(codes, size)
     widths = {"zero": size, "scale": 2 * ((layout.scale_bits + 1) // 2) + 1, "correction": layout.correction_bits}
     fields: dict[str, list[Tensor]] = {name: [] for name in widths}
     place = size * cells

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["DIGITS", "TERNARY_DIGITS", "Layout", "digits_of"]
+__all__ = ["DIGITS", "TERNARY_DIGITS", "Layout", "digits_of", "excess", "to_lines"]
 
 Digits = tuple[int, dict[int, tuple[int, ...]]]
 """Offset of a recoding, and for each shift the digit of every unsigned code."""
@@ -48,6 +48,8 @@ class Layout:
     fold: int = 1
     code_bits: int = 4
     """4, or 2 for ternary weights."""
+    lined: bool = False
+    """Digits, `ent`, whose bits are the lines that select products (`to_lines`)."""
 
     @property
     def digits(self) -> Digits:
@@ -58,6 +60,28 @@ class Layout:
         """Return the steps of a pass over a group."""
         wide = self.lanes * self.fold
         return max(-(-n_in // wide), self.turn) if self.group is None else self.group // wide
+
+
+def to_lines(codes: Tensor, code_bits: int) -> Tensor:
+    """Return codes with each digit of `ent`, 2 h + l - 1, in the form of lines: bit 0 is not (h xor l), bit 1 is h.
+
+    It is its own inverse.
+    """
+    ones = (1 << code_bits) // 3
+    high = codes >> 1 & ones
+    return high << 1 | (codes & ones ^ high ^ ones)
+
+
+def excess(values: Tensor, layout: Layout) -> Tensor:
+    """Return by how much the array's products with digits are too large, each at its own place, for target `cells`.
+
+    A negative digit misses one. Lines choose a word without its sign, or ones for the digit 0; the array's own constant
+    then takes off what the digit 2 is too large by.
+    """
+    if not layout.lined:
+        return -(values < 0).long()
+    half = 1 << (layout.act_bits - 1)
+    return half * values + (2 * half - 1) * (values <= 0) - 2 * half * (layout.group is not None)
 
 
 def digits_of(codes: Tensor, layout: Layout) -> dict[int, Tensor]:
