@@ -67,7 +67,7 @@ class BaselineConfig(ArrayConfig):
         choices=("digits", "whole"),
     )
     segment: int = parameter(11, "columns of the accumulator's first segment (target cells only)", low=1, high=64)
-    depth: int = parameter(15, "longest path of the tree, in exclusive ors (target cells only)", low=4, high=99)
+    depth: int = parameter(17, "longest path of the tree, in exclusive ors (target cells only)", low=4, high=99)
     queue: int | None = parameter(
         None, "results that wait while the consumer stalls, in transfers; none for target cells", low=16, high=4096
     )
