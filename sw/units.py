@@ -59,13 +59,14 @@ def pack_lanes(values: Lanes, width: int, last: npt.NDArray[np.bool_] | None = N
     return np.packbits(bits, axis=1, bitorder="little")
 
 
-def _refuse_outside(what: str, values: Tensor, bits: int, field: str) -> None:
+def _refuse_outside(what: str, values: Tensor, bits: int, field: str | None = None) -> None:
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     outside = (values < low) | (values > high)
     if outside.any():
         place = outside.nonzero()[0].tolist()
+        said = f"{field} = {bits}" if field else "binary16"
         where = " of vector ".join(str(index) for index in reversed(place))
-        raise InputError(f"{what} {where} is {values[tuple(place)]}; allowed: {low} to {high} ({field} = {bits})")
+        raise InputError(f"{what} {where} is {values[tuple(place)]}; allowed: {low} to {high} ({said})")
 
 
 def _refuse_length(name: str, length: int, limits: dict[str, int]) -> None:
@@ -134,7 +135,7 @@ def systolic_job(config: Any, operands: Operands, activations: Tensor) -> UnitJo
     if operands.group != config.group and not (operands.group >= n_in and config.group >= n_in):
         raise InputError(f"the weights have groups of {operands.group}; this unit's group is {config.group}")
     if config.floats:
-        _refuse_outside("activation", activations, config.vector_bits, "the bits of binary16")
+        _refuse_outside("activation", activations, config.vector_bits)
     else:
         _refuse_outside("activation", activations, config.act_bits, "act_bits")
     if int(operands.scales.max()) >= 1 << config.scale_bits:

@@ -76,10 +76,11 @@ class SystolicConfig:
     def _check_fraction(self) -> None:
         """Refuse sums that do not fit a result, and units that no result needs."""
         if self.fraction_limit < self.fraction_least:
-            refuse(self, "n_in_max", f"1 to {LARGEST // self.most_per_input}, for results of {WIDEST} bits")
+            refuse(self, "n_in_max", f"1 to {LARGEST // self.most_per_input}, for results of {WIDEST} bits or fewer")
         if not self.fraction_least <= self.fraction <= self.fraction_limit:
             allowed = f"{self.fraction_least} to {self.fraction_limit}"
-            refuse(self, "fraction_bits", f"{allowed}, exact being {self.fraction_exact}, results having {WIDEST} bits")
+            exact = f"{self.fraction_exact} being exact"
+            refuse(self, "fraction_bits", f"{allowed}, {exact}, for results of {WIDEST} bits or fewer")
 
     @property
     def floats(self) -> bool:
