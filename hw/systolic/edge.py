@@ -15,7 +15,7 @@ The bits that are dropped stand at fixed places, below a shift to the left by E 
 with that of any of its sums and inverts the highest bit of the result.
 """
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
@@ -97,11 +97,11 @@ class Edge(Component):
             write.en.eq(tag.valid),
         ]
         if config.floats:
-            term, flag = self._move(m, scaled, delay(self.side, 1), delay)
+            term, up, flag = self._move(m, scaled, delay(self.side, 1), delay)
             # The flag is kept as it leaves: as the difference between the two highest bits.
             number, marked = Signal(signed(len(total) - 1)), Signal()
             m.d.comb += [
-                number.eq(before[:-1].as_signed() + term),
+                number.eq((Cat(Const(1, 1), before[:-1]) + Cat(up, term))[1:]),
                 marked.eq(before[-1] ^ before[-2] | flag),
                 total.eq(Cat(number, number[-1] ^ marked).as_signed()),
             ]
@@ -110,17 +110,20 @@ class Edge(Component):
         m.d.sync += self.total.eq(total)
         return m
 
-    def _move(self, m: Module, scaled: Value, side: Value, delay: Delays) -> tuple[Value, Value]:
-        """Move a scaled sum to the grid of totals, by the side of a step before it; return it with its flag."""
+    def _move(self, m: Module, scaled: Value, side: Value, delay: Delays) -> tuple[Value, Value, Value]:
+        """Move a scaled sum to the grid of totals, by the side of a step before it.
+
+        Return what is left of it there, whether that is rounded up, and its flag.
+        """
         config = self.config
         dropped = config.fraction_exact - config.fraction
         place, moved = Signal(5, reset_less=True), Signal(config.total_width - 1 + dropped)
         m.d.sync += place.eq(side[:5] - 1)
         m.d.comb += moved.eq(scaled << place)
-        term, flag = Signal(signed(config.total_width - 1), reset_less=True), delay(side[5], 2)
+        term = Signal(config.total_width - 1, reset_less=True)
         m.d.sync += term.eq(moved[dropped:])
-        if not dropped:
-            return term, flag
-        up = Signal(reset_less=True)
-        m.d.sync += up.eq(rounds_up(moved[:dropped], moved[dropped]))
-        return term + up, flag
+        up: Value = Const(0, 1)
+        if dropped:
+            up = Signal(reset_less=True)
+            m.d.sync += up.eq(rounds_up(moved[:dropped], moved[dropped]))
+        return term, up, delay(side[5], 2)
