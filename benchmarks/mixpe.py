@@ -64,9 +64,9 @@ def sustained_luts() -> float:
     return luts("mixpe", "xcup", *XCUP) / used
 
 
-def utilisation(dataflow: str, tokens: int) -> float:
+def utilisation(dataflow: str, activation: str, tokens: int) -> float:
     """Products over those possible in the elements that a job can use, 64 x 64, 4096 x 4096."""
-    config = configure("systolic", ("rows=64", "columns=64", f"dataflow={dataflow}"))
+    config = configure("systolic", ("rows=64", "columns=64", f"dataflow={dataflow}", f"activation={activation}"))
     return float(config.utilisation(n_in=4096, n_out=4096, tokens=tokens))
 
 
@@ -82,11 +82,12 @@ FIGURES = [
     Figure("MixPE LUT per sustained W4A8 MAC, 16 x 16, xcup", sustained_luts, most=32, digits=4),
     *(
         Figure(
-            f"systolic utilisation, {flow}-stationary, 64 x 64, 4096 x 4096 x {tokens}",
-            lambda flow=flow, tokens=tokens: utilisation(flow, tokens),  # type: ignore[misc]
+            f"systolic utilisation, {form}, {flow}-stationary, 64 x 64, 4096 x 4096 x {tokens}",
+            lambda flow=flow, form=form, tokens=tokens: utilisation(flow, form, tokens),  # type: ignore[misc]
             least=0.95 if tokens > 1 else 0.9,
             digits=4,
         )
+        for form in ("int8", "fp16")
         for flow in ("output", "weight")
         for tokens in (64, 1)
     ),

@@ -18,7 +18,7 @@ UNITS: dict[str, UnitSpec] = {
         "absmax", 259, "largest magnitude and exact quantisation of streaming vectors", AbsmaxConfig, Absmax
     ),
     "systolic": UnitSpec(
-        "systolic", 260, "systolic INT4 x INT8 arrays by shift and add, after MixPE", SystolicConfig, Systolic
+        "systolic", 260, "systolic INT4 x INT8 or FP16 arrays by shift and add, after MixPE", SystolicConfig, Systolic
     ),
     "bwta_attention": UnitSpec(
         "bwta_attention",

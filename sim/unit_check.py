@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hw.unit_contract import Port
 from hw.units import UNITS
-from sim.check import build_engine
+from sim.check import build_engine, random_words
 from sim.runner import Simulator
 from sim.unit_bench import UnitCase
 from sw.formats.mixpe import Operands
@@ -159,7 +159,8 @@ def random_jobs(unit: str, config: Any, count: int, seed: int) -> list[UnitJob]:
                 values(config.scale_bits, *parts) + (1 << (config.scale_bits - 1)),
                 config.group,
             )
-            jobs.append(systolic_job(config, operands, values(config.act_bits, tokens, n_in)))
+            vectors = random_words((tokens, n_in), random) if config.floats else values(config.act_bits, tokens, n_in)
+            jobs.append(systolic_job(config, operands, vectors))
         elif unit == "bwta_attention":
             size, m = draw(1, min(config.size_max, 3 * config.lanes_in)), draw(1, min(config.keys_max, 200))
             query = values(config.query_bits, size)

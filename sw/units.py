@@ -12,6 +12,7 @@ from sw.engines import pack_weights
 from sw.errors import InputError
 from sw.formats.mixpe import Operands
 from sw.formats.systolic import streams
+from sw.golden import systolic
 from sw.golden.absmax import absmax
 from sw.golden.bwta_attention import attend
 from sw.golden.leading_one import leading_one, predict
@@ -58,13 +59,14 @@ def pack_lanes(values: Lanes, width: int, last: npt.NDArray[np.bool_] | None = N
     return np.packbits(bits, axis=1, bitorder="little")
 
 
-def _refuse_outside(what: str, values: Tensor, bits: int, field: str) -> None:
+def _refuse_outside(what: str, values: Tensor, bits: int, field: str | None = None) -> None:
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     outside = (values < low) | (values > high)
     if outside.any():
         place = outside.nonzero()[0].tolist()
+        said = f"{field} = {bits}" if field else "binary16"
         where = " of vector ".join(str(index) for index in reversed(place))
-        raise InputError(f"{what} {where} is {values[tuple(place)]}; allowed: {low} to {high} ({field} = {bits})")
+        raise InputError(f"{what} {where} is {values[tuple(place)]}; allowed: {low} to {high} ({said})")
 
 
 def _refuse_length(name: str, length: int, limits: dict[str, int]) -> None:
@@ -120,7 +122,10 @@ def leading_one_job(config: Any, query: Tensor, keys: Tensor, noise: torch.Gener
 
 
 def systolic_job(config: Any, operands: Operands, activations: Tensor) -> UnitJob:
-    """Multiply activations, integers [tokens, n_in], by weights in groups; InputError if they do not fit the unit."""
+    """Multiply activations, integers or binary16 words [tokens, n_in], by weights in groups.
+
+    Outputs beyond the last, up to whole tiles, have scale 0. InputError if the operands do not fit the unit.
+    """
     (n_out, n_in), tokens = operands.shape, len(activations)
     fields = {"n_in": n_in, "n_out": n_out, "tokens": tokens}
     for name, length in fields.items():
@@ -129,19 +134,36 @@ def systolic_job(config: Any, operands: Operands, activations: Tensor) -> UnitJo
         raise InputError(f"activations have shape {list(activations.shape)}; these weights want [tokens, {n_in}]")
     if operands.group != config.group and not (operands.group >= n_in and config.group >= n_in):
         raise InputError(f"the weights have groups of {operands.group}; this unit's group is {config.group}")
-    _refuse_outside("activation", activations, config.act_bits, "act_bits")
+    if config.floats:
+        _refuse_outside("activation", activations, config.vector_bits)
+    else:
+        _refuse_outside("activation", activations, config.act_bits, "act_bits")
     if int(operands.scales.max()) >= 1 << config.scale_bits:
         raise InputError(
             f"a scale is {int(operands.scales.max())}; this unit takes 0 to {(1 << config.scale_bits) - 1} "
             f"(scale_bits = {config.scale_bits})"
         )
-    result = activations.long() @ operands.dequantise().T
+    result = _systolic_result(config, operands, activations)
     lanes = streams(
         dataclasses.replace(operands, group=config.group), activations, result, rows=config.rows,
         columns=config.columns, tokens_tile=config.tokens_tile if config.keeps_weights else None,
     )  # fmt: skip
     results = lanes.pop("results")
     return UnitJob(fields, lanes, {"results": (results, np.arange(len(results)) == len(results) - 1)})
+
+
+def _systolic_result(config: Any, operands: Operands, activations: Tensor) -> Tensor:
+    """Return what a systolic array says, int64 [tokens, n_out], and in FP16 form of whole tiles of outputs."""
+    n_out, n_in = operands.shape
+    weight = operands.codes.long() - operands.zeros.long()[:, torch.arange(n_in) // operands.group]
+    if not config.floats:
+        return systolic.matmul(weight, operands.scales, activations, group=operands.group)
+    beyond = (0, 0, 0, -n_out % config.outputs_tile)
+    weight, scales = (torch.nn.functional.pad(part.long(), beyond) for part in (weight, operands.scales))
+    return systolic.matmul_fp16(
+        weight, scales, activations, group=config.group, summed=config.summed, significand=config.significand,
+        fraction=config.fraction, width=config.total_width,
+    )  # fmt: skip
 
 
 def bwta_attention_job(

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 from amaranth.hdl import Cat, Const, Module, Value
 
-from hw.arith import fused_mac
-from hw.engines import fp16_align, mixpe_fp16_array
+from hw.arith import fp16, fused_mac
+from hw.engines import mixpe_fp16_array
 from hw.engines.fp16_fma import Fp16FmaConfig
 from hw.engines.mixpe_fp16 import MixpeFp16Config
 from sim.check import Run, bench_engine, build_engine, random_product
@@ -24,7 +24,7 @@ def floored(m: Module, name: str, value: Value, distance: Value) -> Value:
 
 def activations_are_floored(patch: pytest.MonkeyPatch) -> None:
     """Alignment of a group looks at one bit below the last."""
-    patch.setattr(fp16_align, "shift_right", floored)
+    patch.setattr(fp16, "shift_right", floored)
 
 
 def sums_lose_sticky_bits(patch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,33 @@ def test_check_says_what_it_compared(unit: str) -> None:
     assert result["job_cycles"] == result["model_cycles"]
 
 
+FP16 = [*SMALL["systolic"], "--set", "activation=fp16", "--set", "fraction_bits=9"]
+
+
+def test_the_fp16_form_says_the_unit_of_its_results(tmp_path: Path) -> None:
+    assert nomul("verilog", "systolic", *FP16, "-o", str(tmp_path)).returncode == 0
+    ports = json.loads((tmp_path / "systolic.json").read_text())["ports"]
+    assert "in units of 2^-9" in ports["results__payload"]["meaning"]
+    assert ports["vectors__payload"]["width"] == 3 * 16
+
+
+@pytest.mark.bench
+def test_check_of_the_fp16_form_behind_axi() -> None:
+    done = nomul("check", "systolic", *FP16, "--set", "dataflow=weight", "--bus", "axi", "--tokens", "12", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["mismatches"], result["job_cycles"]) == (0, result["model_cycles"])
+
+
+@pytest.mark.synth
+def test_report_of_the_fp16_form() -> None:
+    done = nomul("report", "systolic", *FP16, "--target", "ecp5", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["config"]["activation"] == "fp16"
+    assert result["lut"] > 1000 and result["dsp"] == 0
+
+
 @pytest.mark.bench
 def test_absmax_takes_vectors_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "vectors.npy"
@@ -142,6 +169,12 @@ def test_report_counts_values(unit: str) -> None:
             "bwta_attention",
             ["target=cells", "queue=16"],
             r"BwtaAttentionConfig field 'queue' is 16; allowed: none for target 'cells', .*",
+        ),
+        ("systolic", ["activation=bf16"], r"SystolicConfig field 'activation' is 'bf16'; allowed: int8, fp16"),
+        (
+            "systolic",
+            ["activation=fp16", "fraction_bits=30"],
+            r"SystolicConfig field 'fraction_bits' is 30; allowed: -2 to 22, 27 being exact, for results of 64 bits .*",
         ),
         ("leading_one", ["predictor=none"], r"LeadingOneConfig field 'predictor' is 'none'; allowed: symmetric, .*"),
         ("leading_one", ["tables=3"], r"unit leading_one has no field 'tables'; its fields are predictor, .*"),

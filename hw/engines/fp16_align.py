@@ -4,7 +4,7 @@ A group waits in a ring of memory until its last transfer has come and its large
 transfer a cycle, while the next one comes in. An activation leaves as a two's complement number in units of
 2^(E - 14 - significand), E being the group's largest exponent field and at least 1: rounded half to even. Infinities,
 NaN and lanes beyond the vector's end leave as zero; the first two set the group's flag. Above its number each lane
-carries a share of E and the flag (`SIDE_BITS`, lowest bits in lane 0).
+carries a share of E and the flag (`hw.arith.fp16.SIDE_BITS`, lowest bits in lane 0).
 
 Cycle schedule: a group whose last transfer was taken at t is offered from t + 2 on.
 """
@@ -17,22 +17,16 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.arith.shift import shift_right
+from hw.arith.fp16 import SIDE_BITS, align, exponent_field, greatest, shared_side, unpack
 from hw.engines.contract import job_layout
 
-__all__ = ["ALIGN_LATENCY", "SIDE_BITS", "GroupAlign", "side_share"]
+__all__ = ["ALIGN_LATENCY", "GroupAlign", "side_share"]
 
 ALIGN_LATENCY = 1
 """Cycles that a transfer takes besides those of its group."""
 
-SIDE_BITS = 6
-"""The group's exponent, and above it the flag."""
-
 GROUPS = 4
 """Groups that wait whole."""
-
-SPECIAL = 31
-"""Exponent field of infinities and NaN."""
 
 
 class _AlignConfig(Protocol):
@@ -148,22 +142,19 @@ class GroupAlign(Component):
         specials: list[Value] = []
         for lane in range(lanes):
             word = self.activations.payload[lane].as_unsigned()
-            field, inside = word[10:15], ~last | (left > lane)
+            field, inside = exponent_field(word), ~last | (left > lane)
             special = field.all()
             live = Signal(name=f"live{lane}")
             m.d.comb += [live.eq(inside & ~special), write.data.words[lane].eq(word & live.replicate(16))]
             fields.append(field & live.replicate(5))
             specials.append(inside & special)
-        while len(fields) > 1:
-            pairs = zip(fields[::2], fields[1::2], strict=False)
-            fields = [Mux(a > b, a, b) for a, b in pairs] + fields[len(fields) & ~1 :]
-        largest, special = Signal(5), Signal()
+        among, largest, special = greatest(fields), Signal(5), Signal()
         m.d.comb += [
-            largest.eq(Mux(fields[0] > most, fields[0], most)),
+            largest.eq(Mux(among > most, among, most)),
             special.eq(Cat(*specials).any() | flag),
             write.data.ends.eq(ends),
             write.en.eq(beat),
-            groups.w_data.eq(Cat(largest[0] | ~largest.any(), largest[1:], special)),
+            groups.w_data.eq(shared_side(largest, special)),
             groups.w_en.eq(beat & ends),
         ]
         with m.If(self.fault):
@@ -187,23 +178,10 @@ class GroupAlign(Component):
 
     def _align(self, m: Module, lane: int, word: Value, largest: Value, fetch: Value) -> Value:
         """Build a lane: its significand and distance in registers, then the number."""
-        width = self.config.significand
-        field = word[10:15]
-        normal = field.any()
         significand = Signal(11, name=f"significand{lane}", reset_less=True)
         distance = Signal(5, name=f"distance{lane}", reset_less=True)
         sign = Signal(name=f"sign{lane}", reset_less=True)
+        registers = (significand, distance, sign)
         with m.If(fetch):
-            m.d.sync += [
-                significand.eq(Cat(word[:10], normal)),
-                distance.eq(largest - Cat(field[0] | ~normal, field[1:])),
-                sign.eq(word[15]),
-            ]
-        shifted = shift_right(m, f"lane{lane}", Cat(Const(0, width - 11 + 2), significand), distance)
-        magnitude = shifted[2:]
-        up = shifted[1] & (shifted[0] | magnitude[0])
-        # -(magnitude + up) is the complement of magnitude and 1 - up.
-        value = Signal(width + 2, name=f"value{lane}")
-        whole = Cat(magnitude, Const(0, 1)) ^ sign.replicate(width + 1)
-        m.d.comb += value.eq(Cat(Const(1, 1), whole) + Cat(sign ^ up, Const(0, width)))
-        return value[1:]
+            m.d.sync += (register.eq(part) for register, part in zip(registers, unpack(word, largest), strict=True))
+        return align(m, str(lane), registers, self.config.significand)

@@ -13,8 +13,9 @@ from amaranth.lib.wiring import Component, In, Out
 
 from hw.arith.carry_save import Pace, accumulate, compress, pace
 from hw.arith.digits import Digit, digit_product
+from hw.arith.fp16 import SIDE_BITS
 from hw.engines.dot import DotConfig, array_members
-from hw.engines.fp16_align import SIDE_BITS, side_share
+from hw.engines.fp16_align import side_share
 
 __all__ = ["GROUP_LATENCY", "MixpeFp16Array"]
 

@@ -1,1 +1,1 @@
-"""Systolic arrays of MixPE's integer element."""
+"""Systolic arrays of MixPE's elements, for INT8 and for FP16 activations."""

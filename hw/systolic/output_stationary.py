@@ -8,17 +8,22 @@ the elements add up the next group. So a group must have twice as many inputs as
 Numbering the steps from a group's first, the next group's being step G: operands of (r, c) are multiplied at step
 k + 1 + r + c; row r's sum is at the edge of column c at step G + 2 + 2r + c. The entry of that row, zero point and
 scale, is taken from its stream at step G + 2r, and moves right with the sums.
+
+FP16 activations are taken a group and two steps before (`hw.systolic.align`): in a job's first group they alone are, in
+its last none. The exponent of a column's group goes down its column with the activations, as far as its first element.
 """
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
+from hw.arith.fp16 import SIDE_BITS
 from hw.arith.pipeline import Delays
 from hw.arith.recoding import shift_add
 from hw.engines.block_schedule import Strides
-from hw.systolic.config import CODE_BITS, SystolicConfig, schedule_members, tag_layout
-from hw.systolic.edge import EDGE_LATENCY, Edge
+from hw.systolic.config import CODE_BITS, SystolicConfig
+from hw.systolic.edge import Edge
+from hw.systolic.schedule import schedule_members, tag_layout
 
 __all__ = ["OutputArray", "OutputSchedule"]
 
@@ -32,7 +37,7 @@ class OutputSchedule(Component):
 
     Members
     -------
-    Those of `hw.systolic.config.schedule_members`; `first` marks a group's first step, or the one after the last group,
+    Those of `schedule_members`; `first` marks a group's first step, or the one after the last group,
     and the tag is that of the entry which the step takes.
     """
 
@@ -55,18 +60,20 @@ class OutputSchedule(Component):
         left = {"n_in": Signal(groups.shape), "n_out": Signal(outputs.shape), "tokens": Signal(tokens.shape)}
         counts = {"n_in": groups, "n_out": outputs, "tokens": tokens}
         starts = {name: counts[name].start(getattr(self, name)) for name in counts}
-        step, tail = Signal(range(config.group)), 2 * config.rows + config.columns + EDGE_LATENCY - 2
+        step, tail = Signal(range(config.group)), 2 * config.rows + config.columns + config.edge_latency - 2
+        tail += config.align_steps
         draining, drained = Signal(), Signal(range(tail + 1))
         opening, begin, final, last, pending = Signal(), Signal(), Signal(), Signal(), Signal()
         over, group_last, tile_last, all_last = Signal(), Signal(), Signal(), Signal()
+        filling: Value = Signal() if config.floats else Const(0, 1)
         place = Mux(draining, drained, step)
         m.d.comb += [
             over.eq(step == config.group - 1),
             group_last.eq(groups.last(left["n_in"])),
             tile_last.eq(outputs.last(left["n_out"])),
             all_last.eq(group_last & tile_last & tokens.last(left["tokens"])),
-            self.codes.eq(self.running & ~draining),
-            self.vectors.eq(self.codes),
+            self.codes.eq(self.running & ~draining & ~filling),
+            self.vectors.eq(self.running & ~draining & (filling | ~all_last) if config.floats else self.codes),
             self.first.eq(place == 0),
             self.scales.eq(self.running & pending & ~place[0] & (place < 2 * config.rows)),
             self.tag.valid.eq(self.scales),
@@ -78,9 +85,15 @@ class OutputSchedule(Component):
         with m.If(self.start):
             m.d.sync += [self.running.eq(1), opening.eq(1), pending.eq(0)]
             m.d.sync += [count.eq(starts[name]) for name, count in left.items()]
+            if config.floats:
+                m.d.sync += filling.eq(1)
+        if config.floats:
+            m.d.comb += self.place.eq(step)
+            with m.If(self.move & over):
+                m.d.sync += filling.eq(0)
         with m.If(self.move & ~draining):
             m.d.sync += step.eq(Mux(over, 0, step + 1))
-            with m.If(over):
+            with m.If(over & ~filling):
                 m.d.sync += [
                     pending.eq(1),
                     begin.eq(opening),
@@ -106,7 +119,7 @@ class _Element(Component):
 
     def __init__(self, config: SystolicConfig) -> None:
         self.config = config
-        code, activation, value = CODE_BITS, signed(config.act_bits), signed(config.value_width)
+        code, activation, value = CODE_BITS, signed(config.operand_bits), signed(config.value_width)
         super().__init__(
             {
                 "code": In(code), "first": In(1), "activation": In(activation), "below": In(value),
@@ -137,8 +150,12 @@ class OutputArray(Component):
 
     Members
     -------
-    codes, vectors, scales : In
+    codes, scales : In
         As the streams of these names; taken in each step, whatever they are.
+    vectors : In(signed(operand_bits)).array(columns)
+        Activations, or what `hw.systolic.align.OutputAlign` makes of them.
+    sides : In(6).array(columns)
+        Exponents and flags that belong to these (FP16 form only).
     first, tag : In
         From the schedule.
     values : Out(signed(total_width)).array(columns)
@@ -149,7 +166,9 @@ class OutputArray(Component):
         self.config = config
         super().__init__(
             {
-                **{port.name: In(port.values) for port in config.inputs},
+                **{port.name: In(port.values) for port in config.inputs if port.name != "vectors"},
+                "vectors": In(config.operands),
+                **({"sides": In(config.sides)} if config.floats else {}),
                 "first": In(1),
                 "tag": In(tag_layout(config)),
                 "values": Out(data.ArrayLayout(signed(config.total_width), config.columns)),
@@ -159,7 +178,7 @@ class OutputArray(Component):
     @staticmethod
     def result_steps(config: SystolicConfig) -> int:
         """Return the steps from a tag to the one after which its results are there."""
-        return config.columns + EDGE_LATENCY
+        return config.columns + config.edge_latency
 
     def elaborate(self, platform: object) -> Module:
         """Lay out the elements, skew what enters, and straighten what leaves."""
@@ -171,7 +190,7 @@ class OutputArray(Component):
             for c, element in enumerate(line):
                 m.submodules[f"element{r}_{c}"] = element
         code = [Signal.like(self.codes[r], name=f"code{r}") for r in range(rows)]
-        word = [Signal(signed(config.act_bits), name=f"word{c}") for c in range(columns)]
+        word = [Signal(signed(config.operand_bits), name=f"word{c}") for c in range(columns)]
         entry, tag, first = Signal(len(self.scales[0])), Signal(len(Value.cast(self.tag))), Signal()
         m.d.comb += [
             *(signal.eq(self.codes[r]) for r, signal in enumerate(code)),
@@ -195,6 +214,13 @@ class OutputArray(Component):
             with m.If(top.first):
                 m.d.sync += held.eq(running)
             m.submodules[f"edge{c}"] = edge = Edge(config)
+            if config.floats:
+                side = Signal(SIDE_BITS, name=f"side{c}")
+                entered, left = (Signal.like(side, name=f"{name}{c}", reset_less=True) for name in ("entered", "left"))
+                enters = delay(side, 1 + c)
+                m.d.comb += [side.eq(self.sides[c]), edge.side.eq(left)]
+                with m.If(top.first):
+                    m.d.sync += [entered.eq(enters), left.eq(entered)]
             m.d.comb += [
                 edge.sum.eq(top.up),
                 edge.activations.eq(held),

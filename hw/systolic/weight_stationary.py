@@ -7,17 +7,22 @@ So a tile lasts as many steps as it has tokens, or as it has rows if they are mo
 
 Numbering the steps from a tile's first token: codes of row i of the next tile are taken from their stream at step i,
 the tile's zero points and scales at step 0; token s's sum is at the edge of column c at step s + 1 + rows + c.
+
+FP16 activations are taken `align_steps` steps before (`hw.systolic.align`); the exponent of a token's transfer goes to
+the edges with its tag.
 """
 
 from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
+from hw.arith.fp16 import SIDE_BITS
 from hw.arith.pipeline import Delays
 from hw.arith.recoding import shift_add
 from hw.engines.block_schedule import Strides
-from hw.systolic.config import CODE_BITS, SystolicConfig, schedule_members, tag_layout
-from hw.systolic.edge import EDGE_LATENCY, Edge
+from hw.systolic.config import CODE_BITS, SystolicConfig
+from hw.systolic.edge import Edge
+from hw.systolic.schedule import schedule_members, tag_layout
 
 __all__ = ["WeightArray", "WeightSchedule"]
 
@@ -31,7 +36,7 @@ class WeightSchedule(Component):
 
     Members
     -------
-    Those of `hw.systolic.config.schedule_members`; `first` marks the first token of a tile, and the tag is the token's.
+    Those of `schedule_members`; `first` marks the first token of a tile, and the tag is the token's.
     """
 
     def __init__(self, config: SystolicConfig) -> None:
@@ -51,7 +56,7 @@ class WeightSchedule(Component):
         )  # tokens after the tile, and in it
         step = Signal(range(max(most, config.rows)))
         loading, draining = Signal(), Signal()
-        tail = config.rows + config.columns + EDGE_LATENCY - 2
+        tail = config.align_steps + config.rows + config.columns + config.edge_latency - 2
         drained, begin = Signal(range(tail + 1)), Signal()
         over, part_last, output_last, all_last = Signal(), Signal(), Signal(), Signal()
         length = Mux(loading | (here < config.rows), config.rows, here)
@@ -112,7 +117,7 @@ class _Element(Component):
 
     def __init__(self, config: SystolicConfig) -> None:
         self.config = config
-        activation, value = signed(config.act_bits), signed(config.value_width)
+        activation, value = signed(config.operand_bits), signed(config.value_width)
         offer = data.StructLayout({"code": CODE_BITS, "valid": 1})
         super().__init__(
             {
@@ -150,8 +155,12 @@ class WeightArray(Component):
 
     Members
     -------
-    codes, vectors, scales : In
+    codes, scales : In
         As the streams of these names; of each step, whatever they are.
+    vectors : In(signed(operand_bits)).array(rows)
+        Activations, or what `hw.systolic.align.WeightAlign` makes of them.
+    sides : In(6).array(1)
+        The exponent and the flag that belong to these (FP16 form only).
     offer : In(1)
         The codes are such.
     first, tag : In
@@ -164,7 +173,9 @@ class WeightArray(Component):
         self.config = config
         super().__init__(
             {
-                **{port.name: In(port.values) for port in config.inputs},
+                **{port.name: In(port.values) for port in config.inputs if port.name != "vectors"},
+                "vectors": In(config.operands),
+                **({"sides": In(config.sides)} if config.floats else {}),
                 "offer": In(1),
                 "first": In(1),
                 "tag": In(tag_layout(config)),
@@ -175,7 +186,7 @@ class WeightArray(Component):
     @staticmethod
     def result_steps(config: SystolicConfig) -> int:
         """Return the steps from a tag to the one after which its results are there."""
-        return config.rows + config.columns + EDGE_LATENCY - 1
+        return config.rows + config.columns + config.edge_latency - 1
 
     def elaborate(self, platform: object) -> Module:
         """Lay out the elements, skew what enters, and straighten what leaves."""
@@ -187,10 +198,13 @@ class WeightArray(Component):
             for c, element in enumerate(line):
                 m.submodules[f"element{r}_{c}"] = element
         offers = [Signal(CODE_BITS + 1, name=f"offer{c}") for c in range(columns)]
-        words = [Signal(signed(config.act_bits), name=f"word{r}") for r in range(rows)]
+        words = [Signal(signed(config.operand_bits), name=f"word{r}") for r in range(rows)]
         entries = [Signal(len(self.scales[0]), name=f"entry{c}") for c in range(columns)]
         first, tag = Signal(), Signal(len(Value.cast(self.tag)))
         m.d.comb += [first.eq(self.first), tag.eq(Value.cast(self.tag))]
+        side = Signal(SIDE_BITS)
+        if config.floats:
+            m.d.comb += side.eq(self.sides[0])
         m.d.comb += [signal.eq(self.vectors[r]) for r, signal in enumerate(words)]
         for c in range(columns):
             m.d.comb += [offers[c].eq(self.codes[c] | self.offer << CODE_BITS), entries[c].eq(self.scales[c])]
@@ -222,4 +236,6 @@ class WeightArray(Component):
                 Value.cast(edge.tag).eq(delay(tag, rows + 1 + c)),
                 self.values[c].eq(delay(edge.total, columns - 1 - c)),
             ]
+            if config.floats:
+                m.d.comb += edge.side.eq(delay(side, rows + 1 + c))
         return m

@@ -41,9 +41,9 @@ def streams(
     operands : Operands
         Weights in groups.
     activations : Tensor
-        Integers [tokens, n_in].
+        Integers, or binary16 words, [tokens, n_in].
     result : Tensor
-        Integers [tokens, n_out].
+        Integers [tokens, n_out], or with what outputs beyond the last say, up to whole tiles.
     rows, columns : int
         Of the array.
     tokens_tile : int or None

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sw.golden.rounding import shift_round
 
-__all__ = ["aligned", "exponents", "matmul", "result_width"]
+__all__ = ["aligned", "exponents", "mark", "matmul", "result_width"]
 
 SPECIAL = 31
 
@@ -49,6 +49,14 @@ def result_width(n_in_max: int, significand: int) -> int:
     return (n_in_max << (significand + 32)).bit_length() + 2
 
 
+def mark(results: Tensor, finite: Tensor, width: int) -> Tensor:
+    """Return results of `width` bits, the highest inverted where they are not finite."""
+    top = 1 << (width - 1)
+    # The flag inverts the sign alone, so a sum moves by 2^(width - 1) into the half that it is not in.
+    moved = torch.where(results < 0, results + top, results - top) if width < 64 else results ^ torch.tensor(-(1 << 63))
+    return torch.where(finite, results, moved)
+
+
 def matmul(weight: Tensor, activations: Tensor, *, group: int, significand: int, n_in_max: int) -> Tensor:
     """Return y of every token, with the highest bit inverted where an activation was infinite or NaN.
 
@@ -72,7 +80,4 @@ def matmul(weight: Tensor, activations: Tensor, *, group: int, significand: int,
     numbers, largest, finite = aligned(groups, significand)
     sums = torch.einsum("ogk,tgk->tog", weights, numbers)
     total = (sums << (largest - 1)[:, None, :]).sum(-1)
-    top = 1 << (result_width(n_in_max, significand) - 1)
-    # The flag inverts the sign alone, so a sum moves by 2^(width - 1) into the half that it is not in.
-    marked = torch.where(total < 0, total + top, total - top) if top < 1 << 63 else total ^ torch.tensor(-(1 << 63))
-    return torch.where(finite.all(-1)[:, None], total, marked)
+    return mark(total, finite.all(-1)[:, None], result_width(n_in_max, significand))
