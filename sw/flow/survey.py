@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hw.engines import ENGINES
-from sw.flow.cost import arithmetic
+from sw.flow.cost import arithmetic, cost_model, modelled
 from sw.flow.generic import GENERIC
 from sw.flow.jobs import Job, Outcome
 from sw.flow.measure import cells_job, fpga_job, routed_job
@@ -26,6 +26,9 @@ _ARRAY = {
     "large": {"lanes_in": 16, "rows": 32},
 }
 SETTINGS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
+    # Their lanes form four products of ternary weights.
+    "boothflex": {**_ARRAY, "large": {"lanes_in": 16, "rows": 16}},
+    "boothflex_bs": {**_ARRAY, "large": {"lanes_in": 16, "rows": 16}},
     "tlmm": {
         "small": {"tables": 4, "rows": 2, "fill_units": 2},
         "medium": {"tables": 8, "rows": 4, "fill_units": 4},
@@ -54,8 +57,17 @@ BASELINE_LANES = (16, 14, 12, 10, 8, 7, 6, 5, 4)
 REFERENCE = 1536
 """Inputs and outputs of the layer that bits per weight and utilisation are reckoned for."""
 
+MARGIN = 1.15
+"""What a prediction must exceed a board's resources by for a build not to be tried: the cost models' own error."""
+
+BOARDS = {device.target: device for device in reversed(DEVICES.values())}
+"""The first named device of each target."""
+
 UNROUTED = ("fp16", "mixpe_fp16")
 """Engines that are not placed and routed here, since it takes minutes even for their small size."""
+
+SLOW = {"xcup": 3.0, "xc7": 2.0, "ice40": 0.6}
+"""Time of a synthesis over ECP5's. Targets that share an elaboration differ, so that one of them finds it made."""
 
 SEEDS = [1]
 """Of place and route."""
@@ -227,6 +239,13 @@ def not_tried(build: Build) -> str:
         return "An iCE40 has no memories of look-up tables, which TLMM's tables are."
     if build.target == "cells" and macs > CELLS_MOST:
         return f"{macs} products a cycle take too long to map flat here; the command by itself does it."
+    board = BOARDS.get(build.target)
+    if build.target == "ice40" and board is not None and build.engine in modelled(build.target):
+        predicted = cost_model(build.engine, build.target).predict(build.config)
+        over = [name for name, value in predicted.items() if value > MARGIN * board.resources[name]]
+        if over:
+            least = ", ".join(f"{predicted[name]:.0f} of {board.resources[name]:g} {name.upper()}" for name in over)
+            return f"Does not fit {board.name}, by the cost model: {least}."
     return ""
 
 
@@ -236,8 +255,9 @@ def wanted(chosen: Sequence[Build], clock_ns: float | None) -> dict[str, Job]:
     for build in chosen:
         if not_tried(build):
             continue
+        # An array that fits is set against the INT8 array even where that does not fit.
         for each in (build, build.baseline()):
-            if each.engine == "baseline" and not_tried(each):
+            if each is not build and each.target == "cells" and not_tried(each):
                 continue
             jobs[name_of(each)] = build_job(each, clock_ns)
             if each is build and each.size == "small" and routable(each):
@@ -259,8 +279,7 @@ def build_job(build: Build, clock_ns: float | None) -> Job:
         weight = 2 + config.get("lanes_in", 16) * config["rows"] / 8
         return cells_job(build.engine, config, build.liberty, clock_ns, weight)
     row = config.get("lanes_in", config.get("tables", 4) * 3)
-    slow = 3 if build.target in ("xcup", "xc7") else 1
-    return fpga_job(build.engine, config, build.target, slow * (1 + row / 8))
+    return fpga_job(build.engine, config, build.target, SLOW.get(build.target, 1) * (1 + row / 8))
 
 
 def name_of(build: Build) -> str:
@@ -303,7 +322,7 @@ def figures(chosen: Sequence[Build], outcomes: Mapping[str, Outcome]) -> list[Fi
 
 def _fit(build: Build, value: Mapping[str, Any] | None) -> list[str]:
     """Say whether a build is too large for the board of its target."""
-    board = next((device for device in DEVICES.values() if device.target == build.target), None)
+    board = BOARDS.get(build.target)
     if board is None or value is None:
         return []
     over = [
