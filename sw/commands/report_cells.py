@@ -88,7 +88,8 @@ def report_cells(
 ) -> list[CellReport]:
     """Report a core of an engine's configuration in each of several libraries.
 
-    With `tokens` the netlists are simulated on so many vectors of the committed model, and power stands on that.
+    An engine is set against the INT8 array of its size. With `tokens` the netlists are simulated on so many vectors of the
+    committed model, and power stands on that.
 
     Raises
     ------
@@ -100,7 +101,7 @@ def report_cells(
     for file in files:
         if not file.is_file():
             raise InputError(f"liberty file {file} does not exist")
-    baseline = baseline_core(config, config.target, core.work.utilization)
+    baseline = baseline_core(config, config.target, core.work.utilization) if core.engine in ENGINES else None
     libraries = [read_liberty(file) for file in files]
     reports = []
     for library in libraries:
