@@ -482,6 +482,20 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "area per MAC" in capsys.readouterr().out
 
 
+@pytest.mark.synth
+def test_the_command_with_a_unit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny.lib").write_text(tiny())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["report", "absmax", "--target", "cells", "--liberty", "tiny.lib", "--set", "length_max=16", "--json"])
+    assert ended.value.code == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["area"] > 0
+    assert figures["baseline_area_per_mac"] is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -88,8 +88,8 @@ def report_cells(
 ) -> list[CellReport]:
     """Report a core of an engine's configuration in each of several libraries.
 
-    An engine is set against the INT8 array of its size. With `tokens` the netlists are simulated on so many vectors of the
-    committed model, and power stands on that.
+    An engine is set against the INT8 array of its size. With `tokens` the netlists are simulated on so many vectors of
+    the committed model, and power stands on that.
 
     Raises
     ------

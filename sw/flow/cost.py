@@ -6,6 +6,7 @@ Look-up tables, flip-flops and gate equivalents are sums over what an engine is 
 to syntheses of small configurations (`cost_points.json`, written by `python -m benchmarks.cost_points`):
 
     arrays   1, lanes, rows x width of a total, rows x lanes, and for dense weights rows x lanes once more
+    MixPE    in standard cells besides, the bits of group sums that are too few for a memory macro
     TLMM     1, tables, tables filled at a time, tables x copies of a table, tables x rows, rows x width of a total;
              seven rows share a copy on UltraScale+ and three on 7 series, and each of the rest has its own
              (`sw.flow.yosys`)
@@ -26,6 +27,7 @@ import numpy.typing as npt
 
 from hw.engines import ENGINES
 from sw.errors import InputError
+from sw.flow.cells import MEMORY_BITS
 
 __all__ = ["POINTS", "CostModel", "cost_model", "errors", "features", "measured", "modelled"]
 
@@ -44,7 +46,12 @@ def features(engine: str, config: Any) -> list[float]:
         return [1, tables, config.fill_units, tables * copies, tables * rows, totals]
     lanes = config.lanes_in
     dense = getattr(config, "weights", "") == "dense"
-    return [1, lanes, totals, rows * lanes, rows * lanes * dense]
+    sizes = [1, lanes, totals, rows * lanes, rows * lanes * dense]
+    if engine == "mixpe" and config.target == "cells":
+        # The sums of two vectors' groups: a macro, which is in no area, or flip-flops.
+        bits = (2 << (config.group_count - 1).bit_length()) * config.sum_width
+        sizes.append(bits if bits <= MEMORY_BITS else 0)
+    return sizes
 
 
 @dataclasses.dataclass(frozen=True)
