@@ -13,20 +13,23 @@ groups in narrow accumulators; the scale units (`hw.engines.group_scale`) take t
 With `weight` = ternary codes and zero points have two bits, and an element is one digit: an array of twice the lanes
 has as many digits as one of INT4, and makes twice the products.
 
-Standard-cell arrays make every bit of a product with one OAI222 and leave out what depends on the weights alone: one
-for each negative digit. The packer (`sw.formats.mixpe`) puts it into the entry of the group.
+Standard-cell arrays make every bit of a product with one OAI222 and leave out what depends on the weights alone. With
+the recoding `ent` the two bits of a digit are lines of that selection as they come, so that a digit costs one NAND
+(`hw.arith.recoding.lined_product`). The packer (`sw.formats.mixpe`) puts what is left out into the entry of the group.
 
 An array of `fold` f is built with f times the lanes and rows / f rows. It makes f passes over each group, the first for
 the block's first rows / f outputs. It forms as many products in a cycle and has as many totals, but fewer and longer
 sums: less area, and a wider vector memory.
 
-Measured in nangate45, 16 lanes x 8 rows, groups of 128, everything but the memories, made for 1.2 ns: 195 um2 a MAC at
-1.28 ns; with a fold of 2, 188 at 1.30. Of the 195, rows take about 155 (full adders 77, selection and its lines 35,
-code registers 18, accumulators and what the tree hands them 11), the scale unit 26 (totals 8, sums that wait 5, a total
-in two numbers 2, selection and adders 11), the schedule with the sums of activations 11, and operand registers 6. A
-fold of 2 has half the accumulators and half the sums that wait, twice the activation registers, and a deeper tree.
-With it, both made for 1.4 ns and simulated on four vectors of a real layer in groups, (area x power) of the INT8 array
-is 3.17 times as large.
+Measured in nangate45, 16 lanes x 8 rows, groups of 128, everything but the memories, made for 1.2 ns, a fold of 2: 178.2
+um2 a MAC at 1.20 ns, 0.569 of the INT8 array made for the same clock. Adders take 82 of it, flip-flops 47 (codes 18,
+totals 10), selection and other logic 47. A fold of 2 has half the accumulators and half the sums that wait; activations
+stand in the output register of the vector memory, which is twice as wide. Both made for 1.4 ns and simulated on four
+vectors of a real layer in groups, (area x power) of the INT8 array is 3.13 times as large.
+
+What was worse: no fold, 189; a fold of 4, 172 but 1.36 ns; decoded digits of signed words, 7.6 more; registers of their
+own for the activations, 4 more without a fold, and 9 with one. Flip-flops' inverted outputs in place of inverters would
+save 0.6.
 
 Weights: a transfer holds a code for each row and each lane that are built, row 0 lane 0 lowest, and above them one
 entry for each scale unit. Transfers go block by block, in a block group by group, pass by pass, step by step; a
