@@ -21,8 +21,8 @@ An array of `fold` f is built with f times the lanes and rows / f rows. It makes
 the block's first rows / f outputs. It forms as many products in a cycle and has as many totals, but fewer and longer
 sums: less area, and a wider vector memory.
 
-Measured in nangate45, 16 lanes x 8 rows, groups of 128, everything but the memories, made for 1.2 ns, a fold of 2: 178.2
-um2 a MAC at 1.20 ns, 0.569 of the INT8 array made for the same clock. Adders take 82 of it, flip-flops 47 (codes 18,
+Measured in nangate45, 16 lanes x 8 rows, groups of 128, everything but the memories, made for 1.2 ns, a fold of 2:
+178.2 um2 a MAC at 1.20 ns, 0.569 of the INT8 array made for the same clock. Adders take 82 of it, flip-flops 47 (codes 18,
 totals 10), selection and other logic 47. A fold of 2 has half the accumulators and half the sums that wait; activations
 stand in the output register of the vector memory, which is twice as wide. Both made for 1.4 ns and simulated on four
 vectors of a real layer in groups, (area x power) of the INT8 array is 3.13 times as large.
