@@ -22,14 +22,14 @@ the block's first rows / f outputs. It forms as many products in a cycle and has
 sums: less area, and a wider vector memory.
 
 Measured in nangate45, 16 lanes x 8 rows, groups of 128, everything but the memories, made for 1.2 ns, a fold of 2:
-178.2 um2 a MAC at 1.20 ns, 0.569 of the INT8 array made for the same clock. Adders take 82 of it, flip-flops 47 (codes 18,
-totals 10), selection and other logic 47. A fold of 2 has half the accumulators and half the sums that wait; activations
-stand in the output register of the vector memory, which is twice as wide. Both made for 1.4 ns and simulated on four
-vectors of a real layer in groups, (area x power) of the INT8 array is 3.13 times as large.
+178.2 um2 a MAC at 1.20 ns, 0.569 of the INT8 array made for the same clock. Adders take 82 of it, flip-flops 47
+(codes 18, totals 10), selection and other logic 47. A fold of 2 has half the accumulators and half the sums that
+wait; activations stand in the output register of the vector memory, which is twice as wide. Both made for 1.4 ns and
+simulated on four vectors of a real layer in groups, (area x power) of the INT8 array is 3.13 times as large.
 
-What was worse: no fold, 189; a fold of 4, 172 but 1.36 ns; decoded digits of signed words, 7.6 more; registers of their
-own for the activations, 4 more without a fold, and 9 with one. Flip-flops' inverted outputs in place of inverters would
-save 0.6.
+What was worse: no fold, 189; a fold of 4, 172 but 1.36 ns; decoded digits of signed words, 7.6 more; registers of
+their own for the activations, 4 more without a fold, and 9 with one. Flip-flops' inverted outputs in place of
+inverters would save 0.6.
 
 Weights: a transfer holds a code for each row and each lane that are built, row 0 lane 0 lowest, and above them one
 entry for each scale unit. Transfers go block by block, in a block group by group, pass by pass, step by step; a
