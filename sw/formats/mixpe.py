@@ -172,13 +172,10 @@ def _corrections(codes: Tensor, zeros: Tensor, layout: Layout, groups: int) -> T
     grouped = codes.view(*codes.shape[:2], groups, -1)
     missing = torch.zeros_like(zeros)
     for shift, values in digits_of(grouped, layout).items():
-        missing -= excess(values, layout).sum(-1) << shift
+        missing -= excess(values, shift, layout).sum(-1) << shift
     for shift, values in digits_of(zeros, layout).items():
         missing += (values > 0).long() << shift
     if layout.group is None and layout.correction_bits:
-        for shift, choices in layout.digits[1].items() if not layout.lined else ():
-            top = layout.act_bits - 1 + (2 in choices or -2 in choices)
-            missing -= grouped.shape[-1] << (shift + top)
         missing %= 1 << layout.correction_bits
     return missing
 

@@ -56,7 +56,7 @@ def matmul(codes: Tensor, entries: dict[str, Tensor], activations: Tensor, n_out
     for shift, values in digits_of(grouped, layout).items():
         products = torch.einsum("brgk,tgk->tbrg", values, words)
         if corrected:
-            products = products + excess(values, layout).sum(-1)
+            products = products + excess(values, shift, layout).sum(-1)
         totals += products << shift
 
     ends = ((torch.arange(blocks * groups * fold) + 1) * each - 1).view(blocks, groups, fold, 1)
@@ -72,9 +72,6 @@ def matmul(codes: Tensor, entries: dict[str, Tensor], activations: Tensor, n_out
     if corrected:
         if layout.group is None:
             width = layout.correction_bits
-            for shift, choices in layout.digits[1].items() if not layout.lined else ():
-                top = layout.act_bits - 1 + int(2 in choices or -2 in choices)
-                totals += each * wide << (shift + top)
             totals = ((totals + correction + (1 << width - 1)) % (1 << width)) - (1 << width - 1)
         else:
             totals += correction

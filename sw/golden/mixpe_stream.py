@@ -72,16 +72,18 @@ def to_lines(codes: Tensor, code_bits: int) -> Tensor:
     return high << 1 | (codes & ones ^ high ^ ones)
 
 
-def excess(values: Tensor, layout: Layout) -> Tensor:
-    """Return by how much the array's products with digits are too large, each at its own place, for target `cells`.
+def excess(values: Tensor, shift: int, layout: Layout) -> Tensor:
+    """Return by how much the products of target `cells` with digits at a shift are too large, each at its own place.
 
-    A negative digit misses one. Lines choose a word without its sign, or ones for the digit 0; the array's own constant
-    then takes off what the digit 2 is too large by.
+    A digit selects a word with its sign inverted, and misses one if it is negative. Lines choose a word without its
+    sign, or ones for the digit 0. Where a group has a fixed number of steps, the array takes a constant off: the former
+    inverted sign, or what the digit 2 is too large by.
     """
-    if not layout.lined:
-        return -(values < 0).long()
-    half = 1 << (layout.act_bits - 1)
-    return half * values + (2 * half - 1) * (values <= 0) - 2 * half * (layout.group is not None)
+    half, fixed = 1 << (layout.act_bits - 1), layout.group is not None
+    if layout.lined:
+        return half * values + (2 * half - 1) * (values <= 0) - 2 * half * fixed
+    choices = layout.digits[1][shift]
+    return (half << (2 in choices or -2 in choices)) * (not fixed) - (values < 0).long()
 
 
 def digits_of(codes: Tensor, layout: Layout) -> dict[int, Tensor]:
