@@ -239,13 +239,10 @@ def not_tried(build: Build) -> str:
         return "An iCE40 has no memories of look-up tables, which TLMM's tables are."
     if build.target == "cells" and macs > CELLS_MOST:
         return f"{macs} products a cycle take too long to map flat here; the command by itself does it."
-    board = BOARDS.get(build.target)
-    if build.target == "ice40" and board is not None and build.engine in modelled(build.target):
+    if build.target == "ice40" and build.engine in modelled(build.target):
         predicted = cost_model(build.engine, build.target).predict(build.config)
-        over = [name for name, value in predicted.items() if value > MARGIN * board.resources[name]]
-        if over:
-            least = ", ".join(f"{predicted[name]:.0f} of {board.resources[name]:g} {name.upper()}" for name in over)
-            return f"Does not fit {board.name}, by the cost model: {least}."
+        too_large = _fit(build, {name: round(value) for name, value in predicted.items()}, MARGIN)
+        return f"By the cost model it {too_large}." if too_large else ""
     return ""
 
 
@@ -292,8 +289,10 @@ def figures(chosen: Sequence[Build], outcomes: Mapping[str, Outcome]) -> list[Fi
     found = []
     for build in chosen:
         reference = build.baseline()
-        reason, notes = not_tried(build), []
+        notes: list[str] = []
+        # What is not tried for itself may be there as another's INT8 array.
         mine = outcomes.get(name_of(build))
+        reason = not_tried(build) if mine is None else ""
         other = outcomes.get(name_of(reference))
         routed = outcomes.get(f"routed {name_of(build)}")
         if mine is not None and mine.value is None:
@@ -305,7 +304,7 @@ def figures(chosen: Sequence[Build], outcomes: Mapping[str, Outcome]) -> list[Fi
         if routed is not None and routed.value is None:
             notes.append(f"place and route: {routed.error}")
         value = None if mine is None else mine.value
-        notes += _fit(build, value)
+        notes += filter(None, [_fit(build, value)])
         found.append(
             Figure(
                 build,
@@ -320,17 +319,17 @@ def figures(chosen: Sequence[Build], outcomes: Mapping[str, Outcome]) -> list[Fi
     return found
 
 
-def _fit(build: Build, value: Mapping[str, Any] | None) -> list[str]:
-    """Say whether a build is too large for the board of its target."""
+def _fit(build: Build, value: Mapping[str, Any] | None, margin: float = 1.0) -> str:
+    """Say whether a build is too large for the board of its target, by more than a margin; nothing if it is not."""
     board = BOARDS.get(build.target)
     if board is None or value is None:
-        return []
+        return ""
     over = [
         f"{value[name]:g} of {most:g} {name.upper()}"
         for name, most in board.resources.items()
-        if name in value and value[name] > most
+        if value.get(name, 0) > margin * most
     ]
-    return [f"does not fit {board.name}: {', '.join(over)}"] if over else []
+    return f"does not fit {board.name}: {', '.join(over)}" if over else ""
 
 
 ALL_TARGETS = (*TARGETS, "cells")
