@@ -121,14 +121,14 @@ def synthesise(
     if not re.search(r"module \\?NOMUL_(?!ROM|TRACE)", text) and (cells := cell_models(text)):
         files["cells.v"] = cells
     models = [name for name in files if name.endswith(".v")]
-    script = _script(family, top, dsp=dsp, rtlil=is_rtlil(text), repeated=repeated, models=models)
+    script = _script(family, top, dsp=dsp, rtlil=is_rtlil(text), netlist=netlist, repeated=repeated, models=models)
     store = Cache(None if cache is None else cache / "synthesis")
     key = digest(SOURCE.sub("", text), script, yosys_version(), *(part for file in files.items() for part in file))
     with_netlist = f"{key}-netlist"
     kept = store.get(with_netlist) or (None if netlist else store.get(key))
     if kept is None:
         start = time.monotonic()
-        run = run_yosys(script, {"design": text, **files}, ["stat.json", "netlist.json"])
+        run = run_yosys(script, {"design": text, **files}, ["stat.json", *(["netlist.json"] if netlist else [])])
         kept = {"cells": _cells(run.files["stat.json"], top, repeated), "seconds": round(time.monotonic() - start, 3)}
         mapped = compact(run.files["netlist.json"], top) if netlist else None
         store.put(with_netlist if netlist else key, kept, {".mapped": mapped} if mapped else None)
@@ -185,14 +185,25 @@ def tally(
 
 
 def _script(
-    target: Target, top: str, *, dsp: bool, rtlil: bool, repeated: Sequence[str] = (), models: Sequence[str] = ()
+    target: Target,
+    top: str,
+    *,
+    dsp: bool,
+    rtlil: bool,
+    netlist: bool,
+    repeated: Sequence[str] = (),
+    models: Sequence[str] = (),
 ) -> str:
     """Return the commands that check the design as written, map it, check the result and write it down.
 
     The check comes before the mapping because optimisation silently drops one of two drivers, and again after it
-    because only single bits show every combinational loop.
+    because only single bits show every combinational loop. Where only cells are counted, the mapping ends before its
+    step `check`, which names every cell after the wires around it: half of the time for a large array.
     """
     command = target.command(top, dsp=dsp)
+    last = [f"{command} -json netlist.json -run {target.second_step}:"]
+    if not netlist:
+        last = [f"{command} -run {target.second_step}:check", "blackbox =A:whitebox"]
     return "\n".join(
         [
             "read_rtlil design" if rtlil else "read_verilog -sv design",
@@ -205,7 +216,7 @@ def _script(
             "opt_clean",
             "check -nolatches -force-detailed-loop-check -assert",
             "design -pop",
-            f"{command} -json netlist.json -run {target.second_step}:",
+            *last,
             "check -nolatches -assert",
             "tee -q -o stat.json stat -json",
             "",
