@@ -20,6 +20,14 @@ from sw.flow.measure import cells_job, fpga_job
 
 TARGETS = ("ecp5", "ice40", "xcup", "cells", "gowin")
 
+ENGINE_TARGETS = {"fp16": ("ice40",), "mixpe_fp16": ("ice40",)}
+"""Targets of engines that `explore` does not choose among: the report asks whether they fit an iCE40."""
+
+ELEMENTS = ((2, 512), (4, 4096), (8, 1024), (16, 4096))
+"""Rows, and the longest vectors of FP16's."""
+
+ELEMENTS_TEST = ((6, 2048), (12, 4096))
+
 ARRAYS: tuple[tuple[int, ...], ...] = (
     (4, 2, 512),
     (8, 2, 4096),
@@ -49,10 +57,15 @@ def settings(engine: str) -> Iterator[tuple[dict[str, Any], bool]]:
             for tables, rows, fill, longest in lookups:
                 yield {"tables": tables, "rows": rows, "fill_units": fill, **_longest(longest)}, held
         return
+    if engine == "fp16":
+        for held, elements in ((False, ELEMENTS), (True, ELEMENTS_TEST)):
+            for rows, longest in elements:
+                yield {"rows": rows, **_longest(longest)}, held
+        return
     scale = 4 if engine == "bwta" else 1
     for held, arrays in ((False, ARRAYS), (True, ARRAYS_TEST)):
         for lanes, rows, longest in arrays:
-            if engine == "mixpe":
+            if engine.startswith("mixpe"):
                 lanes = 16 if lanes == 12 else lanes
             base: dict[str, Any] = {"lanes_in": lanes * scale, "rows": rows, **_longest(longest)}
             yield base, held
@@ -79,6 +92,8 @@ def main(engines: list[str]) -> None:
     jobs: list[Job] = []
     for target in TARGETS:
         for engine in engines:
+            if target not in ENGINE_TARGETS.get(engine, TARGETS):
+                continue
             for fields, held in settings(engine):
                 entry = {"engine": engine, "target": target, "settings": fields, "held_out": held}
                 if json.dumps([engine, target, fields], sort_keys=True) in known:
@@ -102,4 +117,4 @@ def main(engines: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["tint", "tlmm", "baseline", "boothflex", "boothflex_bs", "mixpe", "bwta"])
+    main(sys.argv[1:] or list(ENGINES))

@@ -31,6 +31,7 @@ from hw.bus.axi_lite import AxiLiteRegisters, axi_lite_members
 from hw.bus.interfaces import mark_pins
 from hw.bus.register_file import RegisterFile
 from hw.engines import ENGINES
+from hw.repeated import resettable
 
 __all__ = ["AxiMachine", "axi_machine_members"]
 
@@ -98,7 +99,7 @@ class AxiMachine(Component):
         }.items():
             file.show(name, constant)
         reset = file.keep("RESET", 1, init=config.memory == "axi")
-        m.submodules.machine = ResetInserter(reset)(machine)
+        m.submodules.machine = resettable(reset, machine)
         error = Signal(2)
         refused: Value = Value.cast(0)
         if config.memory == "axi":

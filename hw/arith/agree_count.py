@@ -27,11 +27,12 @@ through DI. Ternary: a product takes four inputs, so one dual-output table makes
 import functools
 
 from amaranth.hdl import Const, Module, Signal, Value
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import In, Out
 
 from hw.arith import xilinx
 from hw.arith.bit_count import AMD, Columns, add_rows, reduce_columns, reduce_stages, register_columns
 from hw.arith.target import Target
+from hw.repeated import Repeated
 
 __all__ = ["FORMS", "AgreeCount", "agree_stages"]
 
@@ -54,7 +55,7 @@ def agree_stages(lanes: int, form: str, target: Target) -> int:
     return reduce_stages((ones, ones if form == "mask" else lanes), target) + 2
 
 
-class AgreeCount(Component):
+class AgreeCount(Repeated):
     """Counts agreements of weights and activations.
 
     Parameters
@@ -84,7 +85,7 @@ class AgreeCount(Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Module:
+    def build(self, platform: object) -> Module:
         """Build the products, the tree and the last addition."""
         m = Module()
         if self.target not in AMD:

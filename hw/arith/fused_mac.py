@@ -18,11 +18,12 @@ made once for all elements that share it.
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import In, Out
 
 from hw.arith.carry_save import compress
 from hw.arith.cells import and_or_invert22
 from hw.arith.shift import shift_right
+from hw.repeated import Repeated
 
 __all__ = ["MULTIPLICAND", "FusedMac", "multiplicand"]
 
@@ -95,7 +96,7 @@ def multiplicand(m: Module, word: Value, first: Value) -> data.View:
     return made
 
 
-class FusedMac(Component):
+class FusedMac(Repeated):
     """The element.
 
     Parameters
@@ -131,7 +132,7 @@ class FusedMac(Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Module:
+    def build(self, platform: object) -> Module:
         """Build the product, its registers and the sum."""
         m = Module()
         word = Signal(16, reset_less=True)

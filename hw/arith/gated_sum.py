@@ -9,12 +9,12 @@ tables and costs nothing; elsewhere it is a gate and a register.
 import functools
 
 from amaranth.hdl import Module, Mux, Signal, signed
-from amaranth.lib.wiring import Component
 
 from hw.arith.signed_sum import signed_sum, sum_timing
 from hw.arith.sum_terms import SumTiming, sum_members
 from hw.arith.target import Target
 from hw.arith.ternary_sum import TernarySum
+from hw.repeated import Repeated
 
 __all__ = ["GatedSum", "gated_sum", "gated_timing"]
 
@@ -37,7 +37,7 @@ def gated_sum(terms: int, magnitude: int, total_width: int, target: Target) -> "
     return GatedSum(terms, magnitude, total_width, target)
 
 
-class GatedSum(Component):
+class GatedSum(Repeated):
     """Portable form: gates, registers, and the target's signed sum.
 
     Parameters
@@ -60,7 +60,7 @@ class GatedSum(Component):
         self.terms, self.magnitude, self.total_width, self.target = terms, magnitude, total_width, target
         super().__init__(sum_members(terms, magnitude, total_width, True, gated=True))
 
-    def elaborate(self, platform: object) -> Module:
+    def build(self, platform: object) -> Module:
         """Gate the terms and add them."""
         m = Module()
         m.submodules.sum = sum_ = signed_sum(self.terms, self.magnitude, self.total_width, self.target)

@@ -9,17 +9,18 @@ four more: 20 for eight bits.
 """
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import In, Out
 
 from hw.arith import xilinx
 from hw.arith.digit_sum import add_digits
 from hw.arith.recoding import Digit
 from hw.arith.target import Target
+from hw.repeated import Repeated
 
 __all__ = ["NibbleProduct"]
 
 
-class NibbleProduct(Component):
+class NibbleProduct(Repeated):
     """A product in two stages.
 
     Parameters
@@ -50,7 +51,7 @@ class NibbleProduct(Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Module:
+    def build(self, platform: object) -> Module:
         """Instantiate the two chains and their registers."""
         m = Module()
         low, high, digit = Signal(signed(self.width + 2), reset_less=True), Signal(self.width + 2), Signal(2)

@@ -1,15 +1,15 @@
 """The ECP5 form of the signed sum."""
 
 from amaranth.hdl import Const, Module, Signal, Value, signed
-from amaranth.lib.wiring import Component
 
 from hw.arith import lattice
 from hw.arith.sum_terms import sum_members, sum_width
+from hw.repeated import Repeated
 
 __all__ = ["PairSum"]
 
 
-class PairSum(Component):
+class PairSum(Repeated):
     """Signed sum as a binary tree of carry chains whose columns are one half of a CCU2C.
 
     Stage 0 adds pairs, (a ^ s) + (b ^ t) + s, with one plus one pending; every later addition takes the pending plus
@@ -43,7 +43,7 @@ class PairSum(Component):
         self.complemented, self.accumulates = complemented, accumulates
         super().__init__(sum_members(terms, magnitude, total_width, negatable, clearable=clearable))
 
-    def elaborate(self, platform: object) -> Module:
+    def build(self, platform: object) -> Module:
         """Build the tree."""
         m = Module()
         zero, flip = Const(0, 1), Const(int(self.complemented), 1)

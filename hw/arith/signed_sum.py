@@ -17,12 +17,12 @@ removes k operands has k of them, so they suffice exactly and the sum needs no c
 import functools
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
-from amaranth.lib.wiring import Component
 
 from hw.arith.pair_sum import PairSum
 from hw.arith.sum_terms import SumTiming, sum_members, sum_width
 from hw.arith.target import Target
 from hw.arith.ternary_sum import TernarySum
+from hw.repeated import Repeated
 
 __all__ = ["RelativeSignSum", "signed_sum", "sum_timing"]
 
@@ -49,7 +49,7 @@ def signed_sum(
     return TernarySum(terms, magnitude, total_width, target, negatable, clearable=clearable)
 
 
-class RelativeSignSum(Component):
+class RelativeSignSum(Repeated):
     """Portable form: a binary tree in which each adder takes one relative sign.
 
     A node holds a value and the sign still to be applied to it. Two nodes x, y with signs s, t become
@@ -95,7 +95,7 @@ class RelativeSignSum(Component):
         self.negatable, self.clearable = negatable, clearable
         super().__init__(sum_members(terms, magnitude, total_width, negatable, clearable=clearable))
 
-    def elaborate(self, platform: object) -> Module:
+    def build(self, platform: object) -> Module:
         """Build the tree."""
         m = Module()
         nodes: list[tuple[Value, Value, int]] = [

@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value
-from amaranth.lib.wiring import Component
 
 from hw.arith import xilinx
 from hw.arith.pipeline import Delays
 from hw.arith.sum_terms import SumTiming, sum_members, sum_width
 from hw.arith.target import Target
+from hw.repeated import Repeated
 
 __all__ = ["TernarySum"]
 
@@ -37,7 +37,7 @@ class _Operand:
         return self.bits[min(index, top)], int(index >= top and self.inverted != offset)
 
 
-class TernarySum(Component):
+class TernarySum(Repeated):
     """Signed sum with one LUT6_2 and one carry bit a column, for two negatable terms or for three operands.
 
     Stage 0 adds pairs, (a ^ s) + (b ^ t) + s: four inputs and the carry's DI make one LUT6_2 a bit. The operands enter
@@ -85,7 +85,7 @@ class TernarySum(Component):
         stages = {operand: stage for stage, operations in enumerate(plan) for op in operations for operand in op}
         return SumTiming(len(plan), tuple(stages[term] for term in range(terms)))
 
-    def elaborate(self, platform: object) -> Module:
+    def build(self, platform: object) -> Module:
         """Build the planned tree."""
         m = Module()
         delay = Delays(m)

@@ -13,6 +13,7 @@ from hw.arith.pipeline import Delays
 from hw.arith.signed_sum import signed_sum, sum_timing
 from hw.arith.target import Target
 from hw.engines.dot import DotConfig, array_members
+from hw.repeated import Repeated
 
 __all__ = ["TREE_GAP", "TREE_LATENCY", "BaselineSums", "BaselineTrees"]
 
@@ -81,7 +82,7 @@ def _form(config: _BaselineConfig) -> Target:
     return Target.ECP5 if config.target == Target.ECP5.value else Target.PORTABLE
 
 
-class _SumRow(Component):
+class _SumRow(Repeated):
     """One output: weight registers, products and their sum."""
 
     def __init__(self, config: _BaselineConfig) -> None:
@@ -97,7 +98,7 @@ class _SumRow(Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Module:
+    def build(self, platform: object) -> Module:
         """Build the products and add them up."""
         m = Module()
         config = self.config
@@ -220,7 +221,7 @@ class BaselineTrees(Component):
         return registers
 
 
-class _TreeRow(Component):
+class _TreeRow(Repeated):
     """One output: weight registers, products, tree and accumulator."""
 
     PACE = ("hold", "enter", "add", "clear", "settle", "load")
@@ -240,7 +241,7 @@ class _TreeRow(Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Module:
+    def build(self, platform: object) -> Module:
         """Build the products and add them up."""
         m = Module()
         config = self.config

@@ -23,6 +23,7 @@ from hw.arith.pipeline import Delays
 from hw.arith.signed_sum import signed_sum, sum_timing
 from hw.arith.target import Target
 from hw.engines.dot import DotConfig, array_members
+from hw.repeated import Repeated
 
 __all__ = ["INT8", "PASSES", "SUMS_STAGES", "TERNARY", "FlexRow", "FlexSums", "FlexTrees"]
 
@@ -286,7 +287,7 @@ class FlexTrees(Component):
         return registers
 
 
-class FlexRow(Component):
+class FlexRow(Repeated):
     """One output: weight registers, products, trees, shifts and accumulator."""
 
     PACE = ("hold", "enter", "add", "clear", "settle", "load")
@@ -307,7 +308,7 @@ class FlexRow(Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Module:
+    def build(self, platform: object) -> Module:
         """Build the products and add them up."""
         m = Module()
         config = self.config

@@ -13,6 +13,7 @@ from hw.arith.skewed_count import SkewedPace, accumulate_count
 from hw.engines.block_schedule import Trim
 from hw.engines.bwta_array import BwtaArrayConfig
 from hw.engines.dot import array_members
+from hw.repeated import Repeated
 
 __all__ = ["PLANES", "TREES_LATENCY", "BwtaTrees", "dithered"]
 
@@ -178,7 +179,7 @@ class BwtaTrees(Component):
         return m
 
 
-class _Row(Component):
+class _Row(Repeated):
     """One output: weight registers, products, tree and accumulator."""
 
     def __init__(self, config: BwtaArrayConfig, width: int, cut: int, noted: int) -> None:
@@ -195,7 +196,7 @@ class _Row(Component):
             }
         )  # fmt: skip
 
-    def elaborate(self, platform: object) -> Module:
+    def build(self, platform: object) -> Module:
         """Build the products and count them."""
         m = Module()
         config = self.config

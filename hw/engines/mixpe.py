@@ -40,7 +40,7 @@ transfer i + `sum_latency` + t - 1. After the last block of a token come transfe
 import dataclasses
 from functools import cached_property
 
-from amaranth.hdl import EnableInserter, Module, Signal, Value
+from amaranth.hdl import Module, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Component
 
@@ -52,6 +52,7 @@ from hw.engines.contract import Mode, engine_members
 from hw.engines.group_scale import entry_layout
 from hw.engines.group_schedule import GroupSchedule
 from hw.engines.mixpe_array import MixpeArray, sum_latency
+from hw.repeated import enabled
 
 __all__ = ["Mixpe", "MixpeConfig"]
 
@@ -311,7 +312,7 @@ class Mixpe(Component):
         m = Module()
         m.submodules.schedule = schedule = GroupSchedule(self.config)
         array, move, free, whole = MixpeArray(self.config), Signal(), Signal(), Signal()
-        m.submodules.array = EnableInserter(move)(array)
+        m.submodules.array = enabled(move, array)
         m.d.comb += [
             schedule.jobs.payload.eq(self.jobs.payload),
             schedule.jobs.valid.eq(self.jobs.valid),

@@ -21,6 +21,7 @@ from hw.arith.signed_sum import signed_sum, sum_timing
 from hw.arith.target import Target
 from hw.engines.group_scale import GroupScale, ScaleConfig, entry_layout, product_offset, zero_constant
 from hw.engines.group_schedule import GroupConfig, group_step_layout
+from hw.repeated import Repeated
 
 __all__ = ["MixpeArray", "sum_latency"]
 
@@ -172,14 +173,14 @@ def _row_members(config: MixpeArrayConfig) -> dict[str, Member]:
     }
 
 
-class _SumRow(Component):
+class _SumRow(Repeated):
     """A row outside standard cells: products by shift and add, and the target's sum."""
 
     def __init__(self, config: MixpeArrayConfig) -> None:
         self.config = config
         super().__init__(_row_members(config))
 
-    def elaborate(self, platform: object) -> Module:
+    def build(self, platform: object) -> Module:
         """Build the products and their sum."""
         m = Module()
         config = self.config
@@ -223,14 +224,14 @@ def product_most(config: MixpeArrayConfig) -> int:
     return max(recoding.offset, top - recoding.offset)
 
 
-class _TreeRow(Component):
+class _TreeRow(Repeated):
     """A row in standard cells: selected bits, a compressor tree of full adders, a segmented accumulator."""
 
     def __init__(self, config: MixpeArrayConfig) -> None:
         self.config = config
         super().__init__(_row_members(config))
 
-    def elaborate(self, platform: object) -> Module:
+    def build(self, platform: object) -> Module:
         """Build the products and add them up."""
         m = Module()
         config = self.config

@@ -16,6 +16,7 @@ from hw.arith.digits import Digit, digit_product
 from hw.arith.fp16 import SIDE_BITS
 from hw.engines.dot import DotConfig, array_members
 from hw.engines.fp16_align import side_share
+from hw.repeated import Repeated
 
 __all__ = ["GROUP_LATENCY", "MixpeFp16Array"]
 
@@ -129,7 +130,7 @@ class MixpeFp16Array(Component):
         return [*registers]
 
 
-class _Row(Component):
+class _Row(Repeated):
     """One output: weights, products and their sum over a group, and the sum of groups.
 
     An INT4 weight w is 2 more than its two digits d0 + 4 d1 (`hw.arith.digits`); so a row adds the digits' products and
@@ -156,7 +157,7 @@ class _Row(Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Module:
+    def build(self, platform: object) -> Module:
         """Build the group's sum and the sum of groups."""
         m = Module()
         weights = Signal.like(self.weights, reset_less=True)

@@ -12,6 +12,7 @@ from hw.arith.gated_sum import gated_sum, gated_timing
 from hw.arith.pipeline import Delays
 from hw.arith.target import Target
 from hw.engines.dot import DotConfig, array_members
+from hw.repeated import Repeated
 
 __all__ = ["TREE_GAP", "TREE_LATENCY", "TintSums", "TintTrees", "correction_chunk"]
 
@@ -135,7 +136,7 @@ class TintTrees(Component):
         return m
 
 
-class _Row(Component):
+class _Row(Repeated):
     """One output: weight registers, products, tree and accumulator."""
 
     PACE = ("hold", "enter", "add", "clear", "settle")
@@ -154,7 +155,7 @@ class _Row(Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Module:
+    def build(self, platform: object) -> Module:
         """Build the products and add them up."""
         m = Module()
         config = self.config

@@ -12,6 +12,7 @@ from amaranth.lib.wiring import Component, In, Out
 
 from hw.arith.lookup import LookupMemory
 from hw.arith.target import Target
+from hw.repeated import Repeated
 
 __all__ = ["Filler", "LookupTable", "Walk", "gray_walk", "index_codes", "walk_entries"]
 
@@ -172,7 +173,7 @@ class Filler(Component):
         return m
 
 
-class LookupTable(Component):
+class LookupTable(Repeated):
     """One table with a reader for each row of the engine, and the registers around it.
 
     Cycle schedule: an index at cycle t, delayed by `delay`, addresses the table at t + delay; the word and the sign are
@@ -223,7 +224,7 @@ class LookupTable(Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Module:
+    def build(self, platform: object) -> Module:
         """Build the memory and its registers."""
         m = Module()
         m.submodules.memory = memory = LookupMemory(self.width, self.banks << self.rank_width, self.rows, self.target)

@@ -21,6 +21,7 @@ from hw.arith.fp16 import SIDE_BITS
 from hw.arith.pipeline import Delays
 from hw.arith.recoding import shift_add
 from hw.engines.block_schedule import Strides
+from hw.repeated import Repeated
 from hw.systolic.config import CODE_BITS, SystolicConfig
 from hw.systolic.edge import Edge
 from hw.systolic.schedule import schedule_members, tag_layout
@@ -114,7 +115,7 @@ class OutputSchedule(Component):
         return m
 
 
-class _Element(Component):
+class _Element(Repeated):
     """Multiplies what comes from the left by what comes from above, and adds it up."""
 
     def __init__(self, config: SystolicConfig) -> None:
@@ -127,7 +128,7 @@ class _Element(Component):
             }
         )  # fmt: skip
 
-    def elaborate(self, platform: object) -> Module:
+    def build(self, platform: object) -> Module:
         m = Module()
         total = Signal(signed(self.config.value_width), reset_less=True)
         product = shift_add(m, "product", self.config.weight_recoding.digits, self.code, self.activation)

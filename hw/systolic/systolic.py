@@ -39,10 +39,11 @@ before the codes that they meet first. A job's last result is offered in the cyc
 
 from typing import Any
 
-from amaranth.hdl import EnableInserter, Module, Signal, Value
+from amaranth.hdl import Module, Signal, Value
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.arith.pipeline import Delays
+from hw.repeated import enabled
 from hw.systolic.align import OutputAlign, WeightAlign
 from hw.systolic.config import SystolicConfig
 from hw.systolic.output_stationary import OutputArray, OutputSchedule
@@ -74,8 +75,8 @@ class Systolic(Component):
         move, free, offered = Signal(), Signal(), Signal()
         m.submodules.intake = intake = JobIntake(config.job_limits)
         m.submodules.schedule = schedule
-        m.submodules.array = EnableInserter(move)(array)
-        m.submodules.follow = EnableInserter(move)(follow := _Follow(array.result_steps(config)))
+        m.submodules.array = enabled(move, array)
+        m.submodules.follow = enabled(move, follow := _Follow(array.result_steps(config)))
         vectors: Value = Value.cast(self.vectors.payload)
         control = schedule
         if config.floats:
@@ -116,8 +117,8 @@ class Systolic(Component):
         """Put the aligner before the array; return the activations behind it, and what is said of their step."""
         config = self.config
         align: Any = (WeightAlign if config.keeps_weights else OutputAlign)(config)
-        m.submodules.align = EnableInserter(move)(align)
-        m.submodules.later = EnableInserter(move)(later := _Later(config))
+        m.submodules.align = enabled(move, align)
+        m.submodules.later = enabled(move, later := _Later(config))
         m.d.comb += [
             Value.cast(align.words).eq(Value.cast(self.vectors.payload)),
             Value.cast(array.sides).eq(Value.cast(align.sides)),

@@ -20,6 +20,7 @@ from hw.arith.fp16 import SIDE_BITS
 from hw.arith.pipeline import Delays
 from hw.arith.recoding import shift_add
 from hw.engines.block_schedule import Strides
+from hw.repeated import Repeated
 from hw.systolic.config import CODE_BITS, SystolicConfig
 from hw.systolic.edge import Edge
 from hw.systolic.schedule import schedule_members, tag_layout
@@ -112,7 +113,7 @@ def keeps(valid: Value, full: Value, first: Value) -> Value:
     return valid & (~full | first)
 
 
-class _Element(Component):
+class _Element(Repeated):
     """Multiplies what comes from the left by its weight, and adds that to the sum from above."""
 
     def __init__(self, config: SystolicConfig) -> None:
@@ -126,7 +127,7 @@ class _Element(Component):
             }
         )  # fmt: skip
 
-    def elaborate(self, platform: object) -> Module:
+    def build(self, platform: object) -> Module:
         m = Module()
         code, following, full, keep = Signal(CODE_BITS), Signal(CODE_BITS), Signal(), Signal()
         now = Mux(self.first, following, code)

@@ -6,6 +6,7 @@ Look-up tables, flip-flops and gate equivalents are sums over what an engine is 
 to syntheses of small configurations (`cost_points.json`, written by `python -m benchmarks.cost_points`):
 
     arrays   1, lanes, rows x width of a total, rows x lanes, and for dense weights rows x lanes once more
+    FP16     1, rows: each is a multiply-add element
     MixPE    in standard cells besides, the bits of group sums that are too few for a memory macro
     TLMM     1, tables, tables filled at a time, tables x copies of a table, tables x rows, rows x width of a total;
              seven rows share a copy on UltraScale+ and three on 7 series, and each of the rest has its own
@@ -44,6 +45,8 @@ def features(engine: str, config: Any) -> list[float]:
     if engine == "tlmm":
         tables, copies = config.tables, sum(divmod(rows, READERS.get(config.target, 1)))
         return [1, tables, config.fill_units, tables * copies, tables * rows, totals]
+    if engine == "fp16":
+        return [1, rows]
     lanes = config.lanes_in
     dense = getattr(config, "weights", "") == "dense"
     sizes = [1, lanes, totals, rows * lanes, rows * lanes * dense]

@@ -19,17 +19,18 @@ import gc
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from amaranth.back import rtlil
-from amaranth.hdl import Elaboratable, Signal
+from amaranth.hdl import Elaboratable, Fragment, Instance, Signal
 
 from hw.accelerators.trace import trace_model
 from hw.arith.cells import cell_models
 from hw.memory.rom import rom_model
+from hw.repeated import ModuleInstance, Written, written
 from sw.flow.run import run_yosys
 
 TOKEN = re.compile(r"(?<!\S)[\\$][^\s]+")
@@ -39,6 +40,7 @@ CELL = re.compile(r"  cell (\S+) (\S+)")
 NAMED = re.compile(r"  (?:cell \S+|memory width \d+ size \d+|process) (\S+)")
 MEMID = re.compile(r'    parameter \\MEMID "\\(\\\S+)"')
 PORT = re.compile(r"    connect (\S+) (.*)")
+CONSTANT_BITS = re.compile(r"\d+'[01]+")
 ALIAS = re.compile(r"connect (\S+) (.*)")
 IGNORED = re.compile(r"\s*attribute \\(src|generator|enum_\S*|amaranth\.\S*) ")
 TWICE = re.compile(r"(  (?:input|output|inout) )(.*;\n)  wire \2")
@@ -94,12 +96,48 @@ def convert(component: Elaboratable, name: str = "top") -> str:
         The top module's name, a Verilog identifier.
 
     """
-    with _uncollected():
-        text = rtlil.convert(component, name=name, emit_src=False)
+    with _uncollected(), written() as collected:
+        texts = [rtlil.convert(_Checked(component, collected), name=name, emit_src=False)]
+        texts += [
+            rtlil.convert(_Checked(part, collected), name=module, emit_src=False)
+            for module, part in collected.modules()
+        ]
         members = list(component.signature.flatten(component)) if hasattr(component, "signature") else []
         ports = {"__".join(map(str, path)): value for path, _, value in members}
         attributes = {port: value.attrs for port, value in ports.items() if isinstance(value, Signal)}
-        return merge(text, list(ports), attributes)
+        return merge("\n".join(texts), list(ports), attributes)
+
+
+class _Checked(Elaboratable):
+    """A component whose repeated parts no wrapper such as `EnableInserter` has rewritten, which would not reach them.
+
+    Raises
+    ------
+    ValueError
+        At elaboration, if one has.
+    """
+
+    def __init__(self, component: Any, collected: Written) -> None:
+        self._component, self._collected = component, collected
+
+    def __getattr__(self, name: str) -> Any:
+        """Look like the component, its signature and ports included."""
+        return getattr(self._component, name)
+
+    def elaborate(self, platform: object) -> Fragment:
+        """Elaborate the component and look through its parts."""
+        whole = Fragment.get(self._component, platform)
+        names = self._collected.names()
+        waiting = [whole]
+        while waiting:
+            for part, name, _ in waiting.pop().subfragments:
+                waiting.append(part)
+                if isinstance(part, Instance) and not isinstance(part, ModuleInstance) and part.type in names:
+                    raise ValueError(
+                        f"{name} is a repeated component inside something that a wrapper such as EnableInserter "
+                        "rewrites, which does not reach its module; derive it from Component"
+                    )
+        return whole
 
 
 @contextmanager
@@ -158,6 +196,7 @@ def merge(
     top = next(iter(modules))
     _set_attributes(modules[top], port_attributes or {})
     names_of_modules = _module_names(modules, top)
+    _move_constants(modules)
     links: dict[str, Link] = {}
     kept: dict[str, Link] = {}  # by canonical text; the ports are those of the module that was kept
     written: list[str] = []
@@ -167,7 +206,10 @@ def merge(
         for child in module.cells:
             if child in modules and child not in links:
                 visit(modules[child])
+        _drop_connections(module, links)
         _drop_aliases(module)
+        if module.name != top:
+            _drop_inputs(module)
         numbers = {name: f"%{number}" for number, name in enumerate(module.names)}
         canonical = "\n".join(_render(module, numbers, links, list(module.wires)))
         if canonical not in kept:
@@ -177,10 +219,12 @@ def merge(
             first = ["\\clk", "\\rst", *("\\" + port for port in port_order if is_top)]
             order = sorted(module.wires, key=lambda wire: first.index(wire) if wire in first else len(first))
             body = _render(module, names, links, order)
-            written.append("\n".join([*module.attributes, f"module \\{name}", *body, "end\n"]))
+            attributes = [line for line in module.attributes if is_top or line != "attribute \\top 1"]
+            written.append("\n".join([*attributes, f"module \\{name}", *body, "end\n"]))
             kept[canonical] = Link(name, {numbers[wire]: names[wire] for wire in module.wires})
         survivor = kept[canonical]
-        links[module.name] = Link(survivor.name, {wire: survivor.ports[numbers[wire]] for wire in module.wires})
+        ports = [wire for wire, declared in module.wires.items() if declared.direction]
+        links[module.name] = Link(survivor.name, {wire: survivor.ports[numbers[wire]] for wire in ports})
 
     visit(modules[top])
     return "\n".join(reversed(written))
@@ -223,6 +267,46 @@ def _set_attributes(module: Module, attributes: Mapping[str, Mapping[str, Any]])
             kept = [line for line in wire.attributes if line.split()[1].removeprefix("\\") not in names]
             quoted = [f"  attribute \\{name} {json.dumps(text)}" for name, text in given.items()]
             module.wires[f"\\{port}"] = replace(wire, attributes=[*kept, *quoted])
+
+
+def _move_constants(modules: Mapping[str, Module]) -> None:
+    """Move inputs that are the same constant for all instances of a module inside, as Amaranth does for one instance.
+
+    A module that is mapped by itself would have logic for them.
+    """
+    given: dict[tuple[str, str], set[str]] = {}
+    for module in modules.values():
+        cell = ""
+        for line in module.lines:
+            if found := CELL.fullmatch(line):
+                cell = found[1]
+            elif cell in modules and (found := PORT.fullmatch(line)):
+                given.setdefault((cell, found[1]), set()).add(found[2])
+    for (name, port), values in given.items():
+        wire = modules[name].wires[port]
+        if len(values) == 1 and wire.direction == "input" and CONSTANT_BITS.fullmatch(value := values.pop()):
+            modules[name].wires[port] = replace(wire, direction=None)
+            modules[name].lines.append(f"  connect {port} {value}")
+
+
+def _drop_connections(module: Module, links: Mapping[str, Link]) -> None:
+    """Remove the connections of instances to ports that their module has lost."""
+    kept = []
+    link: Link | None = None
+    for line in module.lines:
+        if found := CELL.fullmatch(line):
+            link = links.get(found[1])
+        elif link and (found := PORT.fullmatch(line)) and found[1] not in link.ports:
+            continue
+        kept.append(line)
+    module.lines = kept
+
+
+def _drop_inputs(module: Module) -> None:
+    """Remove the inputs that a module does nothing with; Amaranth gives such to a module that it takes for a top."""
+    used = {token for line in module.lines for token in TOKEN.findall(PORT.sub(r"\2", line))}
+    for name in [name for name, wire in module.wires.items() if wire.direction == "input" and name not in used]:
+        del module.wires[name]
 
 
 def _drop_aliases(module: Module) -> None:
@@ -291,18 +375,24 @@ def _identifiers(module: Module) -> dict[str, str]:
     return names
 
 
-def _module_names(paths: Iterable[str], top: str) -> dict[str, str]:
-    """Turn instances' paths into names of modules: `\\tlmm.table_3.row_11` becomes `tlmm_row`.
+def _module_names(modules: Mapping[str, Module], top: str) -> dict[str, str]:
+    """Turn the names of modules' first instances into their own: that of `table_3.row_11` in `tlmm` is `tlmm_row`.
 
     A number without `_` before it goes only where there are several of its kind: `row0` and `row1`, but not `int8`.
     """
-    leaves = {path: path.rpartition(".")[2] for path in paths}
-    kinds = Counter(leaf.rstrip("0123456789") for leaf in set(leaves.values()))
+    called: dict[str, str] = {}
+    leaves = set()
+    for module in modules.values():
+        for line in module.lines:
+            if (found := CELL.fullmatch(line)) and found[1] in modules:
+                called.setdefault(found[1], found[2])
+                leaves.add(found[2])
+    kinds = Counter(leaf.rstrip("0123456789") for leaf in leaves)
     names = {}
-    for path, leaf in leaves.items():
+    for path, leaf in called.items():
         stem = leaf.rstrip("0123456789")
-        if stem and stem != leaf and (stem[-1] in "_$" or kinds[stem] > 1):
-            leaf = stem.rstrip("_$") or leaf
+        if stem != leaf and (stem[-1] in "_$" or kinds[stem] > 1):
+            leaf = stem.rstrip("_$") if len(stem.rstrip("_$")) > 1 else leaf
         names[path] = f"{_identifier(top)}_{_identifier(leaf)}"
     return names
 

@@ -121,14 +121,19 @@ def synthesise(
     if not re.search(r"module \\?NOMUL_(?!ROM|TRACE)", text) and (cells := cell_models(text)):
         files["cells.v"] = cells
     models = [name for name in files if name.endswith(".v")]
-    script = _script(family, top, dsp=dsp, rtlil=is_rtlil(text), netlist=netlist, repeated=repeated, models=models)
+    scripts = [
+        _script(family, top, dsp=dsp, rtlil=is_rtlil(text), netlist=wanted, repeated=repeated, models=models)
+        for wanted in (False, True)
+    ]
     store = Cache(None if cache is None else cache / "synthesis")
-    key = digest(SOURCE.sub("", text), script, yosys_version(), *(part for file in files.items() for part in file))
-    with_netlist = f"{key}-netlist"
+    parts = (SOURCE.sub("", text), yosys_version(), *(part for file in files.items() for part in file))
+    key, with_netlist = (digest(script, *parts) for script in scripts)
     kept = store.get(with_netlist) or (None if netlist else store.get(key))
     if kept is None:
         start = time.monotonic()
-        run = run_yosys(script, {"design": text, **files}, ["stat.json", *(["netlist.json"] if netlist else [])])
+        run = run_yosys(
+            scripts[netlist], {"design": text, **files}, ["stat.json", *(["netlist.json"] if netlist else [])]
+        )
         kept = {"cells": _cells(run.files["stat.json"], top, repeated), "seconds": round(time.monotonic() - start, 3)}
         mapped = compact(run.files["netlist.json"], top) if netlist else None
         store.put(with_netlist if netlist else key, kept, {".mapped": mapped} if mapped else None)

@@ -1,0 +1,179 @@
+"""Components that are elaborated once: the modules they become, and the circuits that those are."""
+
+import re
+
+import pytest
+from amaranth.back import rtlil
+from amaranth.hdl import DomainRenamer, EnableInserter, Module, ResetInserter
+from amaranth.lib.wiring import Component, In, Out
+
+from hw.repeated import Repeated, enabled, resettable
+from sw.flow.rtlil import convert, to_verilog
+from sw.flow.run import run_yosys
+from tests.test_flow_rtlil import rtlil_modules
+
+built = []
+
+
+def assert_equivalent(gold, gate, top):
+    """Prove that two designs agree for seven cycles after a reset, for all inputs, whatever their wires are called."""
+    sides = []
+    for name, text in (("gold", gold), ("gate", gate)):
+        read = "read_rtlil" if text.startswith("attribute") else "read_verilog"
+        sides.append(
+            f"{read} {name}.txt\nhierarchy -check -top {top}\nproc\nflatten\nrename {top} {name}\n"
+            f"design -stash {name}\n"
+        )
+    script = (
+        "".join(sides) + "design -copy-from gold gold\ndesign -copy-from gate gate\n"
+        "miter -equiv -flatten -make_assert gold gate miter\nhierarchy -top miter\n"
+        "sat -verify -prove-asserts -seq 8 -set-at 1 in_rst 1 -prove-skip 1 miter\nwrite_json done.json\n"
+    )
+    run_yosys(script, {"gold.txt": gold, "gate.txt": gate}, ["done.json"])
+
+
+class Inner(Repeated):
+    def __init__(self, width):
+        self.width = width
+        super().__init__({"a": In(width), "y": Out(width)})
+
+    def build(self, platform):
+        m = Module()
+        m.d.sync += self.y.eq(self.y + self.a)
+        return m
+
+
+class Row(Repeated):
+    """Has a register, an inner component, and an input that nothing uses."""
+
+    def __init__(self, width, *, step=1):
+        self.width, self.step = width, step
+        super().__init__({"a": In(width), "idle": In(1), "keep": In(1, init=1), "y": Out(width)})
+
+    def build(self, platform):
+        built.append(self.step)
+        m = Module()
+        m.submodules.inner = inner = Inner(self.width)
+        m.d.comb += inner.a.eq(self.a + self.step)
+        with m.If(self.keep):
+            m.d.sync += self.y.eq(inner.y ^ self.a)
+        return m
+
+
+class Rows(Component):
+    """Rows, of which those of `held` keep their value now and then."""
+
+    def __init__(self, steps, held=()):
+        self.steps, self.held = steps, held
+        super().__init__({"a": In(4), "y": Out(4).array(len(steps))})
+
+    def elaborate(self, platform):
+        m = Module()
+        for index, step in enumerate(self.steps):
+            m.submodules[f"row{index}"] = row = Row(4, step=step)
+            m.d.comb += [row.a.eq(self.a << index), row.idle.eq(self.a[0]), self.y[index].eq(row.y)]
+            if index in self.held:
+                m.d.comb += row.keep.eq(self.a[index])
+        return m
+
+
+class Wrapped(Component):
+    """Rows in a wrapper, and a register of its own."""
+
+    def __init__(self, wrap, steps):
+        self.wrap, self.steps = wrap, steps
+        super().__init__({"a": In(4), "move": In(1), "y": Out(4).array(len(steps)), "last": Out(4)})
+
+    def elaborate(self, platform):
+        m = Module()
+        rows = Rows(self.steps)
+        m.submodules.rows = self.wrap(self.move, rows)
+        m.d.comb += [rows.a.eq(self.a), *(mine.eq(theirs) for mine, theirs in zip(self.y, rows.y, strict=True))]
+        m.d.sync += self.last.eq(self.a)
+        return m
+
+
+def test_equal_ones_are_built_once_and_are_the_same_circuit():
+    built.clear()
+    text = convert(Rows([1, 3, 1, 3, 1]), "rows")
+    assert sorted(built) == [1, 3]
+    assert sorted(rtlil_modules(text)) == ["rows", "rows_inner", "rows_row", "rows_row_1"]
+    assert text.count("attribute \\top 1") == 1
+    built.clear()
+    raw = rtlil.convert(Rows([1, 3, 1, 3, 1]), name="rows")
+    assert sorted(built) == [1, 1, 1, 3, 3], "Amaranth alone elaborates each"
+    assert_equivalent(raw, text, "rows")
+    assert_equivalent(raw, to_verilog(text), "rows")
+
+
+def test_another_circuit_is_noticed():
+    with pytest.raises(Exception, match="proof did fail"):
+        assert_equivalent(rtlil.convert(Rows([1, 3]), name="rows"), convert(Rows([1, 1]), "rows"), "rows")
+
+
+def test_ports_that_do_nothing_go_and_common_constants_move_inside():
+    text = convert(Rows([1, 1, 1]), "rows")
+    row = re.search(r"^module \\rows_row\n(.*?)^end$", text, re.MULTILINE | re.DOTALL)[1]
+    assert re.findall(r"input \d+ \\(\w+)", row) == ["clk", "rst", "a"]
+    assert "connect \\keep 1'1" in row
+    inner = re.search(r"^module \\rows_inner\n(.*?)^end$", text, re.MULTILINE | re.DOTALL)[1]
+    assert re.findall(r"input \d+ \\(\w+)", inner) == ["clk", "rst", "a"]
+
+
+def test_a_constant_of_some_stays_a_port():
+    text = convert(Rows([1, 1, 1], held=(1,)), "rows")
+    row = re.search(r"^module \\rows_row\n(.*?)^end$", text, re.MULTILINE | re.DOTALL)[1]
+    assert re.findall(r"input \d+ \\(\w+)", row) == ["clk", "rst", "a", "keep"]
+    assert_equivalent(rtlil.convert(Rows([1, 1, 1], held=(1,)), name="rows"), text, "rows")
+
+
+class Twice(Component):
+    """Rows in two wrappers, with a register in each."""
+
+    def __init__(self, outer, inner):
+        self.outer, self.inner = outer, inner
+        super().__init__({"a": In(4), "move": In(1), "y": Out(4).array(2), "last": Out(4)})
+
+    def elaborate(self, platform):
+        m = Module()
+        wrapped = Wrapped(lambda _, rows: self.inner(self.a[0], rows), [1, 1])
+        m.submodules.wrapped = self.outer(self.move, wrapped)
+        m.d.comb += [wrapped.a.eq(self.a), self.last.eq(wrapped.last)]
+        m.d.comb += [mine.eq(theirs) for mine, theirs in zip(self.y, wrapped.y, strict=True)]
+        return m
+
+
+ENABLES = (lambda enable, part: EnableInserter(enable)(part), enabled)
+RESETS = (lambda reset, part: ResetInserter(reset)(part), resettable)
+
+
+@pytest.mark.parametrize("outer", [ENABLES, RESETS])
+@pytest.mark.parametrize("inner", [ENABLES, RESETS])
+def test_wrappers_within_wrappers(outer, inner):
+    plain = rtlil.convert(Twice(outer[0], inner[0]), name="twice")
+    assert_equivalent(plain, convert(Twice(outer[1], inner[1]), "twice"), "twice")
+    assert_equivalent(plain, rtlil.convert(Twice(outer[1], inner[1]), name="twice"), "twice")
+
+
+@pytest.mark.parametrize("wrapper", [ENABLES, RESETS])
+def test_a_wrapper_reaches_the_registers_of_modules(wrapper):
+    plain = rtlil.convert(Wrapped(wrapper[0], [1, 1, 3]), name="wrapped")
+    built.clear()
+    text = convert(Wrapped(wrapper[1], [1, 1, 3]), "wrapped")
+    assert sorted(built) == [1, 3]
+    assert_equivalent(plain, text, "wrapped")
+
+
+@pytest.mark.parametrize("wrap", [ENABLES[0], RESETS[0], lambda _, rows: DomainRenamer("other")(rows)])
+def test_a_wrapper_that_does_not_reach_modules_is_refused(wrap):
+    with pytest.raises(ValueError, match=r"^row0 is a repeated component inside something that a wrapper"):
+        convert(Wrapped(wrap, [1, 1]), "wrapped")
+
+
+def test_arguments_that_cannot_be_hashed_are_refused():
+    class Listed(Repeated):
+        def __init__(self, numbers):
+            super().__init__({"y": Out(4)})
+
+    with pytest.raises(TypeError, match="unhashable"):
+        convert(Listed([1, 2]), "listed")
