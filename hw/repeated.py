@@ -70,10 +70,10 @@ class Repeated(Component):
 class Written:
     """The modules that were asked for while designs are elaborated: one component of each, by the module's name."""
 
-    def __init__(self) -> None:
+    def __init__(self, top: object) -> None:
         self._names: dict[tuple[Any, ...], str] = {}
         self._parts: list[tuple[Repeated, bool]] = []
-        self._inside: Repeated | None = None
+        self._inside = top
 
     def instance(self, component: Repeated, platform: object) -> Any:
         """Return an instance of a component's module, or what it is made of if it is its turn to be elaborated."""
@@ -196,9 +196,9 @@ def resettable(reset: Value, component: Elaboratable) -> Elaboratable:
 
 
 @contextmanager
-def written() -> Iterator[Written]:
-    """Collect modules: within it, a `Repeated` component is elaborated to an instance."""
-    found = Written()
+def written(top: object) -> Iterator[Written]:
+    """Collect modules: within it, a `Repeated` component other than the top is elaborated to an instance."""
+    found = Written(top)
     token = _collected.set(found)
     try:
         yield found

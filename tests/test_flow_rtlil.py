@@ -11,7 +11,8 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from sw.errors import ToolError
-from sw.flow.rtlil import convert, merge, to_verilog, verilog
+from sw.flow.merge import merge
+from sw.flow.rtlil import convert, to_verilog, verilog
 from sw.flow.run import run_yosys
 
 

@@ -106,6 +106,12 @@ def test_equal_ones_are_built_once_and_are_the_same_circuit():
     assert_equivalent(raw, to_verilog(text), "rows")
 
 
+def test_a_repeated_component_may_be_the_top():
+    text = convert(Row(4), "row")
+    assert sorted(rtlil_modules(text)) == ["row", "row_inner"]
+    assert_equivalent(rtlil.convert(Row(4), name="row"), text, "row")
+
+
 def test_another_circuit_is_noticed():
     with pytest.raises(Exception, match="proof did fail"):
         assert_equivalent(rtlil.convert(Rows([1, 3]), name="rows"), convert(Rows([1, 1]), "rows"), "rows")
@@ -175,5 +181,14 @@ def test_arguments_that_cannot_be_hashed_are_refused():
         def __init__(self, numbers):
             super().__init__({"y": Out(4)})
 
+    class Holder(Component):
+        y: Out(4)
+
+        def elaborate(self, platform):
+            m = Module()
+            m.submodules.listed = listed = Listed([1, 2])
+            m.d.comb += self.y.eq(listed.y)
+            return m
+
     with pytest.raises(TypeError, match="unhashable"):
-        convert(Listed([1, 2]), "listed")
+        convert(Holder(), "holder")
