@@ -112,6 +112,30 @@ def test_a_repeated_component_may_be_the_top():
     assert_equivalent(rtlil.convert(Row(4), name="row"), text, "row")
 
 
+def test_what_has_no_register_has_no_clock():
+    class Inverse(Repeated):
+        def __init__(self):
+            super().__init__({"a": In(4), "y": Out(4)})
+
+        def build(self, platform):
+            m = Module()
+            m.d.comb += self.y.eq(~self.a)
+            return m
+
+    class Inverses(Component):
+        a: In(4)
+        y: Out(4).array(2)
+
+        def elaborate(self, platform):
+            m = Module()
+            for index in range(2):
+                m.submodules[f"inverse{index}"] = inverse = Inverse()
+                m.d.comb += [inverse.a.eq(self.a << index), self.y[index].eq(inverse.y)]
+            return m
+
+    assert not re.search("clk|rst", convert(Inverses(), "inverses"))
+
+
 def test_another_circuit_is_noticed():
     with pytest.raises(Exception, match="proof did fail"):
         assert_equivalent(rtlil.convert(Rows([1, 3]), name="rows"), convert(Rows([1, 1]), "rows"), "rows")

@@ -101,8 +101,11 @@ def merge(
                 visit(modules[child])
         _drop_connections(module, links)
         _drop_aliases(module)
-        if module.name != top:
-            _drop_inputs(module)
+        unused = _unused_inputs(module)
+        if module.name == top:
+            # Ports of the signature stay. One clock is there for instances that turned out to need none.
+            unused = {"\\clk", "\\rst"} - {"\\" + port for port in port_order} if "\\clk" in unused else set()
+        module.wires = {name: wire for name, wire in module.wires.items() if name not in unused}
         numbers = {name: f"%{number}" for number, name in enumerate(module.names)}
         canonical = "\n".join(_render(module, numbers, links, list(module.wires)))
         if canonical not in kept:
@@ -176,8 +179,8 @@ def _move_constants(modules: Mapping[str, Module]) -> None:
             elif cell in modules and (found := PORT.fullmatch(line)):
                 given.setdefault((cell, found[1]), set()).add(found[2])
     for (name, port), values in given.items():
-        wire = modules[name].wires[port]
-        if len(values) == 1 and wire.direction == "input" and CONSTANT_BITS.fullmatch(value := values.pop()):
+        wire = modules[name].wires.get(port)  # none for the clock of a module without registers
+        if wire and len(values) == 1 and wire.direction == "input" and CONSTANT_BITS.fullmatch(value := values.pop()):
             modules[name].wires[port] = replace(wire, direction=None)
             modules[name].lines.append(f"  connect {port} {value}")
 
@@ -195,11 +198,10 @@ def _drop_connections(module: Module, links: Mapping[str, Link]) -> None:
     module.lines = kept
 
 
-def _drop_inputs(module: Module) -> None:
-    """Remove the inputs that a module does nothing with; Amaranth gives such to a module that it takes for a top."""
+def _unused_inputs(module: Module) -> set[str]:
+    """Return the inputs that a module does nothing with; Amaranth gives such to a module that it takes for a top."""
     used = {token for line in module.lines for token in TOKEN.findall(PORT.sub(r"\2", line))}
-    for name in [name for name, wire in module.wires.items() if wire.direction == "input" and name not in used]:
-        del module.wires[name]
+    return {name for name, wire in module.wires.items() if wire.direction == "input" and name not in used}
 
 
 def _drop_aliases(module: Module) -> None:
