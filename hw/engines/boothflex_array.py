@@ -9,7 +9,8 @@ digit's sum is shifted once for all lanes:
 with s = 4, t = 16 in int8 mode and s = t = 1 in ternary mode.
 """
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
@@ -128,50 +129,25 @@ class FlexSums(Component):
         clear, update = (delay.spread(mark, latency + SUMS_STAGES - 1, config.rows) for mark in (first, valid))
         offset = self._offset(m, chosen, delay(ternary, latency + 1)) if self.native else Const(0, 1)
         for row in range(config.rows):
-            sums = [
-                self._digit(m, f"{row}_{digit}", digit, activations[digit], weights, row, modes[1], delay, offset)
-                for digit in range(DIGITS)
-            ]
-            low = self._shifted(m, f"low{row}", sums[0], sums[1], 2, low_modes[row])
-            high = self._shifted(m, f"high{row}", sums[2], sums[3], 2, low_modes[row])
-            step = self._shifted(m, f"step{row}", low, high, 4, high_modes[row])
-            total = Signal(signed(config.total_width), name=f"total{row}", reset_less=True)
-            with m.If(update[row]):
-                m.d.sync += total.eq(self._accumulated(m, f"total{row}", total, clear[row], step))
+            marks = _Marks(modes[1], low_modes[row], high_modes[row], clear[row], update[row])
+            codes = [weights[row * lanes + lane] for lane in range(lanes)]
+            if self.native:
+                # Not a module of its own: nextpnr then places the array of 16 x 8 at 149 MHz instead of 157.
+                total: Value = _output(m, config, str(row), codes, activations, marks, delay, offset)
+            else:
+                m.submodules[f"row{row}"] = built = _SumRow(config)
+                m.d.comb += [
+                    *(mine.eq(code) for mine, code in zip(built.weights, codes, strict=True)),
+                    *(
+                        built.activations[digit * lanes + lane].eq(activations[digit][lane])
+                        for digit in range(DIGITS)
+                        for lane in range(lanes)
+                    ),
+                    *(getattr(built, name).eq(mark) for name, mark in marks._asdict().items()),
+                ]
+                total = built.total
             m.d.comb += self.values[row].eq(total)
         return m
-
-    def _digit(
-        self, m: Module, name: str, digit: int, activations: list[Signal], weights: Signal, row: int, ternary: Signal,
-        delay: Delays, offset: Value,
-    ) -> Value:  # fmt: skip
-        """Build the products of a digit and their sum over the lanes."""
-        config, target = self.config, Target(self.config.target)
-        lanes = config.lanes_in
-        most = (2 if self.native else 3) << (config.act_bits - 1)
-        timing = sum_timing(lanes, target, negatable=False)
-        width = (lanes * most).bit_length() + 1
-        sum_: Any
-        if self.native:
-            starts = digit == 0
-            width = max(width, len(offset)) + 1 if starts else width
-            sum_ = PairSum(lanes, most, width, negatable=False, complemented=True, accumulates=starts)
-            m.d.comb += sum_.addend.eq(offset if starts else 0)
-        else:
-            sum_ = signed_sum(lanes, most, width, target, negatable=False)
-        m.submodules[f"sum{name}"] = sum_
-        # The high bit of a code is -2, but of a lower digit of a number it is 2.
-        subtract: Value = Const(1, 1) if digit == DIGITS - 1 else ternary
-        for lane in range(lanes):
-            code = weights[row * lanes + lane][2 * digit : 2 * digit + 2]
-            product = Signal(signed(most.bit_length() + 1), name=f"product{name}_{lane}", reset_less=True)
-            if self.native:
-                term = digit_chain(m, f"chain{name}_{lane}", code, activations[lane], negative=True)
-            else:
-                term = digit_term(code, activations[lane], subtract)
-            m.d.sync += product.eq(term)
-            m.d.comb += sum_.words[lane].eq(delay(product, timing.delays[lane]))
-        return sum_.total
 
     def _offset(self, m: Module, activations: list[Value], ternary: Value) -> Signal:
         """Build OFFSET times the sum of a step's activations, zero in ternary mode; return its register.
@@ -196,22 +172,122 @@ class FlexSums(Component):
             m.d.sync += offset.eq(0)
         return offset
 
-    def _accumulated(self, m: Module, name: str, total: Signal, clear: Value, step: Signal) -> Value:
-        """Return total + step, or step alone with `clear`."""
-        if not self.native:
-            return Mux(clear, 0, total) + step
-        return lattice.add_cleared(m, f"{name}_chain", total, step, clear)
 
-    def _shifted(self, m: Module, name: str, low: Value, high: Value, shift: int, ternary: Value) -> Signal:
-        """Build a register of low + high, high shifted in int8 mode."""
-        total = Signal(signed(max(len(low), len(high) + shift) + 1), name=name, reset_less=True)
-        if not self.native:
-            m.d.sync += total.eq(low + Mux(ternary, high, high << shift))
-            return total
-        m.d.sync += total.eq(
-            lattice.add_chosen(m, f"{name}_chain", low, high, Cat(Const(0, shift), high), ternary, len(total))
+class _Marks(NamedTuple):
+    """What a row is told: whether the mode is ternary, at the three stages that ask, and its accumulator's marks."""
+
+    product_mode: Value
+    low_mode: Value
+    high_mode: Value
+    clear: Value
+    update: Value
+
+
+class _SumRow(Repeated):
+    """One output of `FlexSums` as a module."""
+
+    def __init__(self, config: _FlexConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "weights": In(data.ArrayLayout(8, config.lanes_in)),
+                "activations": In(data.ArrayLayout(signed(8), DIGITS * config.lanes_in)),
+                **{name: In(1) for name in _Marks._fields},
+                "total": Out(signed(config.total_width)),
+            }
         )
+
+    def build(self, platform: object) -> Module:
+        """Build the products, their sums and the accumulator."""
+        m = Module()
+        lanes = self.config.lanes_in
+        activations = [[self.activations[digit * lanes + lane] for lane in range(lanes)] for digit in range(DIGITS)]
+        marks = _Marks(*(getattr(self, name) for name in _Marks._fields))
+        m.d.comb += self.total.eq(
+            _output(m, self.config, "", list(self.weights), activations, marks, Delays(m), Const(0, 1))
+        )
+        return m
+
+
+def _output(
+    m: Module,
+    config: _FlexConfig,
+    name: str,
+    codes: Sequence[Value],
+    activations: Sequence[Sequence[Value]],
+    marks: _Marks,
+    delay: Delays,
+    offset: Value,
+) -> Signal:
+    """Build one output from its weights [lanes] and the digits' activations [digit][lanes]; return its register."""
+    sums = [
+        _digit(m, config, f"{name}_{digit}", digit, codes, activations[digit], marks.product_mode, delay, offset)
+        for digit in range(DIGITS)
+    ]
+    low = _shifted(m, config, f"low{name}", sums[0], sums[1], 2, marks.low_mode)
+    high = _shifted(m, config, f"high{name}", sums[2], sums[3], 2, marks.low_mode)
+    step = _shifted(m, config, f"step{name}", low, high, 4, marks.high_mode)
+    total = Signal(signed(config.total_width), name=f"total{name}", reset_less=True)
+    added = (
+        lattice.add_cleared(m, f"total{name}_chain", total, step, marks.clear)
+        if config.target == Target.ECP5.value
+        else Mux(marks.clear, 0, total) + step
+    )
+    with m.If(marks.update):
+        m.d.sync += total.eq(added)
+    return total
+
+
+def _digit(
+    m: Module,
+    config: _FlexConfig,
+    name: str,
+    digit: int,
+    codes: Sequence[Value],
+    activations: Sequence[Value],
+    ternary: Value,
+    delay: Delays,
+    offset: Value,
+) -> Value:
+    """Build the products of a digit and their sum over the lanes."""
+    target, native = Target(config.target), config.target == Target.ECP5.value
+    lanes = config.lanes_in
+    most = (2 if native else 3) << (config.act_bits - 1)
+    timing = sum_timing(lanes, target, negatable=False)
+    width = (lanes * most).bit_length() + 1
+    sum_: Any
+    if native:
+        starts = digit == 0
+        width = max(width, len(offset)) + 1 if starts else width
+        sum_ = PairSum(lanes, most, width, negatable=False, complemented=True, accumulates=starts)
+        m.d.comb += sum_.addend.eq(offset if starts else 0)
+    else:
+        sum_ = signed_sum(lanes, most, width, target, negatable=False)
+    m.submodules[f"sum{name}"] = sum_
+    # The high bit of a code is -2, but of a lower digit of a number it is 2.
+    subtract: Value = Const(1, 1) if digit == DIGITS - 1 else ternary
+    for lane in range(lanes):
+        code = codes[lane][2 * digit : 2 * digit + 2]
+        product = Signal(signed(most.bit_length() + 1), name=f"product{name}_{lane}", reset_less=True)
+        if native:
+            term = digit_chain(m, f"chain{name}_{lane}", code, activations[lane], negative=True)
+        else:
+            term = digit_term(code, activations[lane], subtract)
+        m.d.sync += product.eq(term)
+        m.d.comb += sum_.words[lane].eq(delay(product, timing.delays[lane]))
+    return sum_.total
+
+
+def _shifted(m: Module, config: _FlexConfig, name: str, low: Value, high: Value, shift: int, ternary: Value) -> Signal:
+    """Build a register of low + high, high shifted in int8 mode."""
+    total = Signal(signed(max(len(low), len(high) + shift) + 1), name=name, reset_less=True)
+    if config.target != Target.ECP5.value:
+        m.d.sync += total.eq(low + Mux(ternary, high, high << shift))
         return total
+    m.d.sync += total.eq(
+        lattice.add_chosen(m, f"{name}_chain", low, high, Cat(Const(0, shift), high), ternary, len(total))
+    )
+    return total
 
 
 class FlexTrees(Component):
