@@ -91,6 +91,7 @@ def check_grouped(
     bus: str,
     stall: float,
     seed: int,
+    waves: Path | None = None,
 ) -> dict[str, Any]:
     """Simulate an engine on one layer in groups; return the figures that `nomul check --json` prints.
 
@@ -114,5 +115,6 @@ def check_grouped(
         source = f"random, seed {seed}"
     stderr.print(f"simulating {engine} on {name} with {simulator}; activations: {source}", highlight=False)
     product = Product(operands, vectors)
-    figures = check_product(engine, config, product, simulator=simulator, bus=bus, stall=stall, seed=seed)
+    options: dict[str, Any] = {"simulator": simulator, "bus": bus, "stall": stall, "seed": seed, "waves": waves}
+    figures = check_product(engine, config, product, **options)
     return {"engine": engine, "layer": name, "group": operands.group, **figures}
