@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from sw.errors import InputError, ToolError
 from sw.model import checkpoints
+from sw.names import canonical
 
 stderr = Console(stderr=True)
 """Progress and messages; never part of a command's result."""
@@ -39,8 +40,9 @@ class CheckpointPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path; a file or folder of a model's name comes before the model."""
-        if value in checkpoints.NAMES and not Path(value).exists():
-            return checkpoints.path(value)
+        name = canonical(str(value), checkpoints.NAMES)
+        if name in checkpoints.NAMES and not Path(value).exists():
+            return checkpoints.path(name)
         return super().convert(value, param, ctx)
 
 

@@ -13,7 +13,7 @@ from sw.formats.int4_checkpoint import int4_layers
 
 
 @click.command("convert")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=console.CheckpointPath())
 @click.argument("dest", type=click.Path(path_type=Path))
 @console.json_option
 def command(source: Path, dest: Path, as_json: bool) -> None:

@@ -13,7 +13,9 @@ from sw.errors import InputError, ToolError
 from sw.flow.explore import NEAR, SHARE, Choice, Question, front, recommend, search
 from sw.flow.jobs import Job, Outcome, run_jobs
 from sw.flow.measure import cells_job, fpga_job, routed_job
-from sw.flow.shapes import find_device
+from sw.flow.shapes import SHAPES, find_device
+from sw.model.checkpoints import NAMES
+from sw.names import canonical
 
 RESOURCES = ("lut", "ff", "bram", "uram", "dsp", "area")
 SEEDS = [1]
@@ -132,7 +134,7 @@ def notes_of(question: Question, points: int, seconds: float) -> list[str]:
 
 
 @click.command()
-@click.option("--model", required=True, metavar="SHAPE", help="tiny, small, tiny_bwta, tiny_mixpe, 0.73B, 2B-4T or 3B.")
+@click.option("--model", required=True, metavar="SHAPE", help=f"{', '.join((*NAMES, *SHAPES))}.")
 @click.option("--target", required=True, metavar="T", help="A board, an FPGA family, cells, or a Liberty file.")
 @click.option("--clock", type=float, metavar="MHZ", help="Clock; by default what is usual on the target.")
 @click.option("--bandwidth", type=float, metavar="GB/S", help="External memory; by default the board's peak.")
@@ -172,12 +174,13 @@ def command(
     if pnr and device.target not in ("ecp5", "gowin", "ice40"):
         raise InputError(f"--pnr is not possible on {device.name}; nextpnr supports ecp5, gowin and ice40")
     for engine in engines:
-        if engine not in ENGINES:
+        if canonical(engine, ENGINES) not in ENGINES:
             raise InputError(f"no engine is called '{engine}'; the engines are {', '.join(ENGINES)}")
     limits = parse_budget(budget, device.target) or {name: SHARE * most for name, most in device.resources.items()}
     question = Question(
-        shape, device, clock or device.clock_mhz, bandwidth or device.bandwidth, limits, prompt, context, engines
-    )
+        shape, device, clock or device.clock_mhz, bandwidth or device.bandwidth, limits, prompt, context,
+        tuple(canonical(engine, ENGINES) for engine in engines),
+    )  # fmt: skip
     with stderr.status("searching") as status:
         result = search(question, status.update)
     found = front(result.choices, question.size, phase)
