@@ -105,6 +105,8 @@ class Simulator:
                 "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
                 "COCOTB_LOG_LEVEL": "WARNING",
                 "COCOTB_ANSI_OUTPUT": "0",
+                # Pytest would rewrite the asserts of every module, NumPy's too: a second for each simulation.
+                "COCOTB_REWRITE_ASSERTION_FILES": "",
                 # Quicker, but Icarus applies such a write before what the same clock edge samples.
                 "COCOTB_TRUST_INERTIAL_WRITES": str(int(self.name == "verilator")),
             }
