@@ -24,6 +24,8 @@ def command(source: Path, output: Path | None, as_json: bool) -> None:
     DIR has config.json and safetensors files of a BitNet model (packed, or float master weights), or of a GPTQ or AWQ
     INT4 model. With -o, a ternary model whose every feature is supported is written as one dense file.
     """
+    if output is not None:
+        console.destination(output)
     found = survey(source)
     model = open_model(source)
     if output is not None:

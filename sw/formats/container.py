@@ -3,11 +3,8 @@
 Nothing is read but headers until a tensor is asked for. Every fault of a file becomes one `InputError`.
 """
 
-import contextlib
-import filecmp
 import json
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sw.console import replace_file
 from sw.errors import InputError
 
 INDEX = "model.safetensors.index.json"
@@ -141,25 +139,19 @@ def write_container(path: Path | str, tensors: dict[str, Tensor], metadata: dict
 
     Returns True if the file changed. Raises `InputError` if it cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(file: Path) -> None:
         # The library makes files that only their owner may read; keep the mode that a new file would have.
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=metadata)
-        temporary.chmod(mode)
-        _sort_metadata(temporary)
-        if path.is_file() and filecmp.cmp(temporary, path, shallow=False):
-            return False
-        os.replace(temporary, path)
-        return True
+        file.touch()
+        mode = file.stat().st_mode
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file, metadata=metadata)
+        file.chmod(mode)
+        _sort_metadata(file)
+
+    try:
+        return replace_file(Path(path), write)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be written: {error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _sort_metadata(file: Path) -> None:

@@ -6,8 +6,6 @@ Master: a model that config.json calls BitNet and that keeps float weights, as m
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sw.console import new_folder
 from sw.errors import InputError
 from sw.formats import bitnet
 from sw.formats.architecture import Architecture, is_bitnet, projection_shapes
@@ -100,15 +99,11 @@ def save_bitnet(
     quantization = {"quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "offline"}
     text = json.dumps({**config, "quantization_config": quantization}, indent=2) + "\n"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder(path) as complete:
+            write_container(complete / "model.safetensors", stored, {"format": "pt"})
+            (complete / "config.json").write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error}") from None
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
-        complete = Path(temporary) / path.name
-        complete.mkdir()
-        write_container(complete / "model.safetensors", stored, {"format": "pt"})
-        (complete / "config.json").write_text(text, encoding="utf-8")
-        os.replace(complete, path)
 
 
 def _packed(
