@@ -59,7 +59,7 @@ def read_grouped(path: Path, layer: str | None, scale_bits: int | None = None) -
             raise InputError(str(error) if str(path) in str(error) else f"{path}: layer {name}: {error}") from None
         if lost:
             stderr.print(
-                f"{lost} of {int4.scales.numel()} group scales are 0 in {bits} bits, so far are they below the largest of "
+                f"{lost} of {int4.scales.numel()} group scales are 0 in {bits} bits, so far below the largest of "
                 f"their row",
                 highlight=False,
             )
