@@ -1,5 +1,7 @@
 """Types of the options that commands have: numbers, and files to write; what is wrong is refused before any work."""
 
+import contextlib
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -97,11 +99,13 @@ class Output(click.Path):
             raise InputError(f"{param.opts[0] if param is not None else 'the output'} is empty; it must be a path")
         path = Path(value)
         try:
-            if path.is_dir() and not self.dir_okay:
-                raise InputError(f"{path} cannot be written: it is a folder")
-            if path.exists() and not path.is_dir() and not (self.file_okay and path.is_file()):
-                what = "a file, not a folder" if path.is_file() else "a device, a pipe or a socket"
-                raise InputError(f"{path} cannot be written: it is {what}")
+            with contextlib.suppress(FileNotFoundError):
+                mode = path.stat().st_mode
+                allowed = (stat.S_ISREG(mode) and self.file_okay) or (stat.S_ISDIR(mode) and self.dir_okay)
+                if not allowed:
+                    names = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder"}
+                    what = names.get(stat.S_IFMT(mode), "a device, a pipe or a socket")
+                    raise InputError(f"{path} cannot be written: it is {what}")
             folder = path.absolute()
             while not folder.is_dir():
                 folder = folder.parent

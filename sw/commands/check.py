@@ -8,6 +8,7 @@ import click
 from rich.table import Table
 
 from hw.arith.target import TARGETS
+from hw.engines.contract import TOKENS_MAX
 from hw.units import UNITS
 from sim.check import Product, check_product
 from sim.runner import SIMULATORS
@@ -92,7 +93,7 @@ def show(result: dict[str, Any]) -> None:
 )
 @click.option("--mode", help="What to multiply, of an engine that has several modes; its first by default.")
 @click.option("--activations", type=click.Path(path_type=Path), help=".npy file, integers [tokens, n_in].")
-@click.option("--tokens", default=4, show_default=True, type=Integer(1), help="Vectors to multiply.")
+@click.option("--tokens", default=4, show_default=True, type=Integer(1, TOKENS_MAX), help="Vectors to multiply.")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be repeated.")
 @click.option("--target", type=click.Choice(TARGETS), help="Technology whose arithmetic forms are used.")
 @click.option("--sim", "simulator", type=click.Choice(SIMULATORS), default=SIMULATORS[0], show_default=True)

@@ -11,6 +11,7 @@ import click
 from rich.table import Table
 
 from hw.arith.target import TARGETS as ARITHMETIC
+from hw.engines.contract import TOKENS_MAX
 from hw.units import UNITS
 from sw.commands.report_all import FOLDER, report_all
 from sw.commands.report_cells import cell_table, report_cells
@@ -122,7 +123,7 @@ def parse_layer(text: str) -> tuple[int, int]:
     "--simulate",
     "tokens",
     default=0,
-    type=Integer(0),
+    type=Integer(0, TOKENS_MAX),
     metavar="TOKENS",
     help="Simulate the netlist of standard cells on so many vectors of the committed model: compares it with "
     "PyTorch, and bases the power on its activity.",

@@ -27,7 +27,7 @@ KIND = 2
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the engine.")
 @click.option("--baud", type=Integer(1), default=BAUD, show_default=True)
 @click.option(
-    "--vectors", type=Integer(1), default=4, show_default=True, help="Products to compute, each of its own size."
+    "--vectors", type=Integer(1, 65535), default=4, show_default=True, help="Products to compute, each of its own size."
 )
 @click.option("--seed", type=Seed(), default=0, show_default=True)
 @console.json_option
@@ -50,9 +50,6 @@ def command(
     board = find_board(board_name)
     name, config, top = engine_top(board, engine, settings)
     generator = torch.Generator().manual_seed(seed)
-    products = []
-    for number in range(vectors):
-        products.append(_product(config, generator, largest=number == 0, words=top.depth))
     begin = time.perf_counter()
     results = 0
     with contextlib.ExitStack() as stack:
@@ -63,7 +60,8 @@ def command(
         info = host.board.info()
         if info.kind != KIND or info.number != top.number:
             raise InputError(f"the board on {port} does not hold this {name}; give the --set of its bitstream")
-        for number, (weight, activations) in enumerate(products):
+        for number in range(vectors):
+            weight, activations = _product(config, generator, largest=number == 0, words=top.depth)
             n_out, n_in = weight.shape
             words, octets = engine_words(name, config, weight, activations)
             host.load(words)
