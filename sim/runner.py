@@ -1,6 +1,6 @@
 """Builds simulators and runs cocotb benches in them.
 
-A simulator is built once for each text of Verilog, simulator version and set of options: its folder under build/sim
+A simulator is built once for each text of Verilog, simulator version and set of options: its folder in the cache
 carries their hash, so that the same engine is never compiled twice and benches that run side by side share it.
 """
 
@@ -24,12 +24,10 @@ from typing import Any
 from filelock import FileLock
 
 from sw.errors import InputError, ToolError
+from sw.flow.cache import place, ready
 from sw.flow.tools import verilator_environment
 
-__all__ = ["BUILD", "SIMULATORS", "Simulator", "build", "ports"]
-
-BUILD = Path("build")
-"""Everything that is generated, relative to the working folder."""
+__all__ = ["SIMULATORS", "Simulator", "build", "ports"]
 
 SIMULATORS = ("verilator", "icarus")
 """Simulators that benches run on; the first is the default."""
@@ -198,8 +196,8 @@ def build(
             *(["--trace-saif"] if activity else []),
         ]
     key = hashlib.sha256("\0".join([verilog, top, simulator, target, versions, *args]).encode()).hexdigest()[:24]
-    folder = BUILD / "sim" / f"{top}-{simulator}-{key}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    kept_here = ready(place() / "sim")
+    folder = kept_here / f"{top}-{simulator}-{key}"
     with FileLock(f"{folder}.lock"):
         if not (folder / "built").exists():
             shutil.rmtree(folder, ignore_errors=True)
@@ -212,7 +210,7 @@ def build(
                 lines = [f'public_flat_rw -module "{top}" -var "{name}"' for _, _, name in ports(verilog, top)]
                 sources[-1].write_text("`verilator_config\n" + "\n".join(lines) + "\n")
             kind = hashlib.sha256(f"{versions}{activity}".encode()).hexdigest()[:12]
-            runtime = BUILD / "sim" / f"runtime-{kind}"
+            runtime = kept_here / f"runtime-{kind}"
             with FileLock(f"{runtime}.lock"):
                 kept = [runtime / name for name in _RUNTIME if (runtime / name).exists()]
                 for file in kept:

@@ -186,6 +186,7 @@ def test_every_board_has_its_engines():
 @pytest.mark.synth
 def test_the_command_synthesises_the_survivors(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NOMUL_CACHE", str(tmp_path / "cache"))
     arguments = ["--model", "tiny", "--target", "iCEBreaker", "--budget", "lut=900"]
     arguments += ["--bandwidth", "10", "--synthesise", "2"]
     result = CliRunner().invoke(command, [*arguments, "--workers", "2", "--json"], catch_exceptions=False)

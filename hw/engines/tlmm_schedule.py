@@ -137,9 +137,7 @@ class FillSchedule(Component):
         next_beat = Signal(range(self.beats))
         starts = taken | token_ends
         # A step takes all its beats, also those beyond the end of the vector.
-        left = _Remainder(
-            m, n_in, self.lanes, 0, start=starts, advance=starts | self.take, beyond=self.beats - 1
-        )
+        left = _Remainder(m, n_in, self.lanes, 0, start=starts, advance=starts | self.take, beyond=self.beats - 1)
         m.d.comb += self.load.eq(due & supplied)
         m.d.sync += [
             supplied.eq(self.valid & ~self.ready | left.done & ~starts),

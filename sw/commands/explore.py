@@ -9,12 +9,14 @@ from rich.table import Table
 
 from hw.engines import ENGINES
 from sw.commands.shapes import find_shape
-from sw.console import json_option, print_json, stderr, stdout
+from sw.console import json_option, print_json, status, stdout
 from sw.errors import InputError, ToolError
 from sw.flow.explore import NEAR, SHARE, Choice, Question, Search, front, recommend, search
 from sw.flow.jobs import Job, Outcome, run_jobs
 from sw.flow.measure import cells_job, fpga_job, routed_job
 from sw.flow.shapes import Shape, find_device
+from sw.numerals import read_number
+from sw.options import POSITIVE, Integer
 
 CONTEXT = 1024
 """Tokens that attention sees unless told, if the model has as many."""
@@ -34,7 +36,7 @@ def parse_budget(items: tuple[str, ...], target: str) -> dict[str, float]:
     for item in (each for words in items for each in words.replace(",", " ").split()):
         name, _, text = item.partition("=")
         try:
-            value = float(text)
+            value = read_number(text)
         except ValueError:
             value = 0.0
         if name not in allowed or not 0 < value < float("inf"):
@@ -177,8 +179,8 @@ def context_of(shape: Shape, context: int | None, prompt: int) -> int:
 @click.command()
 @click.option("--model", required=True, metavar="SHAPE", help="tiny, small, tiny_bwta, tiny_mixpe, 0.73B, 2B-4T or 3B.")
 @click.option("--target", required=True, metavar="T", help="A board, an FPGA family, cells, or a Liberty file.")
-@click.option("--clock", type=float, metavar="MHZ", help="Clock; by default what is usual on the target.")
-@click.option("--bandwidth", type=float, metavar="GB/S", help="External memory; by default the board's peak.")
+@click.option("--clock", type=POSITIVE, metavar="MHZ", help="Clock; by default what is usual on the target.")
+@click.option("--bandwidth", type=POSITIVE, metavar="GB/S", help="External memory; by default the board's peak.")
 @click.option("--budget", multiple=True, metavar="lut=N...", help="Most of a resource; by default 70 % of the board.")
 @click.option("--engine", "engines", multiple=True, metavar="NAME", help="Only this engine; may be repeated.")
 @click.option(
@@ -188,18 +190,18 @@ def context_of(shape: Shape, context: int | None, prompt: int) -> int:
     show_default=True,
     help="What the front is drawn for.",
 )
-@click.option("--prompt", default=128, show_default=True, type=click.IntRange(1, 65535), help="Tokens of the prompt.")
-@click.option("--context", type=click.IntRange(1), help="Tokens that attention sees; by default 1024, or the model's.")
+@click.option("--prompt", default=128, show_default=True, type=Integer(1, 65535), help="Tokens of the prompt.")
+@click.option("--context", type=Integer(1), help="Tokens that attention sees; by default 1024, or the model's.")
 @click.option(
     "--synthesise",
     "count",
     default=4,
     show_default=True,
-    type=click.IntRange(0, 100),
+    type=Integer(0, 100),
     help="Points of the front to synthesise.",
 )
 @click.option("--pnr", is_flag=True, help="Place and route them too, for their clock.")
-@click.option("--workers", type=click.IntRange(1), help="Processes; as many as there are cores by default.")
+@click.option("--workers", type=Integer(1), help="Processes; as many as there are cores by default.")
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers synthesise.")
 @json_option
 def command(
@@ -210,8 +212,6 @@ def command(
     """Search engine and configuration for a model on a device: cost models first, then synthesis of the best."""
     shape, device = find_shape(model), find_device(target)
     for name, value in (("clock", clock), ("bandwidth", bandwidth)):
-        if value is not None and not 0 < value < float("inf"):
-            raise InputError(f"--{name} is {value:g}; allowed: above 0")
         if value is not None and value > MOST[name]:
             raise InputError(f"--{name} is {value:g}; allowed: above 0, at most {MOST[name]:g}")
     if pnr and device.target not in ("ecp5", "gowin", "ice40"):
@@ -225,8 +225,8 @@ def command(
         shape, device, clock or device.clock_mhz, bandwidth or device.bandwidth, limits, prompt,
         context_of(shape, context, prompt), engines, device.usable_bits(asked),
     )  # fmt: skip
-    with stderr.status("searching") as status:
-        result = search(question, status.update)
+    with status("searching") as say:
+        result = search(question, say)
     found = front(result.choices, question.size, phase)
     best = recommend(found, phase)
     tried: list[Choice] = []
