@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from sw.flow.tools import verilator_environment, verilator_root
@@ -46,11 +46,8 @@ def plain_place(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def plain_names() -> Iterator[Callable[[Path], Path]]:
-    """Yield a function that returns another name for a file or folder whose own, such as `my work`, breaks a makefile.
-
-    cocotb's own folders have such names in the block too, and Verilator's.
-    """
+def plain_names() -> Iterator[None]:
+    """Give the folders of cocotb and Verilator other names, if they lie in one like `my work`, which breaks makefiles."""
     from cocotb_tools import config
 
     with tempfile.TemporaryDirectory(prefix="nomul-links-") as links:
@@ -69,6 +66,6 @@ def plain_names() -> Iterator[Callable[[Path], Path]]:
         path = os.pathsep.join([str(root / "bin"), verilator_environment()["PATH"]])
         try:
             with simulator_environment(VERILATOR_ROOT=str(root), PATH=path):
-                yield plain
+                yield
         finally:
             config.share_dir, config.libs_dir = saved

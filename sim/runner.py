@@ -1,6 +1,6 @@
 """Builds simulators and runs cocotb benches in them.
 
-A simulator is built once for each text of Verilog, simulator version and set of options: its folder under build/sim
+A simulator is built once for each text of Verilog, simulator version and set of options: its folder in the cache
 carries their hash, so that the same engine is never compiled twice and benches that run side by side share it.
 """
 
@@ -23,12 +23,11 @@ from typing import Any
 from filelock import FileLock
 
 from sim.environment import plain_names, plain_place, simulator_environment
+from sim.primitives import primitives
 from sw.errors import InputError, ToolError
+from sw.flow.cache import place, ready
 
-__all__ = ["BUILD", "SIMULATORS", "Simulator", "build", "ports"]
-
-BUILD = Path("build")
-"""Everything that is generated, relative to the working folder."""
+__all__ = ["SIMULATORS", "Simulator", "build", "ports"]
 
 WAVES = "waves.vcd"
 
@@ -121,6 +120,8 @@ class Simulator:
                 "LD_LIBRARY_PATH": os.pathsep.join(
                     [str(cocotb_tools.config.libs_dir), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
                 ),
+                # Pytest would rewrite the asserts of every module, NumPy's too: a second for each simulation.
+                "COCOTB_REWRITE_ASSERTION_FILES": "",
                 # Quicker, but Icarus applies such a write before what the same clock edge samples.
                 "COCOTB_TRUST_INERTIAL_WRITES": str(int(self.name == "verilator")),
             }
@@ -154,18 +155,6 @@ class Simulator:
 def _tail(log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     return " | ".join(lines[-6:]) or "it wrote no log"
-
-
-def _primitives(target: str) -> tuple[list[Path], list[Path]]:
-    """Return (library files, include folders) with Yosys' models of a target's primitives."""
-    import pyosys
-
-    share = Path(pyosys.__file__).parent / "share"
-    folders = {"xcup": "xilinx", "xc7": "xilinx", "ecp5": "ecp5", "ice40": "ice40"}
-    if target not in folders:
-        return [], []
-    library = share / folders[target] / "cells_sim.v"
-    return [library], [library.parent]
 
 
 def build(
@@ -205,7 +194,7 @@ def build(
         raise InputError(f"no simulator is called {simulator!r}; the simulators are {', '.join(SIMULATORS)}")
     if simulator == "icarus" and not shutil.which("iverilog"):
         raise ToolError("Icarus Verilog (iverilog) is not installed; install it, or use --sim verilator")
-    libraries, includes = _primitives(target)
+    models = primitives(target, verilog)
     versions = "".join(f"{name}={importlib.metadata.version(name)};" for name in ("cocotb", "verilator"))
     # As SystemVerilog, Icarus starts some combinational processes of the generated text too late, and they stay X.
     args = ["-g2005"]
@@ -220,9 +209,9 @@ def build(
         args += ["-s", "nomul_waves"]
         verilog += f'\nmodule nomul_waves;\n  initial begin\n    $dumpfile("{WAVES}");\n    $dumpvars(0, {top});\n'
         verilog += "  end\nendmodule\n"
-    key = hashlib.sha256("\0".join([verilog, top, simulator, target, versions, *args]).encode()).hexdigest()[:24]
-    folder = BUILD / "sim" / f"{top}-{simulator}-{key}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    key = hashlib.sha256("\0".join([verilog, top, simulator, models, versions, *args]).encode()).hexdigest()[:24]
+    kept_here = ready(place() / "sim")
+    folder = kept_here / f"{top}-{simulator}-{key}"
     with FileLock(f"{folder}.lock"):
         if not (folder / "built").exists():
             shutil.rmtree(folder, ignore_errors=True)
@@ -235,14 +224,16 @@ def build(
                 lines = [f'public_flat_rw -module "{top}" -var "{name}"' for _, _, name in ports(verilog, top)]
                 sources[-1].write_text("`verilator_config\n" + "\n".join(lines) + "\n")
             kind = hashlib.sha256(f"{versions}{activity}{waves}".encode()).hexdigest()[:12]
-            runtime = BUILD / "sim" / f"runtime-{kind}"
+            runtime = kept_here / f"runtime-{kind}"
             with FileLock(f"{runtime}.lock"):
                 kept = [runtime / name for name in _RUNTIME if (runtime / name).exists()]
                 for file in kept:
                     # Their rules depend on a makefile that is written later.
                     later = time.time() + 3600
                     os.utime(shutil.copy(file, folder), (later, later))
-            _compile(simulator, sources, top, folder, [*args], libraries, includes)
+            library = folder / "primitives.v"
+            library.write_text(models)
+            _compile(simulator, sources, top, folder, [*args], [library] if models else [])
             if simulator == "verilator" and not kept:
                 with FileLock(f"{runtime}.lock"):
                     runtime.mkdir(exist_ok=True)
@@ -274,19 +265,17 @@ def _compile(
     folder: Path,
     args: list[str],
     libraries: list[Path],
-    includes: list[Path],
 ) -> None:
     from cocotb_tools.runner import get_runner
 
     log_file = folder / "build.log"
     try:
-        with plain_names() as plain, plain_place(folder) as place, contextlib.redirect_stdout(io.StringIO()):
+        with plain_names(), plain_place(folder) as place, contextlib.redirect_stdout(io.StringIO()):
             for library in libraries:
-                args += ["-v" if simulator == "verilator" else "-l", str(plain(library))]
+                args += ["-v" if simulator == "verilator" else "-l", str(place / library.name)]
             get_runner(simulator).build(
                 sources=[place / source.name for source in sources],
                 hdl_toplevel=top,
-                includes=[str(plain(include)) for include in includes],
                 build_dir=place,
                 build_args=args,
                 timescale=("1ns", "1ps") if simulator == "icarus" else None,
