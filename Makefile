@@ -7,6 +7,8 @@ ENGINE ?=
 SIM    ?= verilator
 JOBS   ?= auto
 
+# Simulators and results that are kept: what `make clean` removes.
+export NOMUL_CACHE ?= $(CURDIR)/build/cache
 export NOMUL_SIM := $(SIM)
 export NOMUL_ENGINE := $(ENGINE)
 

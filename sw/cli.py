@@ -5,6 +5,7 @@ Each subcommand is a file of `sw.commands`, imported only when it is called, so 
 """
 
 import importlib
+import sys
 from typing import Any
 
 import click
@@ -60,7 +61,7 @@ def cli() -> None:
 @guarded
 def main(argv: list[str] | None = None) -> Any:
     """Run the `nomul` command; exit code 0 is success, 1 a failed check, 2 a wrong input or a missing tool."""
-    return cli.main(args=argv, prog_name="nomul")
+    sys.exit(cli.main(args=argv, prog_name="nomul", standalone_mode=False))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import contextlib
 import filecmp
 import functools
+import io
 import json
 import os
 import stat
@@ -10,20 +11,27 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from sw.errors import InputError, ToolError
 from sw.model import checkpoints
 
-stderr = Console(stderr=True)
+# Names of layers, files and models come from outside: what is printed is text, and never markup.
+PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+
+stderr = Console(stderr=True, **PLAIN)
 """Progress and messages; never part of a command's result."""
 
-stdout = Console()
+stdout = Console(**PLAIN)
 """Tables and text: the result, unless `--json` is given."""
+
+SENTENCE = 2000
+"""Characters of an error's sentence, at most."""
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -46,6 +54,19 @@ class CheckpointPath(click.Path):
         return super().convert(value, param, ctx)
 
 
+def progress_bar(*columns: ProgressColumn, **options: Any) -> Progress:
+    """Return a bar on stderr: the description as text, the bar, and more columns; what is left by default."""
+    more = columns or (TaskProgressColumn(), TimeRemainingColumn())
+    return Progress(TextColumn("{task.description}", markup=False), BarColumn(), *more, console=stderr, **options)
+
+
+@contextlib.contextmanager
+def status(text: str) -> Iterator[Callable[[str], None]]:
+    """Say on stderr what is being done while the block runs; call what it yields with what is done next."""
+    with stderr.status(Text(text)) as shown:
+        yield lambda following: shown.update(Text(following))
+
+
 @contextlib.contextmanager
 def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
     """Show a progress bar on stderr while the block runs; call what it yields once for each of the `total` steps.
@@ -53,7 +74,7 @@ def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
     The bar ends with the block, also when the block raises. (A `rich.progress.track` inside a generator does not: it
     ends when the generator is collected.)
     """
-    with Progress(console=stderr) as bar:
+    with progress_bar() as bar:
         task = bar.add_task(description, total=total)
         yield lambda: bar.advance(task)
 
@@ -63,10 +84,47 @@ def print_json(result: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(result, indent=2) + "\n")
 
 
-def fail(message: str) -> None:
-    """Print `message` as one sentence on stderr and exit with code 2."""
-    sys.stderr.write(f"nomul: {message}\n")
-    sys.exit(2)
+def fail(message: str) -> NoReturn:
+    """Print `message` as one line on stderr and exit with code 2."""
+    line = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in message)
+    if len(line) > SENTENCE:
+        line = f"{line[: SENTENCE // 2]} ... {line[-SENTENCE // 4 :]}"
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"nomul: {line}\n")
+        sys.stderr.flush()
+    _leave(2)
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit; what the standard output did not take is dropped, or Python would speak of it at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _open_streams() -> None:
+    """See to it that the three standard streams are there, and take every text; refuse to write to a closed one."""
+    while (filled := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # a file that is opened later must not become one of the three
+    os.close(filled)
+    nothing = open(os.devnull, "r+")  # noqa: SIM115 (until the process ends)
+    closed = sys.stdout is None
+    sys.stdin, sys.stdout, sys.stderr = (each or nothing for each in (sys.stdin, sys.stdout, sys.stderr))
+    if closed:
+        fail("the standard output is closed; the result has nowhere to go")
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
+
+
+def _usage(error: click.ClickException) -> str:
+    """Return the sentence of what click finds wrong, and where to read what is right."""
+    sentence = " ".join(error.format_message().split()).rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    where = f"; see {context.command_path} --help" if context is not None else ""
+    return sentence[:1].lower() + sentence[1:] + where
 
 
 def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -74,18 +132,32 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        _open_streams()
         try:
-            return function(*args, **kwargs)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                sys.stdout.flush()
         except (InputError, ToolError) as error:
             fail(str(error))
+        except getattr(click.exceptions, "NoArgsIsHelpError", ()) as error:
+            error.show()
+            _leave(2)
+        except click.ClickException as error:
+            fail(_usage(error))
+        except click.Abort:
+            click.echo("Aborted!", err=True)
+            _leave(1)
         except FileNotFoundError as error:
             fail(f"file not found: {error.filename}")
-        except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
-            fail(f"{error.strerror}: {error.filename}")
         except BrokenPipeError:
             # The reader (head, less) has gone; there is nobody left to tell.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
+            _leave(1)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            fail(f"reading or writing failed: {reason}" if error.filename is None else f"{reason}: {error.filename}")
+        except MemoryError as error:
+            fail(f"out of memory: {error}" if str(error) else "out of memory")
 
     return wrapper
 

@@ -14,6 +14,7 @@ from hw.engines import ENGINES
 from hw.units import UNITS
 from sw.errors import InputError
 from sw.formats import baseline, boothflex, boothflex_bs, bwta, fp16, mixpe, tint, tlmm
+from sw.numerals import read_integer
 
 __all__ = ["FORMS", "choose_form", "configure", "pack_activations", "pack_weights", "parse_setting"]
 
@@ -166,7 +167,7 @@ def parse_setting(engine: str, setting: str) -> tuple[str, Any]:
     if text == "none" and field.default is None:
         return name, None
     try:
-        return name, int(text)
+        return name, read_integer(text)
     except ValueError:
         raise InputError(f"field {name!r} is {text!r}; allowed: {describe(field)}") from None
 

@@ -150,6 +150,7 @@ def contrast(one: str, other: str) -> float:
 @pytest.mark.synth
 def test_the_command_writes_three_files_and_uses_the_cache(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NOMUL_CACHE", str(tmp_path / "cache"))
     arguments = ["tint", "--all", "--target", "cells", "--size", "small", "--json", "-o", "out"]
     first = json.loads(CliRunner().invoke(command, arguments, catch_exceptions=False).stdout)
     assert (first["entries"], first["built"], first["from_cache"], first["failed"]) == (1, 2, 0, [])

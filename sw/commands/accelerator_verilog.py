@@ -13,13 +13,14 @@ from hw.accelerators.axi_top import AxiMachine
 from hw.accelerators.config import AcceleratorConfig
 from hw.arith.target import TARGETS
 from sw.accelerators import dram_image, hex_files
-from sw.console import json_option, print_files, print_json, stderr, stdout, write_folder
+from sw.console import json_option, print_files, print_json, status, stdout, write_folder
 from sw.flow.c_header import c_header
 from sw.flow.machine_manifest import TOP, machine_manifest
 from sw.flow.rtlil import verilog
 from sw.host import machine_driver
 from sw.machines import Choice, machine_options
 from sw.model.integer import IntegerModel
+from sw.options import Output
 
 
 def register_table(manifest: dict[str, Any]) -> str:
@@ -60,11 +61,11 @@ def make_machine(choice: Choice) -> MachineFiles:
     config, model = choice.build()
     manifest = machine_manifest(config)
     manifest["model"] = {"name": choice.name, "random_seed": choice.seed, "weights": model is not None}
-    with stderr.status("writing Verilog"):
+    with status("writing Verilog"):
         text = verilog(AxiMachine(config), TOP)
     images: dict[str, bytes] = {}
     if model is not None:
-        with stderr.status("packing weights"):
+        with status("packing weights"):
             images = image_files(model, config)
     return MachineFiles(config, manifest, text, images)
 
@@ -102,7 +103,7 @@ def write_machine(choice: Choice, folder: Path) -> dict[str, Any]:
 @click.command("verilog")
 @machine_options
 @click.option("--target", type=click.Choice(TARGETS), help="Technology whose arithmetic forms are used.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder.")
+@click.option("-o", "--output", required=True, type=Output(folder=True), help="Folder.")
 @json_option
 def command(choice: Choice, target: str | None, output: Path, as_json: bool) -> None:
     """Write a machine: Verilog, manifest, register map, image of the weights, C header and Python driver."""

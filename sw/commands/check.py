@@ -8,6 +8,7 @@ import click
 from rich.table import Table
 
 from hw.arith.target import TARGETS
+from hw.engines.contract import TOKENS_MAX
 from hw.units import UNITS
 from sim.check import Product, check_product
 from sim.runner import SIMULATORS
@@ -19,6 +20,7 @@ from sw.engines import choose_form, configure
 from sw.errors import InputError
 from sw.flow.tops import BUSES
 from sw.model import checkpoints
+from sw.options import Integer, Number, Seed
 
 __all__ = ["check_layer", "command"]
 
@@ -95,13 +97,13 @@ def show(result: dict[str, Any]) -> None:
 )
 @click.option("--mode", help="What to multiply, of an engine that has several modes; its first by default.")
 @click.option("--activations", type=click.Path(path_type=Path), help=".npy file, integers [tokens, n_in].")
-@click.option("--tokens", default=4, show_default=True, type=click.IntRange(1), help="Vectors to multiply.")
+@click.option("--tokens", default=4, show_default=True, type=Integer(1, TOKENS_MAX), help="Vectors to multiply.")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be repeated.")
 @click.option("--target", type=click.Choice(TARGETS), help="Technology whose arithmetic forms are used.")
 @click.option("--sim", "simulator", type=click.Choice(SIMULATORS), default=SIMULATORS[0], show_default=True)
 @click.option("--bus", type=click.Choice(BUSES), default=BUSES[0], show_default=True)
-@click.option("--stall", default=0.0, show_default=True, type=click.FloatRange(0, 0.9), help="Chance of a wait.")
-@click.option("--seed", default=0, show_default=True, help="Of stalls and random activations.")
+@click.option("--stall", default=0.0, show_default=True, type=Number(0, 0.9), help="Chance of a wait.")
+@click.option("--seed", default=0, show_default=True, type=Seed(), help="Of stalls and random activations.")
 @json_option
 def command(
     engine: str, checkpoint: Path | None, layer: str | None, mode: str | None, activations: Path | None, tokens: int,
@@ -113,7 +115,7 @@ def command(
     quantises the vectors of `--activations` instead where they are given.
     """
     options: dict[str, Any] = {
-        "layer": layer, "activations": activations, "tokens": tokens, "simulator": simulator, "bus": bus,
+        "layer": layer, "mode": mode, "activations": activations, "tokens": tokens, "simulator": simulator, "bus": bus,
         "stall": stall, "seed": seed,
     }  # fmt: skip
     engine, settings, form = choose_form(engine, settings)
@@ -122,12 +124,13 @@ def command(
         return
     config = configure(engine, settings, target)
     if engine in UNITS:
-        for name, value in (("--checkpoint", checkpoint), ("--layer", layer)):
+        for name, value in (("--checkpoint", checkpoint), ("--layer", layer), ("--mode", mode)):
             if value is not None:
-                raise InputError(f"{name} is {str(value)!r}, but {engine} is a unit and has no weights; leave it out")
+                what = "modes" if name == "--mode" else "weights"
+                raise InputError(f"{name} is {str(value)!r}, but {engine} is a unit and has no {what}; leave it out")
         finish_unit(check_random(engine, config, activations, tokens, simulator, bus, stall, seed), as_json)
         return
-    _finish(check_layer(engine, config, path=checkpoint or checkpoints.path(), mode=mode, **options), as_json)
+    _finish(check_layer(engine, config, path=checkpoint or checkpoints.path(), **options), as_json)
 
 
 def _finish(result: dict[str, Any], as_json: bool) -> None:

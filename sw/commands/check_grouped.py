@@ -9,6 +9,7 @@ import torch
 
 from sim.check import Product, check_product
 from sw.commands.check_unit import load_activations
+from sw.commands.operands import find_mode
 from sw.console import stderr
 from sw.engines import configure
 from sw.errors import InputError
@@ -49,7 +50,7 @@ def read_grouped(path: Path, layer: str | None, scale_bits: int | None = None) -
         checkpoint = open_int4(path)
         for note in checkpoint.notes:
             stderr.print(note, highlight=False)
-        name = layer or checkpoint.layers[0]
+        name = checkpoint.layers[0] if layer is None else layer
         try:
             int4 = checkpoint.layer(name)
             bits = scale_width(int4.scales) if scale_bits is None else scale_bits
@@ -71,7 +72,7 @@ def read_grouped(path: Path, layer: str | None, scale_bits: int | None = None) -
             f"of 'nomul train --kind mixpe'"
         )
     layers = linears(model)
-    name = layer or next(iter(layers))
+    name = next(iter(layers)) if layer is None else layer
     if name not in layers:
         raise InputError(f"{path} has no layer {name!r}; {suggest(name, list(layers))}")
     grouped = layers[name].grouped
@@ -111,6 +112,7 @@ def check_grouped(
     *,
     path: Path | None,
     layer: str | None,
+    mode: str | None,
     activations: Path | None,
     tokens: int,
     simulator: str,
@@ -131,6 +133,7 @@ def check_grouped(
     group = 0 if operands.group >= operands.shape[1] else operands.group
     found = [f"group={group}", f"codes={'signed' if signed else 'unsigned'}", f"scale_bits={grouped.scale_bits}"]
     config = configure(engine, [*found, *settings], target)
+    number = find_mode(engine, config, mode)
     if activations is not None:
         vectors, source = load_activations(activations)[:tokens], str(activations)
     elif grouped.speaks:
@@ -140,8 +143,12 @@ def check_grouped(
         random = torch.Generator().manual_seed(seed)
         vectors = torch.randint(-most, most, (tokens, operands.shape[1]), generator=random)
         source = f"random, seed {seed}"
-    stderr.print(f"simulating {engine} on {name} with {simulator}; activations: {source}", highlight=False)
-    product = Product(operands, vectors)
+    called = config.modes[number].name
+    stderr.print(f"simulating {engine} in mode {called} on {name} with {simulator}; activations: {source}")
+    product = Product(operands, vectors, number)
     figures = check_product(engine, config, product, simulator=simulator, bus=bus, stall=stall, seed=seed)
+    kind = f"in groups of {operands.group}, with integer scales"
     scales = {"group_scales": operands.scales.numel(), "scale_bits": grouped.scale_bits, "scales_lost": grouped.lost}
-    return {"engine": engine, "layer": name, "group": operands.group, **scales, **figures}
+    return {
+        "engine": engine, "mode": called, "layer": name, "weights": kind, "group": operands.group, **scales, **figures,
+    }  # fmt: skip

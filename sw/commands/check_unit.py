@@ -12,6 +12,7 @@ from torch import Tensor
 from sim.unit_check import check_unit, random_jobs
 from sw.console import print_json, stderr, stdout
 from sw.errors import InputError
+from sw.files import plain_file
 from sw.units import absmax_job
 
 __all__ = ["check_random", "finish_unit", "load_activations"]
@@ -19,10 +20,14 @@ __all__ = ["check_random", "finish_unit", "load_activations"]
 
 def load_activations(file: Path) -> Tensor:
     """Read activations, integers [tokens, n_in], from an .npy file."""
+    plain_file(file)
     try:
-        array = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError):
-        raise InputError(f"{file} is not an .npy file of numbers") from None
+        # Mapped, so that nothing is set aside for what a header promises and the file does not hold.
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except OSError:
+        raise
+    except Exception:
+        raise InputError(f"{file} is cut short, or is not an .npy file of numbers") from None
     if not isinstance(array, np.ndarray) or array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
         found = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "an archive"
         raise InputError(f"{file} holds {found}; activations are integers [tokens, n_in]")

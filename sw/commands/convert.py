@@ -11,11 +11,12 @@ from sw.formats.companions import notes_beside
 from sw.formats.container import open_container
 from sw.formats.huggingface import save_bitnet, without_direction
 from sw.formats.int4_checkpoint import int4_layers
+from sw.options import Output
 
 
 @click.command("convert")
 @click.argument("source", type=click.Path(path_type=Path))
-@click.argument("dest", type=click.Path(path_type=Path))
+@click.argument("dest", type=Output(file=True, folder=True))
 @console.json_option
 def command(source: Path, dest: Path, as_json: bool) -> None:
     """Convert the ternary weights of SOURCE into the other layout, at DEST.

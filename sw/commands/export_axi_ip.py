@@ -5,29 +5,19 @@ from typing import Any
 
 import click
 import torch
-from click.core import ParameterSource
 
 from hw.arith.target import TARGETS
 from sw.commands.accelerator_verilog import json_file, make_machine
 from sw.commands.verilog import make_engine
 from sw.console import json_option, print_files, print_json, write_folder
 from sw.engines import choose_form, configure
-from sw.errors import InputError
 from sw.flow.ipxact import SCHEMAS, Identity, component_xml
 from sw.flow.machine_manifest import TOP
 from sw.machines import MACHINE_ONLY, add_options, take_choice
+from sw.options import Output, refuse_given
 
 MACHINE = "machine"
 """The name by which a whole machine is exported."""
-
-
-def refuse_machine_options(name: str) -> None:
-    """Refuse the options of a machine, if any was given, for an engine."""
-    context = click.get_current_context()
-    for option in context.command.params:
-        given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
-        if given and option.name in MACHINE_ONLY:
-            raise InputError(f"{option.opts[0]} goes with the name {MACHINE!r} only; the name is {name!r}")
 
 
 @click.command("axi-ip")
@@ -38,7 +28,7 @@ def refuse_machine_options(name: str) -> None:
 @click.option("--vendor", default="nomul", show_default=True)
 @click.option("--library", default="ip", show_default=True)
 @click.option("--ip-version", default="1.0", show_default=True, help="Version of the component.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder.")
+@click.option("-o", "--output", required=True, type=Output(folder=True), help="Folder.")
 @json_option
 def command(
     name: str,
@@ -61,7 +51,7 @@ def command(
         machine = make_machine(take_choice(options).for_target(target))
         manifest, text, images = machine.manifest, machine.verilog, machine.images
     else:
-        refuse_machine_options(name)
+        refuse_given(MACHINE_ONLY, f"goes with the name {MACHINE!r} only; the name is {name!r}")
         engine, settings, _ = choose_form(name, options["settings"])
         config = configure(engine, settings, target)
         Identity(vendor, library, engine, ip_version)

@@ -17,12 +17,13 @@ from sw.formats.int4_checkpoint import Int4Checkpoint
 from sw.formats.support import standard_tensors
 from sw.formats.survey import KINDS, Survey, open_model, survey
 from sw.model.store import load_model
+from sw.options import Output
 from sw.quantize.mixpe import lost_scales, scale_width
 
 
 @click.command("import")
 @click.argument("source", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the dense file here.")
+@click.option("-o", "--output", type=Output(file=True), help="Write the dense file here.")
 @console.json_option
 def command(source: Path, output: Path | None, as_json: bool) -> None:
     """Read the Hugging Face model in DIR, every weight of it, and say what it holds and what Nomul does not support.

@@ -12,6 +12,7 @@ from sw.engines import choose_form, configure
 from sw.flow.manifest import manifest
 from sw.flow.rtlil import verilog
 from sw.flow.tops import BUSES, make_top
+from sw.options import Output
 
 
 def make_engine(engine: str, config: Any, bus: str) -> tuple[dict[str, Any], str]:
@@ -40,7 +41,7 @@ def write_engine(engine: str, config: Any, folder: Path, bus: str = "stream") ->
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be repeated.")
 @click.option("--target", type=click.Choice(TARGETS), help="Technology whose arithmetic forms are used.")
 @click.option("--bus", type=click.Choice(BUSES), default=BUSES[0], show_default=True)
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder.")
+@click.option("-o", "--output", required=True, type=Output(folder=True), help="Folder.")
 @json_option
 def command(engine: str, settings: tuple[str, ...], target: str | None, bus: str, output: Path, as_json: bool) -> None:
     """Write ENGINE.v (Verilog-2001) and ENGINE.json (ports, configuration, latency, weight packing)."""

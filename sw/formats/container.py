@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sw.console import replace_file
 from sw.errors import InputError
+from sw.files import plain_file
 
 INDEX = "model.safetensors.index.json"
 """The file of a Hugging Face directory that says which shard holds which tensor."""
@@ -134,6 +135,7 @@ def open_container(path: Path | str) -> Container:
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """Return the JSON object that a file holds; `InputError` if it holds anything else."""
+    plain_file(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
