@@ -57,7 +57,7 @@ def model(request, tmp_path_factory):
 def nomul(*arguments):
     with pytest.raises(SystemExit) as stop:
         main([str(argument) for argument in arguments])
-    return stop.value.code
+    return stop.value.code or 0
 
 
 def assert_equal(one, other):
@@ -175,8 +175,8 @@ def other_config(name, **fields):
                 "Layers without rotary embedding are not supported: no_rope_layers is [1, 0].",
             ],
         ),
-        ("qwen3", {}, ["The model_type 'qwen3' is not supported; supported are 'bitnet' and 'llama'."]),
-        ("gemma2", {}, ["The model_type 'gemma2' is not supported; supported are 'bitnet' and 'llama'."]),
+        ("qwen3", {"head_dim": 16}, ["The model_type 'qwen3' is not supported; supported are 'bitnet' and 'llama'."]),
+        ("gemma2", {"head_dim": 16}, ["The model_type 'gemma2' is not supported; supported are 'bitnet' and 'llama'."]),
         (
             "llama",
             {"attention_bias": True},

@@ -65,7 +65,7 @@ def packed(folder, quantization, scale_type=torch.bfloat16):
 
 def trits(folder):
     """Save what transformers 4 saves of a packed model that it has loaded: its state, with trits as floats."""
-    state = {name: value.contiguous() for name, value in load(folder).state_dict().items() if name != "lm_head.weight"}
+    state = {name: value.clone() for name, value in load(folder).state_dict().items()}
     state = {name: value if name.endswith("scale") else value.bfloat16() for name, value in state.items()}
     save_file(state, folder / "model.safetensors", {"format": "pt"})
     return folder
