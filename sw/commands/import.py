@@ -28,9 +28,9 @@ from sw.quantize.mixpe import lost_scales, scale_width
 def command(source: Path, output: Path | None, as_json: bool) -> None:
     """Read the Hugging Face model in DIR, every weight of it, and say what it holds and what Nomul does not support.
 
-    DIR has config.json and safetensors files of a BitNet model (packed, or float master weights), or of a GPTQ or AWQ
-    INT4 model. With -o, a ternary model is written as one dense file, with its tokenizer, if Nomul knows what its every
-    setting means.
+    DIR has config.json and safetensors files of a BitNet model (packed, or float master weights), or of a GPTQ, AWQ or
+    compressed-tensors INT4 model. With -o, a ternary model is written as one dense file, with its tokenizer, if Nomul
+    knows what its every setting means.
     """
     if output is not None:
         console.destination(output)
