@@ -146,17 +146,22 @@ def test_other_arithmetic_does_not_become_bitnet(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_that_runs_says_so_and_one_with_other_settings_does_not(tmp_path, capsys):
-    tiny = checkpoints.path("tiny")
-    runs = json.loads(run(capsys, "import", tiny, "--json")[1])["runs"]
-    assert runs["model"] == f"nomul generate --checkpoint {tiny} --prompt TEXT" and runs["why_not"] is None
-    source = open_checkpoint(tiny)
+@pytest.mark.parametrize("name", checkpoints.NAMES)
+def test_the_command_that_import_names_runs(capsys, name):
+    runs = json.loads(run(capsys, "import", checkpoints.path(name), "--json")[1])["runs"]
+    command = runs["model"].replace("TEXT", "ROMEO").split()
+    assert command[0] == "nomul" and runs["why_not"] is None
+    code, out, _ = run(capsys, *command[1:], "--tokens", 2)
+    assert code == 0 and out.startswith("ROMEO") and len(out) == len("ROMEO") + 3
+
+
+def test_other_settings_are_not_run(tmp_path, capsys):
+    source = open_checkpoint(checkpoints.path("tiny"))
     changed = tmp_path / "scaled.safetensors"
     save_dense(changed, source.read_layers(), source.tensors, {**source.config, "residual_multiplier": 0.5})
     runs = json.loads(run(capsys, "import", changed, "--json")[1])["runs"]
-    assert runs["model"] is None
     said = "the setting residual_multiplier is 0.5, which is not supported; supported is 1"
-    assert runs["why_not"] == f"{changed}: {said}"
+    assert runs["model"] is None and runs["why_not"] == f"{changed}: {said}"
     assert refused(capsys, "generate", "--checkpoint", changed, "--prompt", "a") == f"nomul: {changed}: {said}"
 
 
