@@ -206,8 +206,9 @@ def _scatter(figures: Sequence[Figure], axis: str, styles: Styles) -> Canvas | N
     for engine, place in lowest.items():
         # Names of points on the right stand to the left of them, or they would run out of the figure.
         left = place[0] ** 2 > widest * min(bits for _, _, bits, _ in points)
-        side = {"xytext": (-5 if left else 5, -10), "ha": "right" if left else "left"}
-        axes.annotate(engine, place, textcoords="offset points", fontsize=9, color=INK, **side)
+        side = "right" if left else "left"
+        offset = (-5 if left else 5, -10)
+        axes.annotate(engine, place, textcoords="offset points", xytext=offset, ha=side, fontsize=9, color=INK)
     _logarithmic(axes, [bits for _, _, bits, _ in points], axis)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("cost of a product, plain array = 1")
