@@ -23,6 +23,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from sim.primitives import primitives
 from sw.errors import InputError, ToolError
 from sw.flow.cache import place, ready
 from sw.flow.tools import verilator_environment
@@ -103,6 +104,8 @@ class Simulator:
                 "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
                 "COCOTB_LOG_LEVEL": "WARNING",
                 "COCOTB_ANSI_OUTPUT": "0",
+                # Pytest would rewrite the asserts of every module, NumPy's too: a second for each simulation.
+                "COCOTB_REWRITE_ASSERTION_FILES": "",
                 # Quicker, but Icarus applies such a write before what the same clock edge samples.
                 "COCOTB_TRUST_INERTIAL_WRITES": str(int(self.name == "verilator")),
             }
@@ -142,18 +145,6 @@ def _simulator_environment() -> Iterator[None]:
         os.environ.update(saved)
 
 
-def _primitives(target: str) -> tuple[list[Path], list[Path]]:
-    """Return (library files, include folders) with Yosys' models of a target's primitives."""
-    import pyosys
-
-    share = Path(pyosys.__file__).parent / "share"
-    folders = {"xcup": "xilinx", "xc7": "xilinx", "ecp5": "ecp5", "ice40": "ice40"}
-    if target not in folders:
-        return [], []
-    library = share / folders[target] / "cells_sim.v"
-    return [library], [library.parent]
-
-
 def build(
     verilog: str, top: str, simulator: str = "verilator", target: str = "portable", *, activity: bool = False
 ) -> Simulator:
@@ -183,7 +174,7 @@ def build(
         raise InputError(f"no simulator is called {simulator!r}; the simulators are {', '.join(SIMULATORS)}")
     if simulator == "icarus" and not shutil.which("iverilog"):
         raise ToolError("Icarus Verilog (iverilog) is not installed; install it, or use --sim verilator")
-    libraries, includes = _primitives(target)
+    models = primitives(target, verilog)
     versions = "".join(f"{name}={importlib.metadata.version(name)};" for name in ("cocotb", "verilator"))
     # As SystemVerilog, Icarus starts some combinational processes of the generated text too late, and they stay X.
     args = ["-g2005"]
@@ -193,7 +184,7 @@ def build(
             *(_SPLIT if len(verilog) > _LARGE else _WHOLE),
             *(["--trace-saif"] if activity else []),
         ]
-    key = hashlib.sha256("\0".join([verilog, top, simulator, target, versions, *args]).encode()).hexdigest()[:24]
+    key = hashlib.sha256("\0".join([verilog, top, simulator, models, versions, *args]).encode()).hexdigest()[:24]
     kept_here = ready(place() / "sim")
     folder = kept_here / f"{top}-{simulator}-{key}"
     with FileLock(f"{folder}.lock"):
@@ -215,7 +206,9 @@ def build(
                     # Their rules depend on a makefile that is written later.
                     later = time.time() + 3600
                     os.utime(shutil.copy(file, folder), (later, later))
-            _compile(simulator, sources, top, folder, [*args], libraries, includes)
+            library = folder / "primitives.v"
+            library.write_text(models)
+            _compile(simulator, sources, top, folder, [*args], [library.resolve()] if models else [])
             if simulator == "verilator" and not kept:
                 with FileLock(f"{runtime}.lock"):
                     runtime.mkdir(exist_ok=True)
@@ -247,7 +240,6 @@ def _compile(
     folder: Path,
     args: list[str],
     libraries: list[Path],
-    includes: list[Path],
 ) -> None:
     from cocotb_tools.runner import get_runner
 
@@ -259,7 +251,6 @@ def _compile(
             get_runner(simulator).build(
                 sources=[source.resolve() for source in sources],
                 hdl_toplevel=top,
-                includes=[str(include) for include in includes],
                 build_dir=folder.resolve(),
                 build_args=args,
                 timescale=("1ns", "1ps") if simulator == "icarus" else None,

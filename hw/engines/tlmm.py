@@ -169,12 +169,18 @@ class Tlmm(Component):
             shape=totals_layout, depth=config.blocks_max, init=[], attrs={"no_rw_check": 1}
         )
         read, write = memory.read_port(domain="comb"), memory.write_port()
-        # Two registers for a block RAM, its own and one at its output, and one that a token's first step clears.
-        read_out, fetched = (Signal(totals_layout, name=name, reset_less=True) for name in ("read_out", "fetched"))
         addends = Signal(totals_layout)
         taken = config.timing.latency + 1  # cycles from the issue to the last addition
-        m.d.comb += read.addr.eq(delay(lookups.block, taken - 3))
-        m.d.sync += [read_out.eq(read.data), fetched.eq(read_out), addends.eq(fetched)]
+        # Two registers for a block RAM, its own and one at its output, and one that a token's first step clears. A sum
+        # of one stage is too early for the one at the output.
+        registers = min(3, taken)
+        m.d.comb += read.addr.eq(delay(lookups.block, taken - registers))
+        fetched = read.data
+        for name in ("read_out", "fetched")[: registers - 1]:
+            register = Signal(totals_layout, name=name, reset_less=True)
+            m.d.sync += register.eq(fetched)
+            fetched = register
+        m.d.sync += addends.eq(fetched)
         with m.If(delay(lookups.first, taken - 1)):
             m.d.sync += addends.eq(0)
 

@@ -72,6 +72,10 @@ def show(result: dict[str, Any]) -> None:
         "utilisation": f"{result['utilization']:.1%}",
         "seed": str(result["seed"]),
     }
+    if "scales_lost" in result:
+        rows["group scales"] = (
+            f"{result['group_scales']:,}, {result['scale_bits']} bits, {result['scales_lost']:,} lost"
+        )
     for name, value in rows.items():
         table.add_row(name, value)
     stdout.print(table)

@@ -1,6 +1,7 @@
 """Weights in groups for `nomul check`: a layer of a MixPE model, or of a GPTQ or AWQ checkpoint."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,29 @@ from sw.formats.mixpe import Operands
 from sw.model import checkpoints
 from sw.model.activations import record
 from sw.model.store import linears, load_model
-from sw.quantize.mixpe import from_int4, quantise
+from sw.quantize.mixpe import from_int4, lost_scales, quantise, scale_width
 
 __all__ = ["check_grouped", "grouped_product", "read_grouped"]
 
 
-def read_grouped(path: Path, layer: str | None, scale_bits: int) -> tuple[str, Operands, bool]:
-    """Return (name, integers, whether the checkpoint is a model that can say the layer's inputs).
+@dataclass(frozen=True, eq=False)
+class Grouped:
+    """A layer in groups: its name, its integers, and what became of its real scales."""
+
+    name: str
+    operands: Operands
+    speaks: bool
+    """Whether the checkpoint is a model that can say the layer's inputs."""
+
+    scale_bits: int
+    """Width of the integer scales."""
+
+    lost: int
+    """How many group scales became 0 without being 0."""
+
+
+def read_grouped(path: Path, layer: str | None, scale_bits: int | None = None) -> Grouped:
+    """Read a layer; its integer scales are as wide as it needs (`scale_width`) if `scale_bits` is not given.
 
     Raises `InputError` if the checkpoint has no weights in groups, or no such layer.
     """
@@ -35,10 +52,19 @@ def read_grouped(path: Path, layer: str | None, scale_bits: int) -> tuple[str, O
             stderr.print(note, highlight=False)
         name = checkpoint.layers[0] if layer is None else layer
         try:
-            operands, _ = from_int4(checkpoint.layer(name), scale_bits)
+            int4 = checkpoint.layer(name)
+            bits = scale_width(int4.scales) if scale_bits is None else scale_bits
+            operands, _ = from_int4(int4, bits)
+            lost = lost_scales(int4.scales, bits)
         except InputError as error:
             raise InputError(str(error) if str(path) in str(error) else f"{path}: layer {name}: {error}") from None
-        return name, operands, False
+        if lost:
+            stderr.print(
+                f"{lost} of {int4.scales.numel()} group scales are 0 in {bits} bits, so far below the largest of "
+                f"their row",
+                highlight=False,
+            )
+        return Grouped(name, operands, False, bits, lost)
     model, _ = load_model(path)
     if model.config.linear != "mixpe":
         raise InputError(
@@ -51,7 +77,7 @@ def read_grouped(path: Path, layer: str | None, scale_bits: int) -> tuple[str, O
         raise InputError(f"{path} has no layer {name!r}; {suggest(name, list(layers))}")
     grouped = layers[name].grouped
     assert grouped is not None
-    return name, grouped.operands(), True
+    return Grouped(name, grouped.operands(), True, 8 if scale_bits is None else scale_bits, 0)
 
 
 def grouped_product(config: Any, tokens: int, *, whole: bool) -> Product:
@@ -96,19 +122,21 @@ def check_grouped(
 ) -> dict[str, Any]:
     """Simulate an engine on one layer in groups; return the figures that `nomul check --json` prints.
 
-    The engine's group and codes are the layer's, unless settings say otherwise.
+    The engine's group, codes and width of scales are the layer's, unless settings say otherwise.
     """
-    scale_bits = configure(engine, ["group=0", *settings], target).scale_bits
+    given = configure(engine, ["group=0", *settings], target).scale_bits
     path = path or checkpoints.path("tiny_mixpe")
-    name, operands, speaks = read_grouped(path, layer, scale_bits)
+    chosen = any(setting.partition("=")[0] == "scale_bits" for setting in settings)
+    grouped = read_grouped(path, layer, given if chosen else None)
+    name, operands = grouped.name, grouped.operands
     signed = int(operands.codes.min()) < 0 or int(operands.zeros.min()) < 0
     group = 0 if operands.group >= operands.shape[1] else operands.group
-    found = [f"group={group}", f"codes={'signed' if signed else 'unsigned'}"]
+    found = [f"group={group}", f"codes={'signed' if signed else 'unsigned'}", f"scale_bits={grouped.scale_bits}"]
     config = configure(engine, [*found, *settings], target)
     number = find_mode(engine, config, mode)
     if activations is not None:
         vectors, source = load_activations(activations)[:tokens], str(activations)
-    elif speaks:
+    elif grouped.speaks:
         vectors, source = record(path, name, checkpoints.sample_text(), tokens).long(), "the model on the sample text"
     else:
         most = 1 << (config.act_bits - 1)
@@ -120,6 +148,7 @@ def check_grouped(
     product = Product(operands, vectors, number)
     figures = check_product(engine, config, product, simulator=simulator, bus=bus, stall=stall, seed=seed)
     kind = f"in groups of {operands.group}, with integer scales"
+    scales = {"group_scales": operands.scales.numel(), "scale_bits": grouped.scale_bits, "scales_lost": grouped.lost}
     return {
-        "engine": engine, "mode": called, "layer": name, "weights": kind, "group": operands.group, **figures,
+        "engine": engine, "mode": called, "layer": name, "weights": kind, "group": operands.group, **scales, **figures,
     }  # fmt: skip

@@ -84,10 +84,15 @@ def command(
     begin = time.perf_counter()
     # A simulator that runs beside takes sys.stdout for its own messages.
     out = sys.stdout
-    for token in stream:
-        text += model.config.characters[token]
-        if not as_json:
-            out.write(text[-1] if len(text) > 1 else prompt + text)
+    try:
+        for token in stream:
+            text += model.config.characters[token]
+            if not as_json:
+                out.write(text[-1] if len(text) > 1 else prompt + text)
+                out.flush()
+    finally:
+        if text and not as_json:
+            out.write("\n")
             out.flush()
     rate = tokens / (time.perf_counter() - begin)
     if as_json:
@@ -105,8 +110,6 @@ def command(
             }
         )
     else:
-        out.write("\n")
-        out.flush()
         console.stderr.print(
             f"{tokens} characters, {rate:.1f} a second, {backend} backend, {path.name}", highlight=False
         )

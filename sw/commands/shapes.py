@@ -28,4 +28,5 @@ def find_shape(name: str) -> Shape:
         config["vocab_size"],
         f"the committed model {name}",
         config.get("linear", "ternary"),
+        config["max_position_embeddings"],
     )

@@ -25,6 +25,7 @@ from sw.options import Integer, Output
 @torch.no_grad()
 def command(checkpoint: Path | None, text: Path | None, tokens: int, output: Path, as_json: bool) -> None:
     """Record the intermediates of reading a text, as int32 tensors named as docs/numerics.md lists them."""
+    console.destination(output)
     path = checkpoint or checkpoints.path()
     model = IntegerModel.load(path)
     content = checkpoints.sample_text() if text is None else read_text(text)

@@ -61,7 +61,7 @@ def command(
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("device is 'cuda', but PyTorch finds no GPU; allowed here are auto and cpu")
     where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-    if output.is_dir() or not output.resolve().parent.is_dir():
+    if output.is_dir() or not console.destination(output).parent.is_dir():
         raise InputError(f"{output} cannot be written: it must be a file in a directory that exists")
     content = read_text(text)
     characters = "".join(sorted(set(content)))
