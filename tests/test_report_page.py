@@ -143,7 +143,7 @@ def test_markdown_has_a_row_for_each_figure():
     assert len(re.findall(r"^\| (?:tint|tlmm) \|", text, re.MULTILINE)) == len(found) == 16
     assert "Yosys stopped: <no> LUTRAM" in text
     assert "An iCE40 has no memories of look-up tables" in text
-    assert "does not fit iCEBreaker" in markdown(made_up(builds(["tint"], SIZES, ["ice40"], []), 400), "nomul")
+    assert "does not fit icebreaker" in markdown(made_up(builds(["tint"], SIZES, ["ice40"], []), 400), "nomul")
 
 
 def test_the_page_in_a_browser(whole):

@@ -15,6 +15,7 @@ from sw.flow.answers import answers, worse
 from sw.flow.jobs import run_jobs
 from sw.flow.page import markdown, page, tools
 from sw.flow.survey import ALL_TARGETS, SIZES, Build, builds, figures, name_of, wanted
+from sw.names import canonical
 
 __all__ = ["FOLDER", "report_all"]
 
@@ -60,6 +61,7 @@ def report_all(
     InputError
         If the engine does not exist, or a library is not there.
     """
+    engine = engine and canonical(engine, ENGINES)
     if engine is not None and engine not in ENGINES:
         raise InputError(f"no engine is called {engine!r}; the engines are {', '.join(ENGINES)}")
     for file in liberties:
