@@ -14,6 +14,7 @@ from hw.engines import ENGINES
 from hw.units import UNITS
 from sw.errors import InputError
 from sw.formats import baseline, boothflex, boothflex_bs, bwta, fp16, mixpe, tint, tlmm
+from sw.names import canonical
 from sw.numerals import read_integer
 
 __all__ = ["FORMS", "choose_form", "configure", "pack_activations", "pack_weights", "parse_setting"]
@@ -188,6 +189,7 @@ def choose_form(engine: str, settings: Sequence[str]) -> tuple[str, tuple[str, .
     InputError
         If one of the two is none that the engine has.
     """
+    engine = canonical(engine, ENGINES | UNITS)
     if engine not in FORMS:
         return engine, tuple(settings), {}
     chosen, engines = FORMS[engine]
@@ -225,6 +227,7 @@ def configure(engine: str, settings: Sequence[str] = (), target: str | None = No
     InputError
         If the engine or a field does not exist, or a value is not allowed.
     """
+    engine = canonical(engine, ENGINES | UNITS)
     if engine not in ENGINES | UNITS:
         raise InputError(
             f"no engine is called {engine!r}; the engines are {', '.join(ENGINES)}; the units {', '.join(UNITS)}"
