@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import importlib
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,6 +151,17 @@ def played() -> Iterator[None]:
         patch.setattr(MustUse, "_MustUse__silence", True)
         yield
         gc.collect()
+
+
+@pytest.mark.usefixtures("played")
+def test_typed_prompts_end_with_a_line_whatever_ends_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("AB\r\nC\n", newline=""))
+    with pytest.raises(SystemExit):
+        main(["talk", "/dev/nosuch", "--tokens", "1"])
+    said = capsys.readouterr()
+    assert [line[:-1] for line in said.out.splitlines()] == ["AB", "C"] and "nomul: " not in said.err
 
 
 def test_every_command_has_a_call() -> None:
