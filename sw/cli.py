@@ -4,6 +4,7 @@ Each subcommand is a file of `sw.commands`, imported only when it is called, so 
 `nomul engines` do not wait for PyTorch.
 """
 
+import functools
 import importlib
 import sys
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import click
 
 from sw.console import guarded
+from sw.help import prepare
 
 COMMANDS = {
     "accelerator": "Write a machine that runs a whole language model, or report what it costs.",
@@ -33,6 +35,11 @@ COMMANDS = {
 }
 
 
+@functools.cache
+def _prepared(name: str) -> click.Command:
+    return prepare(importlib.import_module(f"sw.commands.{name}").command, name)
+
+
 class LazyGroup(click.Group):
     """A click group whose commands are modules of `sw.commands`, imported on first use."""
 
@@ -44,7 +51,7 @@ class LazyGroup(click.Group):
         """Import and return a subcommand, or None for a name that is not one."""
         if cmd_name not in COMMANDS:
             return None
-        return importlib.import_module(f"sw.commands.{cmd_name}").command
+        return _prepared(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of subcommands without importing them."""

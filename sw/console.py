@@ -20,6 +20,7 @@ from rich.text import Text
 
 from sw.errors import InputError, ToolError
 from sw.model import checkpoints
+from sw.names import canonical
 
 # Names of layers, files and models come from outside: what is printed is text, and never markup.
 PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
@@ -49,8 +50,9 @@ class CheckpointPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path; a file or folder of a model's name comes before the model."""
-        if value in checkpoints.NAMES and not Path(value).exists():
-            return checkpoints.path(value)
+        name = canonical(str(value), checkpoints.NAMES)
+        if name in checkpoints.NAMES and not Path(value).exists():
+            return checkpoints.path(name)
         return super().convert(value, param, ctx)
 
 

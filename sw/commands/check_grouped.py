@@ -119,6 +119,7 @@ def check_grouped(
     bus: str,
     stall: float,
     seed: int,
+    waves: Path | None = None,
 ) -> dict[str, Any]:
     """Simulate an engine on one layer in groups; return the figures that `nomul check --json` prints.
 
@@ -146,7 +147,8 @@ def check_grouped(
     called = config.modes[number].name
     stderr.print(f"simulating {engine} in mode {called} on {name} with {simulator}; activations: {source}")
     product = Product(operands, vectors, number)
-    figures = check_product(engine, config, product, simulator=simulator, bus=bus, stall=stall, seed=seed)
+    options: dict[str, Any] = {"simulator": simulator, "bus": bus, "stall": stall, "seed": seed, "waves": waves}
+    figures = check_product(engine, config, product, **options)
     kind = f"in groups of {operands.group}, with integer scales"
     scales = {"group_scales": operands.scales.numel(), "scale_bits": grouped.scale_bits, "scales_lost": grouped.lost}
     return {
