@@ -177,7 +177,9 @@ def fault(call: Case, found: Outcome, before: dict[str, Any], after: dict[str, A
     left = [
         name
         for name in changed
-        if not any(name == path or name.startswith(f"{path}/") or path.startswith(f"{name}/") for path in allowed)
+        if not any(
+            path in (".", name) or name.startswith(f"{path}/") or path.startswith(f"{name}/") for path in allowed
+        )
     ]
     return f"{sorted(left)} left behind" if left else None
 
