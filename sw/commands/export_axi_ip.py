@@ -13,6 +13,7 @@ from sw.commands.verilog import make_engine
 from sw.console import json_option, print_files, print_json, write_folder
 from sw.engines import choose_form, configure
 from sw.errors import InputError
+from sw.flow.heading import check_name
 from sw.flow.ipxact import SCHEMAS, Identity, component_xml
 from sw.flow.machine_manifest import TOP
 from sw.machines import MACHINE_ONLY, add_options, take_choice
@@ -38,6 +39,7 @@ def refuse_machine_options(name: str) -> None:
 @click.option("--vendor", default="nomul", show_default=True)
 @click.option("--library", default="ip", show_default=True)
 @click.option("--ip-version", default="1.0", show_default=True, help="Version of the component.")
+@click.option("--name", "top", callback=check_name, help="Name of the top module, and first part of all others'.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder.")
 @json_option
 def command(
@@ -47,6 +49,7 @@ def command(
     vendor: str,
     library: str,
     ip_version: str,
+    top: str | None,
     output: Path,
     as_json: bool,
     **options: Any,
@@ -57,15 +60,15 @@ def command(
     """
     torch.set_num_threads(1)
     if name == MACHINE:
-        Identity(vendor, library, TOP, ip_version)
-        machine = make_machine(take_choice(options).for_target(target))
+        Identity(vendor, library, top or TOP, ip_version)
+        machine = make_machine(take_choice(options).for_target(target), top or TOP)
         manifest, text, images = machine.manifest, machine.verilog, machine.images
     else:
         refuse_machine_options(name)
         engine, settings, _ = choose_form(name, options["settings"])
         config = configure(engine, settings, target)
-        Identity(vendor, library, engine, ip_version)
-        manifest, text = make_engine(engine, config, "axi")
+        Identity(vendor, library, top or engine, ip_version)
+        manifest, text = make_engine(engine, config, "axi", top)
         images = {}
     top = manifest["top"]
     sets = {"rtl": [f"{top}.v"]}
