@@ -45,6 +45,7 @@ report: $(READY)
 
 fuzz: $(READY)
 	NOMUL_FUZZ_OCTETS=1000000 $(BIN)/pytest -n $(JOBS) sim/test_serial.py
+	NOMUL_FUZZ_CASES=2000 $(BIN)/pytest tests/test_cli_fuzz.py
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.guard
