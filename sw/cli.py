@@ -17,6 +17,7 @@ from sw.help import prepare
 COMMANDS = {
     "accelerator": "Write a machine that runs a whole language model, or report what it costs.",
     "bitstream": "Make the file that a board loads, and say what it takes and how fast it is.",
+    "calibrate": "Choose the fixed-point positions of a ternary character model.",
     "check": "Simulate the RTL of an engine or a unit and compare every output with PyTorch.",
     "convert": "Convert ternary weights between the Hugging Face BitNet layout and the dense file.",
     "doctor": "Check every tool that Nomul drives.",

@@ -29,6 +29,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "nomul bitstream ulx3s",
         "nomul bitstream icebreaker --engine tint -o engine.bin",
     ),
+    "calibrate": ("nomul calibrate model.safetensors --text text.txt -o calibrated.safetensors",),
     "check": (
         "nomul check tlmm",
         "nomul check tint --layer model.layers.0.mlp.down_proj --tokens 8 --set lanes_in=16 --stall 0.2",

@@ -56,7 +56,7 @@ PLAUSIBLE: dict[str, tuple[str, ...]] = {
     "scheduler": ("tcp://localhost:1",),
     "vendor": ("nomul",),
     "library": ("ip",),
-    "ip_version": ("1.0",),
+    "version": ("1.0",),
 }
 """Values that are right for arguments whose type is any text, by their name."""
 

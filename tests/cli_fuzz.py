@@ -49,6 +49,7 @@ CUTS: dict[str, Callable[..., Any]] = {
     "sim.check.build_engine": _cut,
     "sim.unit_check.build_engine": _cut,
     "sim.board.simulated_top": _cut,
+    "sw.commands.calibrate.calibrate_on": _cut,
     "sw.commands.check_unit.random_jobs": _few_jobs,
     "sw.commands.generate_rtl.build_machine": _cut,
     "sw.commands.generate.generate_float": lambda model, start, tokens, *rest: iter([0] * tokens),

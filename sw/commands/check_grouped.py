@@ -1,4 +1,4 @@
-"""Weights in groups for `nomul check`: a layer of a MixPE model, or of a GPTQ or AWQ checkpoint."""
+"""Weights in groups for `nomul check`: a layer of a MixPE model, or of a checkpoint of INT4 layers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

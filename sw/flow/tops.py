@@ -19,10 +19,10 @@ BUSES = ("stream", "axi")
 """Bare streams, or AXI4-Stream with AXI4-Lite registers."""
 
 
-def make_top(engine: str, config: Any, bus: str = "stream") -> tuple[Component, str]:
-    """Return an engine or a unit on a bus of `BUSES`, and the name of its top module."""
+def make_top(engine: str, config: Any, bus: str = "stream", name: str | None = None) -> tuple[Component, str]:
+    """Return an engine or a unit on a bus of `BUSES`, and the name of its top module: `name`, or one of its own."""
     component = SPECS[engine].component(config)
     if bus == "stream":
-        return component, engine
+        return component, name or engine
     wrapper = AxiEngine if engine in ENGINES else AxiUnit
-    return wrapper(component, config, SPECS[engine].number), f"{engine}_axi"
+    return wrapper(component, config, SPECS[engine].number), name or f"{engine}_axi"
