@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
+import sim.conftest as benches
 from sw.cli import main
 from sw.console import progress, status, stdout
 from sw.errors import InputError
@@ -47,12 +48,12 @@ REFUSED = [
     (["bitstream", "icebreaker", "--engine", "absmax"], r"absmax is a unit; the demonstration of a board is one of .*"),
     (["bitstream", "ulx3s", "--checkpoint", "small"], r"small does not fit ulx3s: its parameters take 15\.9 Mbit, .*"),
     (["selftest", "sim", "--engine", "absmax"], r"absmax is a unit; the demonstration of a board is one of .*"),
-    (["selftest", "sim", "--baud", "3"], r"baud is 3; allowed: 9600, .*"),
+    (["selftest", "sim", "--baud", "3"], r"--baud is 3; allowed: 9600, .*"),
     (["talk", "sim", "--prompt", "a#b"], r"the character '#' at position 1 is not one of the model's 65: .*"),
     (["talk", "sim", "--prompt", ""], r"the prompt has 0 characters; the board takes 1 to 256, its context"),
     (["talk", "sim", "--prompt", "a" * 257], r"the prompt has 257 characters; the board takes 1 to 256, its context"),
     ([*TALK, "--baud", "0"], r"--baud is 0; allowed: 1 or more"),
-    ([*TALK, "--baud", "7"], r"baud is 7; allowed: 9600, .*"),
+    ([*TALK, "--baud", "7"], r"--baud is 7; allowed: 9600, .*"),
     ([*TALK, "--timeout", "nan"], r"--timeout is 'nan'; allowed: a number, above 0"),
     ([*TALK, "--timeout", "0"], r"--timeout is 0; allowed: above 0"),
     ([*TALK, "--port", "/dev/x"], r"the port is 'sim' and --port is '/dev/x'; give one of them"),
@@ -161,11 +162,10 @@ def test_the_place_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         Cache(Path("jobs")).get("key")
 
 
-@pytest.mark.parametrize("variable,value", [("ENGINE", "nosuch"), ("SIM", "nosuch")])
-def test_a_bench_that_is_not_there_is_named(variable: str, value: str) -> None:
-    root = Path(__file__).parent.parent
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "sim/test_tint.py"], cwd=root, capture_output=True, text=True,
-        env=os.environ | {f"NOMUL_{variable}": value},
-    )  # fmt: skip
-    assert f"{variable} is 'nosuch'; allowed: " in done.stdout + done.stderr
+@pytest.mark.parametrize("variable", ["ENGINE", "SIM"])
+def test_a_bench_that_is_not_there_is_named(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"NOMUL_{variable}", "nosuch")
+    with pytest.raises(pytest.UsageError, match=rf"^{variable} is 'nosuch'; allowed: .*(tlmm|icarus)"):
+        benches.pytest_configure()
+    monkeypatch.setenv(f"NOMUL_{variable}", "tlmm" if variable == "ENGINE" else "icarus")
+    benches.pytest_configure()
