@@ -31,9 +31,12 @@ __all__ = [
     "build_netlist",
     "check_product",
     "expect",
+    "fits",
     "oracle",
+    "padded",
     "random_product",
     "random_words",
+    "rows_beyond",
 ]
 
 
@@ -88,7 +91,7 @@ def expect(engine: str, config: Any, product: Product) -> Tensor:
     return oracle(product.weight, product.activations)
 
 
-def _beyond(engine: str, config: Any, product: Product) -> Tensor:
+def rows_beyond(engine: str, config: Any, product: Product) -> Tensor:
     """Return the results of rows beyond n_out, int64 [tokens]: zero, or in FP16 what zero weights give."""
     if config.modes[product.mode].activation_format == "integer" or not isinstance(product.weight, Tensor):
         return torch.zeros(len(product.activations), dtype=torch.int64)
@@ -96,7 +99,8 @@ def _beyond(engine: str, config: Any, product: Product) -> Tensor:
     return expect(engine, config, nothing)[:, 0]
 
 
-def _fits(config: Any, product: Product) -> None:
+def fits(config: Any, product: Product) -> None:
+    """Raise InputError if a product is larger than an engine takes, or has a value that its mode does not have."""
     for name, length, most in (
         ("n_in", product.weight.shape[1], config.n_in_max),
         ("n_out", product.weight.shape[0], config.n_out_max),
@@ -182,7 +186,7 @@ def bench_engine(
         return [simulator.run("sim.axi_bench", {"cases": [case]})["results"][0] for case in cases]
 
 
-def _padded(config: Any, product: Product) -> Tensor:
+def padded(config: Any, product: Product) -> Tensor:
     """Fill the last transfer of each vector with legal values, which must not change a result."""
     missing = -product.activations.shape[1] % config.activation_lanes
     if getattr(config, "padding", "any") == "zero":
@@ -197,11 +201,11 @@ def _padded(config: Any, product: Product) -> Tensor:
 def _case(engine: str, config: Any, run: Run, file: Path) -> Case:
     arrays: dict[str, Any] = {}
     for number, product in enumerate(run.products):
-        _fits(config, product)
-        arrays[f"activations{number}"] = pack_activations(config, _padded(config, product))
+        fits(config, product)
+        arrays[f"activations{number}"] = pack_activations(config, padded(config, product))
         arrays[f"weights{number}"] = pack_weights(engine, config, product.weight, product.mode)
         arrays[f"expected{number}"] = expect(engine, config, product).numpy()
-        arrays[f"padding{number}"] = _beyond(engine, config, product).numpy()
+        arrays[f"padding{number}"] = rows_beyond(engine, config, product).numpy()
     np.savez(file, **arrays)
     model = sum(config.cycles(**product.job) for product in run.products)
     return Case(
@@ -240,7 +244,7 @@ def check_product(
 
     Utilisation is products needed over products that the cycles allowed at full use, stalls and padding included.
     """
-    _fits(config, product)
+    fits(config, product)
     built = build_engine(engine, config, simulator, bus)
     (said,) = bench_engine(built, engine, config, [Run([product], stall, seed)], bus)
     n_out, n_in = product.weight.shape

@@ -20,7 +20,7 @@ from sw.model.activations import record
 from sw.model.store import linears, load_model
 from sw.quantize.mixpe import from_int4, quantise
 
-__all__ = ["check_grouped", "grouped_product", "read_grouped"]
+__all__ = ["check_grouped", "choose_grouped", "grouped_product", "read_grouped"]
 
 
 def read_grouped(path: Path, layer: str | None, scale_bits: int) -> tuple[str, Operands, bool]:
@@ -78,7 +78,7 @@ def grouped_product(config: Any, tokens: int, *, whole: bool) -> Product:
     return Product(Operands(codes.codes + bias, zeros, scales, codes.group), vectors)
 
 
-def check_grouped(
+def choose_grouped(
     engine: str,
     settings: Sequence[str],
     target: str | None,
@@ -87,12 +87,9 @@ def check_grouped(
     layer: str | None,
     activations: Path | None,
     tokens: int,
-    simulator: str,
-    bus: str,
-    stall: float,
     seed: int,
-) -> dict[str, Any]:
-    """Simulate an engine on one layer in groups; return the figures that `nomul check --json` prints.
+) -> tuple[str, Any, Product, str]:
+    """Return (layer, configuration, product, where its vectors come from) of a layer in groups.
 
     The engine's group and codes are the layer's, unless settings say otherwise.
     """
@@ -112,7 +109,18 @@ def check_grouped(
         random = torch.Generator().manual_seed(seed)
         vectors = torch.randint(-most, most, (tokens, operands.shape[1]), generator=random)
         source = f"random, seed {seed}"
+    return name, config, Product(operands, vectors), source
+
+
+def check_grouped(
+    engine: str, settings: Sequence[str], target: str | None, *, simulator: str, bus: str, stall: float, **choice: Any
+) -> dict[str, Any]:
+    """Simulate an engine on one layer in groups; return the figures that `nomul check --json` prints.
+
+    What `choose_grouped` takes, `choice` says.
+    """
+    name, config, product, source = choose_grouped(engine, settings, target, **choice)
     stderr.print(f"simulating {engine} on {name} with {simulator}; activations: {source}", highlight=False)
-    product = Product(operands, vectors)
+    seed = choice["seed"]
     figures = check_product(engine, config, product, simulator=simulator, bus=bus, stall=stall, seed=seed)
-    return {"engine": engine, "layer": name, "group": operands.group, **figures}
+    return {"engine": engine, "layer": name, "group": product.weight.group, **figures}
