@@ -7,6 +7,8 @@ ENGINE ?=
 SIM    ?= verilator
 JOBS   ?= auto
 
+# Simulators and results that are kept: what `make clean` removes.
+export NOMUL_CACHE ?= $(CURDIR)/build/cache
 export NOMUL_SIM := $(SIM)
 export NOMUL_ENGINE := $(ENGINE)
 
@@ -43,6 +45,7 @@ report: $(READY)
 
 fuzz: $(READY)
 	NOMUL_FUZZ_OCTETS=1000000 $(BIN)/pytest -n $(JOBS) sim/test_serial.py
+	NOMUL_FUZZ_CASES=2000 $(BIN)/pytest tests/test_cli_fuzz.py
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.guard

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from sw.console import progress, stdout, write_atomically
 
@@ -58,7 +59,7 @@ def measure(figures: Sequence[Figure], file: Path) -> bool:
     table = Table("figure", "measured", "bar", "")
     for figure in figures:
         value = kept[figure.name]
-        verdict = {True: "reached", False: "[bold red]missed", None: ""}[figure.holds(value)]
-        table.add_row(figure.name, f"{value:.{figure.digits}g}", figure.bar, verdict)
+        verdicts: dict[bool | None, str | Text] = {True: "reached", False: Text("missed", "bold red"), None: ""}
+        table.add_row(figure.name, f"{value:.{figure.digits}g}", figure.bar, verdicts[figure.holds(value)])
     stdout.print(table)
     return all(figure.holds(kept[figure.name]) is not False for figure in figures)

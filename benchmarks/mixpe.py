@@ -14,7 +14,7 @@ from benchmarks.fp16 import element, engine
 from benchmarks.fpga import luts
 from hw.engines import ENGINES
 from sw.commands.report_cells import report_cells
-from sw.console import stderr
+from sw.console import status
 from sw.engines import configure
 from sw.flow.cell_report import Core
 from sw.flow.liberty import read_liberty
@@ -44,8 +44,8 @@ def area_power_gain() -> float:
     config = configure("mixpe", W4A8, "cells")
     text = convert(ENGINES["mixpe"].component(config), "mixpe")
     core = Core(text, "mixpe", dataclasses.asdict(config), Work(config.macs_per_cycle, 1.0))
-    with stderr.status("area and power") as status:
-        (found,) = report_cells(core, config, (Path(LIBERTY),), POWER_NS, TOKENS, status)
+    with status("area and power") as say:
+        (found,) = report_cells(core, config, (Path(LIBERTY),), POWER_NS, TOKENS, say)
     assert found.area_power_gain is not None
     return found.area_power_gain
 

@@ -55,6 +55,8 @@ class Board:
     """Of that file."""
     budget: dict[str, int]
     """What the chip has of lut, ff, bram, dsp and uram."""
+    bram_bits: int
+    """Of each block RAM."""
     platform: Callable[[], Platform]
     pins: Callable[[Component], Elaboratable]
     """Gives a design the board's pins and its clock."""

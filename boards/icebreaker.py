@@ -36,6 +36,7 @@ BOARD = Board(
     loader="iceprog {file}",
     suffix=".bin",
     budget={"lut": 5280, "ff": 5280, "bram": 30, "dsp": 8, "uram": 4},
+    bram_bits=4 * 1024,
     platform=ICEBreakerPlatform,
     pins=Pins,
     # Four single-port RAMs beside each other: 64 bits, 32 ternary weights in a cycle.

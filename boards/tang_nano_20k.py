@@ -54,6 +54,7 @@ BOARD = Board(
     loader="openFPGALoader -b tangnano20k {file}",
     suffix=".fs",
     budget={"lut": 20736, "ff": 15552, "bram": 46, "dsp": 48},
+    bram_bits=18 * 1024,
     platform=TangNano20kPlatform,
     pins=BoardPins,
     engine=("tint", ("lanes_in=8", "rows=4", "n_in_max=512", "n_out_max=512"), 8192, "block"),

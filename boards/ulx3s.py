@@ -91,6 +91,7 @@ BOARD = Board(
     loader="openFPGALoader -b ulx3s {file}",
     suffix=".bit",
     budget={"lut": 83640, "ff": 83640, "bram": 208, "dsp": 156, "uram": 0},
+    bram_bits=18 * 1024,
     platform=ULX3S_85F_Platform,
     pins=Pins,
     # 15 products a row and a cycle: 160 and 400 inputs are 11 and 27 steps, with 3 and 1 % of padding, and a step's ten

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-__all__ = ["describe", "parameter", "refuse", "validate"]
+__all__ = ["FieldError", "describe", "parameter", "refuse", "validate"]
 
 
 def parameter(
@@ -25,10 +25,17 @@ def parameter(
     return dataclasses.field(default=default, metadata={"doc": doc, "low": low, "high": high, "choices": choices})
 
 
+class FieldError(ValueError):
+    """A field of a configuration is wrong: it names the field, the value and what is allowed."""
+
+    def __init__(self, config: object, field: str, allowed: str) -> None:
+        self.field, self.value, self.allowed = field, getattr(config, field), allowed
+        super().__init__(f"{type(config).__name__} field {field!r} is {self.value!r}; allowed: {allowed}")
+
+
 def refuse(config: object, field: str, allowed: str) -> None:
-    """Raise the ValueError that every wrong field ends in: it names the field, the value and what is allowed."""
-    value = getattr(config, field)
-    raise ValueError(f"{type(config).__name__} field {field!r} is {value!r}; allowed: {allowed}")
+    """Raise the `FieldError` that every wrong field ends in."""
+    raise FieldError(config, field, allowed)
 
 
 def describe(field: dataclasses.Field[Any]) -> str:

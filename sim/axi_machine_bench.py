@@ -4,7 +4,9 @@ The driver is plain Python without coroutines: it runs in a thread, and each acc
 the simulation go on.
 """
 
+import ctypes
 import functools
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from sw.host.machine_driver import Machine, MachineError
 
 PERIOD_NS = 10
 RESET_STEPS = 9
+LEFT_STEPS = 4
 
 
 class Host:
@@ -80,6 +83,37 @@ def raised(work: Callable[[], object]) -> str:
     return ""
 
 
+def _idle(machine: Machine, wanted: bool = True) -> bool:
+    """Return whether the machine is ready, or is not, and holds nothing of a job."""
+    status = machine.status()
+    empty = machine.read("PROMPT_COUNT") == machine.read("RESULT_COUNT") == 0
+    return status["ready"] == wanted and status["busy"] != wanted and empty and not status["illegal"]
+
+
+def by_header(host: Host) -> list[Any]:
+    """Run and stop jobs by the functions of machine.h."""
+    library, prompt = ctypes.CDLL(host.case["header"]), host.case["prompt"]
+    read = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_uint32)(host.read)
+    write = ctypes.CFUNCTYPE(None, ctypes.c_uint32, ctypes.c_uint32)(host.write)
+    library.reach(read, write)
+    given = (ctypes.c_uint32 * len(prompt))(*prompt)
+
+    def job(tokens: int, taken: int) -> list[int]:
+        said, token = [library.start(given, len(prompt), tokens)], ctypes.c_uint32()
+        for _ in range(taken):
+            said += [library.token(ctypes.byref(token)), token.value]
+        return said
+
+    return [
+        library.is_ours(),
+        job(3, 1),
+        library.start(given, len(prompt), 1),
+        library.stop(),
+        job(2, 2),
+        library.stop(),
+    ]
+
+
 def whole(host: Host) -> dict[str, Any]:
     """Run everything that a host can do."""
     case = host.case
@@ -127,10 +161,41 @@ def whole(host: Host) -> dict[str, Any]:
     machine.write("START", 1)
     said["emptied"] = [machine.read("PROMPT_COUNT"), machine.status()["illegal"]]
 
-    machine.start(prompt, 2)
-    said["busy_start"] = raised(lambda: machine.start([], 1))
-    machine.clear()
-    said["undisturbed"] = list(machine.tokens())
+    # A job that is in work is not disturbed by START, nor by a prompt, and nothing of them is left for the next.
+    said["undisturbed"] = []
+    others: list[list[int]] = [[], prompt]
+    for other in others:
+        machine.start(prompt, 2)
+        said["busy_start"] = raised(functools.partial(machine.start, other, 1))
+        machine.clear()
+        for token in other:
+            machine.write("PROMPT", token)
+        machine.write("START", 1)
+        busy = machine.status()
+        said["undisturbed"].append(
+            [busy["refused"], busy["lost"], list(machine.tokens()), machine.read("PROMPT_COUNT")]
+        )
+
+    # A job that is left: before its first token, after it, and when all are there, of which none was taken.
+    said["left"] = []
+    for wait in range(0, LEFT_STEPS * case["left_step"], case["left_step"]):
+        machine.start(prompt, 3)
+        host.cycles(wait)
+        machine.stop()
+        said["left"].append([_idle(machine), list(machine.generate(prompt, 2))])
+    for token in machine.generate(prompt, 5):
+        said["left"].append([_idle(machine, False), [token]])
+        break
+    said["left"].append([_idle(machine), list(machine.generate(prompt, 2))])
+    taken = list(itertools.islice(machine.generate(prompt, 5), 2))
+    said["left"].append([_idle(machine), list(machine.generate(taken[-1:], 2, position=len(prompt) + 1))])
+    machine.start(prompt, 3)
+    machine.wait()
+    said["untaken"] = list(machine.generate(prompt, 2))
+    machine.stop()
+    said["stopped_idle"] = _idle(machine)
+    if "header" in case:
+        said["header"] = by_header(host)
 
     # Both halves of a result at once: the interrupt for tokens, and no token taken before it is looked at.
     machine.interrupt_on("token")

@@ -1,6 +1,7 @@
 """What the benches share: which simulator they run on, and which engine alone."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,18 @@ from sim.runner import SIMULATORS
 def simulator_name() -> str:
     """The simulator named by NOMUL_SIM, Verilator by default."""
     return os.environ.get("NOMUL_SIM") or SIMULATORS[0]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a NOMUL_ENGINE that has no bench, which would leave no test, and a NOMUL_SIM that is no simulator."""
+    benches = sorted(file.stem.removeprefix("test_") for file in Path(__file__).parent.glob("test_*.py"))
+    for name, variable, allowed in (
+        ("ENGINE", "NOMUL_ENGINE", benches),
+        ("SIM", "NOMUL_SIM", SIMULATORS),
+    ):
+        value = os.environ.get(variable)
+        if value and value not in allowed:
+            raise pytest.UsageError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -127,6 +127,11 @@ def work(pynq: Pynq, case: dict[str, Any]) -> dict[str, Any]:
         machine.begin()
         said["again"] = list(machine.generate(case["prompt"], 2))
         said["more"] = list(machine.generate([said["again"][-1], *case["more"]], 2, position=len(case["prompt"]) + 1))
+        for token in machine.generate(case["prompt"], case["tokens"]):
+            said["left"] = [token]
+            break
+        said["ready_again"] = machine.status()["ready"]
+        said["after_left"] = list(machine.generate(case["prompt"], 2))
         if machine.buffers:
             machine.buffers[0].physical_address = (1 << 31) - 4096
             try:

@@ -68,6 +68,7 @@ def test_the_exported_driver_runs_the_exported_machine(
     assert said["loaded"] == ["nomul.bit"] and said["ready"]
     assert said["tokens"] == expected(PROMPT, TOKENS) and said["again"] == first
     assert said["more"] == expected([*PROMPT, *first, *MORE], 2)
+    assert said["left"] == first[:1] and said["ready_again"] and said["after_left"] == first
     assert said["freed"] and said["reset"] == 1 and said["paused"] > 10_000
     if ports:
         assert said["beyond"] == "a buffer at 0x7ffff000 is beyond the 2 GiB that the machine reaches"
@@ -92,7 +93,7 @@ def test_a_folder_without_weights_or_of_other_hardware_is_refused(
             return self
 
         def read(self, offset: int) -> int:
-            return {registers["ID"]: 0x4E4F4D4D, registers["VERSION"]: 1}.get(offset, 5)
+            return {registers["ID"]: 0x4E4F4D4D, registers["VERSION"]: 2}.get(offset, 5)
 
     if ports:
         with pytest.raises(MachineError, match=r"^port0.bin is not in the folder; export the machine with weights$"):

@@ -16,12 +16,15 @@ from hw.accelerators.config import AcceleratorConfig
 from hw.bus.job_registers import config_hash
 from hw.engines import ENGINES
 from hw.memory.rom import rom_model
+from hw.units import UNITS
 from sw.accelerators import machine_config
 from sw.engines import configure, pack_activations, pack_weights
 from sw.errors import InputError
 from sw.flow.bitstream import Design
+from sw.flow.machine_manifest import memory_of
 from sw.model.integer import IntegerModel, Positions
 from sw.model.store import load_model
+from sw.names import canonical
 
 __all__ = [
     "BOARDS",
@@ -33,6 +36,7 @@ __all__ = [
     "machine_top",
     "model_number",
     "open_model",
+    "refuse_too_large",
 ]
 
 BOARDS = {
@@ -45,6 +49,7 @@ BOARDS = {
 
 def find_board(name: str) -> Board:
     """Return a board; InputError if there is none of that name."""
+    name = canonical(name, BOARDS)
     if name not in BOARDS:
         raise InputError(f"no board is called {name!r}; the boards are {', '.join(BOARDS)}")
     board: Board = importlib.import_module(BOARDS[name]).BOARD
@@ -91,6 +96,17 @@ def machine_for(board: Board, model: IntegerModel) -> AcceleratorConfig:
     return machine_config(model, engine, settings, lanes=lanes, tile=tile)
 
 
+def refuse_too_large(board: Board, config: AcceleratorConfig, name: str) -> None:
+    """Refuse a machine whose parameters do not fit the block RAM of a board, before anything is synthesised."""
+    bits = sum(file["width"] * file["depth"] for file in memory_of(config)["files"].values())
+    most = board.budget["bram"] * board.bram_bits
+    if bits > most:
+        raise InputError(
+            f"{name} does not fit {board.name}: its parameters take {bits / 1e6:.1f} Mbit, and the block RAM of the "
+            f"chip has {most / 1e6:.1f}"
+        )
+
+
 def machine_top(board: Board, config: AcceleratorConfig, number: int, characters: str) -> Component:
     """Return the design of a board with a machine; InputError if a model is too large for the serial line."""
     try:
@@ -110,6 +126,9 @@ def engine_top(board: Board, engine: str | None, settings: Sequence[str]) -> tup
     if board.engine is None:
         raise InputError(f"{board.title} has no demonstration of an engine; it takes a language model")
     name, own, depth, kind = board.engine
+    engine = engine and canonical(engine, ENGINES)
+    if engine in UNITS:
+        raise InputError(f"{engine} is a unit; the demonstration of a board is one of the engines {', '.join(ENGINES)}")
     config = configure(engine or name, [*(own if engine in (None, name) else ()), *settings])
     try:
         component = ENGINES[engine or name].component(config)

@@ -4,16 +4,20 @@ Each subcommand is a file of `sw.commands`, imported only when it is called, so 
 `nomul engines` do not wait for PyTorch.
 """
 
+import functools
 import importlib
+import sys
 from typing import Any
 
 import click
 
 from sw.console import guarded
+from sw.help import prepare
 
 COMMANDS = {
     "accelerator": "Write a machine that runs a whole language model, or report what it costs.",
     "bitstream": "Make the file that a board loads, and say what it takes and how fast it is.",
+    "calibrate": "Choose the fixed-point positions of a ternary character model.",
     "check": "Simulate the RTL of an engine or a unit and compare every output with PyTorch.",
     "convert": "Convert ternary weights between the Hugging Face BitNet layout and the dense file.",
     "doctor": "Check every tool that Nomul drives.",
@@ -33,6 +37,11 @@ COMMANDS = {
 }
 
 
+@functools.cache
+def _prepared(name: str) -> click.Command:
+    return prepare(importlib.import_module(f"sw.commands.{name}").command, name)
+
+
 class LazyGroup(click.Group):
     """A click group whose commands are modules of `sw.commands`, imported on first use."""
 
@@ -44,7 +53,7 @@ class LazyGroup(click.Group):
         """Import and return a subcommand, or None for a name that is not one."""
         if cmd_name not in COMMANDS:
             return None
-        return importlib.import_module(f"sw.commands.{cmd_name}").command
+        return _prepared(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of subcommands without importing them."""
@@ -61,7 +70,7 @@ def cli() -> None:
 @guarded
 def main(argv: list[str] | None = None) -> Any:
     """Run the `nomul` command; exit code 0 is success, 1 a failed check, 2 a wrong input or a missing tool."""
-    return cli.main(args=argv, prog_name="nomul")
+    sys.exit(cli.main(args=argv, prog_name="nomul", standalone_mode=False))
 
 
 if __name__ == "__main__":

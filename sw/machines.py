@@ -16,6 +16,8 @@ from sw.flow.shapes import SHAPES as PUBLISHED
 from sw.model.integer import IntegerModel
 from sw.model.random_model import characters, random_integer_model
 from sw.model.transformer import SIZES, TransformerConfig
+from sw.names import canonical
+from sw.options import Integer, Seed
 
 __all__ = ["MACHINE_ONLY", "SHAPES", "Choice", "add_options", "machine_options", "take_choice"]
 
@@ -33,7 +35,7 @@ def _published(name: str) -> tuple[dict[str, Any], int]:
 
 
 SHAPES: dict[str, tuple[dict[str, Any], int]] = {
-    "bitnet-0.73b": _published("0.73B"),
+    "bitnet-0.73b": _published("bitnet-0.73b"),
     "tiny": (SIZES["tiny"], TINY_VOCABULARY),
     "small": (SIZES["small"], TINY_VOCABULARY),
 }
@@ -110,15 +112,19 @@ MACHINE_ONLY = ("checkpoint", "shape", "seed", "engine", *FIELDS)
 OPTIONS: Sequence[Callable[[Any], Any]] = (
     click.option("--checkpoint", type=CheckpointPath(), help="A character model: a file, or tiny, small ..."),
     click.option("--shape", metavar="NAME", help=f"A shape without weights: {', '.join(SHAPES)}."),
-    click.option("--random", "seed", type=int, metavar="SEED", help="Random weights for the shape."),
+    click.option("--random", "seed", type=Seed(), metavar="SEED", help="Random weights for the shape."),
     click.option("--engine", type=click.Choice(ACCELERATOR_ENGINES), default="tlmm", show_default=True),
     click.option("--memory", type=click.Choice(MEMORIES), default="block", show_default=True),
-    click.option("--lanes", type=int, help="Elements of vectors in a cycle, and rows of the engine."),
-    click.option("--tile", type=int, help="Prompt tokens that share the weights."),
-    click.option("--queries", type=int, help="Prompt tokens that share each row of keys and values that is read."),
-    click.option("--ports", type=int, metavar="P", help="Memory axi: AXI4 ports."),
-    click.option("--port-bits", type=int, metavar="B", help="Memory axi: width of each port."),
-    click.option("--ring", type=int, metavar="N", help="Memory axi: transfers of weights that wait on the chip."),
+    click.option("--lanes", type=Integer(1), help="Elements of vectors in a cycle, and rows of the engine."),
+    click.option("--tile", type=Integer(1), help="Prompt tokens that share the weights."),
+    click.option(
+        "--queries", type=Integer(1), help="Prompt tokens that share each row of keys and values that is read."
+    ),
+    click.option("--ports", type=Integer(1), metavar="P", help="Memory axi: AXI4 ports."),
+    click.option("--port-bits", type=Integer(1), metavar="B", help="Memory axi: width of each port."),
+    click.option(
+        "--ring", type=Integer(1), metavar="N", help="Memory axi: transfers of weights that wait on the chip."
+    ),
     click.option("--uram", is_flag=True, help="Ask for UltraRAM where the largest memories are (AMD UltraScale+)."),
     click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the engine."),
 )
@@ -144,5 +150,6 @@ def add_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def take_choice(options: dict[str, Any]) -> Choice:
     """Take the machine that its options describe out of a command's arguments."""
     named = {name: options.pop(name) for name in ("checkpoint", "shape", "seed", "engine", "settings")}
+    named["shape"] = named["shape"] and canonical(named["shape"], SHAPES)
     fields = {name: options.pop(name) for name in FIELDS}
     return Choice(**named, fields={name: value for name, value in fields.items() if value is not None})

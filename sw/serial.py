@@ -14,7 +14,10 @@ from pathlib import Path
 
 from sw.errors import InputError, ToolError
 
-__all__ = ["BAUD", "Board", "Damage", "EngineBoard", "Error", "Frame", "Info", "Line", "Message", "Parser", "encode"]
+__all__ = [
+    "BAUD", "Board", "Damage", "EngineBoard", "Error", "Frame", "Info", "Line", "Message", "Parser", "baud_speed",
+    "encode",
+]  # fmt: skip
 
 SYNC = 0xA5
 VERSION = 1
@@ -139,6 +142,15 @@ class Parser:
         return Frame(type, bytes(self._octets[5:-2]))
 
 
+def baud_speed(baud: int) -> int:
+    """Return what the operating system calls a baud; InputError if it does not know it."""
+    speed: int | None = getattr(termios, f"B{baud}", None) if baud else None
+    if speed is None:
+        known = sorted(int(name[1:]) for name in dir(termios) if name[0] == "B" and name[1:].isdigit())
+        raise InputError(f"baud is {baud}; allowed: {', '.join(str(rate) for rate in known if rate >= 9600)}")
+    return speed
+
+
 class Line:
     """A serial port, or anything else that is a file descriptor, as octets.
 
@@ -155,10 +167,7 @@ class Line:
     """
 
     def __init__(self, port: Path, baud: int = BAUD) -> None:
-        speed = getattr(termios, f"B{baud}", None)
-        if speed is None:
-            known = sorted(int(name[1:]) for name in dir(termios) if name[0] == "B" and name[1:].isdigit())
-            raise InputError(f"baud is {baud}; allowed: {', '.join(str(rate) for rate in known if rate >= 9600)}")
+        speed = baud_speed(baud)
         try:
             self.fd = os.open(port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         except OSError as error:
@@ -174,11 +183,15 @@ class Line:
         termios.tcsetattr(self.fd, termios.TCSANOW, attributes)
         termios.tcflush(self.fd, termios.TCIOFLUSH)
 
+    STUCK = 10
+    """Seconds after which a port that takes no octets is given up."""
+
     def write(self, octets: bytes) -> None:
-        """Send octets; ToolError if the port is gone."""
+        """Send octets; ToolError if the port is gone or takes none."""
         try:
             while octets:
-                select.select([], [self.fd], [])
+                if not select.select([], [self.fd], [], self.STUCK)[1]:
+                    raise ToolError(f"the serial port takes no octets for {self.STUCK} s")
                 octets = octets[os.write(self.fd, octets) :]
         except OSError as error:
             raise ToolError(f"the serial port is gone: {error.strerror}") from None
@@ -246,18 +259,20 @@ class Board:
             f"baud, and that the bitstream is loaded"
         )
 
-    def generate(self, prompt: Sequence[int], tokens: int) -> Iterator[int]:
+    def generate(self, prompt: Sequence[int], tokens: int, vocabulary: int = 1 << 16) -> Iterator[int]:
         """Yield the tokens that continue a prompt, as they come.
 
         Raises
         ------
         ToolError
-            If the board refuses, falls silent, or a token is lost on the line.
+            If the board refuses, says no token in time, or one that the vocabulary does not have, or a token is lost
+            on the line.
         """
         self.line.write(encode(Message.PROMPT, struct.pack(f"<{1 + len(prompt)}H", tokens, *prompt)))
         count = 0
+        end = time.monotonic() + self.timeout
         while True:
-            frame = self._next(time.monotonic() + self.timeout)
+            frame = self._next(end)
             if frame is None:
                 raise ToolError(f"the board fell silent after {count} of {tokens} tokens")
             if isinstance(frame, Damage):
@@ -266,8 +281,11 @@ class Board:
                 index, token = struct.unpack("<HH", frame.payload)
                 if index != count:
                     raise ToolError(f"token {count} was lost on the line; token {index} came")
+                if token >= vocabulary:
+                    raise ToolError(f"token {count} is {token}; the model has {vocabulary}, from 0 on")
                 count += 1
                 yield token
+                end = time.monotonic() + self.timeout  # other frames do not put it off
             elif frame.type == Message.END and len(frame.payload) == 3:
                 total, fault = struct.unpack("<HB", frame.payload)
                 if fault:
@@ -337,6 +355,8 @@ class EngineBoard:
             if index != len(results):
                 raise ToolError(f"result {len(results)} was lost on the line; result {index} came")
             results.append(value)
+            if len(results) > n_out:
+                raise ToolError(f"the engine sends more than the {n_out} results that were asked")
             answer = self.board.next_frame()
         if answer.type != Message.END or answer.payload != struct.pack("<HB", n_out, 0) or len(results) != n_out:
             raise ToolError(f"the engine stopped after {len(results)} of {n_out} results")

@@ -14,11 +14,11 @@ def hf_bytes(weight):
 
 
 def quantised(n_out=24, n_in=40, group=16, seed=0):
-    """Asymmetric round-to-nearest of a random float matrix: (float weights, codes, zeros, scales), zeros 1 to 15."""
+    """Asymmetric round-to-nearest of a random float matrix: (float weights, codes, zeros, scales), zeros 0 to 15."""
     rng = np.random.default_rng(seed)
     groups = -(-n_in // group)
     scales = rng.uniform(0.01, 0.02, (n_out, groups)).astype(np.float16)
-    zeros = rng.integers(1, 16, (n_out, groups))
+    zeros = rng.integers(0, 16, (n_out, groups))
     expand = np.arange(n_in) // group
     # Weights inside the range of the codes, so that rounding is the only error.
     position = rng.uniform(-0.49, 15.49, (n_out, n_in))
@@ -31,7 +31,8 @@ def words(matrix):
 
 
 def gptq_tensors(layer, codes, zeros, scales, group, offset=1):
-    """Per AutoGPTQ: qweight packs inputs, qzeros packs outputs, lowest nibble first; version 1 stores zero - 1."""
+    """Per GPTQModel: qweight packs inputs, qzeros packs outputs, lowest nibble first; for version 1 a one is then taken
+    from each nibble, by one subtraction from the whole word, so that a zero of 0 borrows from the next."""
     (n_out, n_in), groups = codes.shape, zeros.shape[1]
     qweight = np.zeros((n_in // 8, n_out), np.int64)
     qzeros = np.zeros((groups, n_out // 8), np.int64)
@@ -39,7 +40,8 @@ def gptq_tensors(layer, codes, zeros, scales, group, offset=1):
         for k in range(n_in):
             qweight[k // 8, o] |= int(codes[o, k]) << 4 * (k % 8)
         for g in range(groups):
-            qzeros[g, o // 8] |= (int(zeros[o, g]) - offset) << 4 * (o % 8)
+            qzeros[g, o // 8] |= int(zeros[o, g]) << 4 * (o % 8)
+    qzeros = (qzeros - offset * 0x11111111) % 2**32
     g_idx = torch.arange(n_in, dtype=torch.int32) // group
     return {
         f"{layer}.qweight": words(qweight),

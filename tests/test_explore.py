@@ -13,7 +13,7 @@ from sw.commands.explore import command
 from sw.commands.shapes import find_shape
 from sw.errors import InputError, ToolError
 from sw.flow.cost import arithmetic, cost_model, errors, modelled
-from sw.flow.explore import MODES, Question, front, prompt_cycles, recommend, search
+from sw.flow.explore import MODES, Choice, Question, front, prompt_cycles, recommend, search
 from sw.flow.measure import fpga
 from sw.flow.shapes import DEVICES, Shape, find_device
 from sw.flow.targets import TARGETS
@@ -74,8 +74,11 @@ SMALL = Shape("toy", 2, 64, 128, 4, 2, 16, 100, "a test")
 
 
 def test_rates_are_those_worked_out_by_hand():
-    board = dataclasses.replace(find_device("ulx3s-85f"), on_chip_bits=10**9)
-    question = Question(SMALL, board, 100.0, 0.01, {"lut": 3000}, prompt=16, context=32, engines=("tint",))
+    # Block memory of twice the largest matrix: a buffer for it, and too little for the model.
+    board, room = find_device("ulx3s-85f"), 2 * 2 * 128 * 64
+    question = Question(
+        SMALL, board, 100.0, 0.01, {"lut": 3000}, prompt=16, context=32, engines=("tint",), on_chip_bits=room
+    )
     found = search(question)
     choice = next(c for c in found.choices if c.settings == {"lanes_in": 8, "rows": 4} | longest(c))
     config = choice.config
@@ -90,12 +93,65 @@ def test_rates_are_those_worked_out_by_hand():
     assert choice.prefill == (cycles, 2 * weights + 8 * 100 * 64)
     fast = dataclasses.replace(choice, question=dataclasses.replace(question, bandwidth=None))
     assert fast.decode_bound == "compute"
-    narrow = dataclasses.replace(board, on_chip_bits=0)
-    fast = dataclasses.replace(choice, question=dataclasses.replace(question, device=narrow))
+    fast = dataclasses.replace(choice, question=dataclasses.replace(question, on_chip_bits=0))
     assert fast.prefill == (cycles, 16 * 2 * weights + 8 * 100 * 64)  # without a buffer, again for every token
-    parts = dataclasses.replace(board, on_chip_bits=2 * 2 * 64 * 64)
-    fast = dataclasses.replace(choice, question=dataclasses.replace(question, device=parts))
+    fast = dataclasses.replace(choice, question=dataclasses.replace(question, on_chip_bits=2 * 2 * 64 * 64))
     assert fast.prefill[0] > cycles
+    # With room for all of it nothing comes from outside, and attention's cycles count: a row of keys or values each.
+    inside = dataclasses.replace(choice, question=dataclasses.replace(question, on_chip_bits=10**6))
+    rows = 2 * 2 * 4  # of keys and of values, two layers, four heads
+    assert (choice.on_chip, inside.on_chip, inside.attention) == (False, True, (rows * 32, rows * 16 * 17 // 2))
+    assert inside.decode_rate == pytest.approx(100e6 / (inside.decode[0] + rows * 32))
+    assert inside.prefill_rate == pytest.approx(16 * 100e6 / (inside.prefill[0] + rows * 16 * 17 // 2))
+    assert (inside.decode_bound, inside.prefill_bound) == ("compute", "compute")
+
+
+def test_the_design_of_the_ulx3s_makes_what_its_own_model_of_cycles_says():
+    """All of `tiny` lies in block RAM; 702 tokens a second with 256 in sight (docs/boards.md), norms included."""
+    shape, board = find_shape("tiny"), find_device("ulx3s-85f")
+    fields = {"tables": 5, "rows": 2, "fill_units": 5, "weights": "dense", "weight_lanes": 2}
+    config = ENGINES["tlmm"].config(**fields, n_in_max=shape.n_in_max, n_out_max=shape.n_out_max, target="ecp5")
+    question = Question(shape, board, 50.0, board.bandwidth, {}, context=256)
+    choice = Choice("tlmm", config, 0, {}, False, 50.0, question)
+    assert choice.on_chip and choice.decode_bound == "compute"
+    assert 702 < choice.decode_rate < 1.3 * 702
+
+
+def explored(*arguments):
+    result = CliRunner().invoke(command, [*arguments, "--synthesise", "0"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_answer_says_what_was_given_and_what_is_assumed():
+    found = json.loads(explored("--model", "2B-4T", "--target", "KV260", "--json"))
+    notes = " ".join(found["notes"])
+    assert "clock 250 MHz, assumed" in notes and "memory 17.1 GB/s, its peak" in notes
+    assert found["context"] == 1024
+    arguments = ("--model", "2B-4T", "--target", "KV260", "--clock", "300", "--bandwidth", "9", "--json")
+    notes = " ".join(json.loads(explored(*arguments))["notes"])
+    assert "clock 300 MHz, given" in notes and "memory 9 GB/s, given" in notes
+    assert re.search(r"attention takes 1,228,800 of the [\d,]+ cycles .* not in these figures", notes)
+
+
+def test_a_model_is_asked_about_with_the_tokens_that_it_has():
+    found = json.loads(explored("--model", "tiny", "--target", "ulx3s-85f", "--json"))
+    assert found["context"] == 256
+    assert found["budget"] == {"lut": 58548, "ff": 58548, "bram": 146, "dsp": 109}
+    best = found["recommended"]
+    assert best["on_chip"] and best["decode_bound"] == "compute"
+    assert best["decode_attention_cycles"] == 2 * 5 * 5 * 256
+    small = json.loads(explored("--model", "tiny", "--target", "ulx3s-85f", "--budget", "bram=20", "--json"))
+    assert not small["recommended"]["on_chip"] and small["recommended"]["decode_bound"] == "memory"
+
+
+def test_two_rows_of_the_table_differ_in_what_they_say(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    text = explored("--model", "2B-4T", "--target", "KV260")
+    rows = [re.split(r"  +", line.removeprefix(">").strip())[:2] for line in text.splitlines() if "~" in line[:60]]
+    names = [tuple(row) for row in rows if row[0] in ENGINES]
+    assert len(names) > 20 and len(set(names)) == len(names)
+    assert any("fill_units" in sizes for _, sizes in names)
 
 
 def longest(choice) -> dict[str, int]:
@@ -130,6 +186,7 @@ def test_every_board_has_its_engines():
 @pytest.mark.synth
 def test_the_command_synthesises_the_survivors(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NOMUL_CACHE", str(tmp_path / "cache"))
     arguments = ["--model", "tiny", "--target", "iCEBreaker", "--budget", "lut=900"]
     arguments += ["--bandwidth", "10", "--synthesise", "2"]
     result = CliRunner().invoke(command, [*arguments, "--workers", "2", "--json"], catch_exceptions=False)
@@ -151,14 +208,19 @@ def test_the_command_synthesises_the_survivors(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "pattern"),
     [
-        (["--model", "9B"], r"model shape '9B' is unknown; choose one of tiny, .*, 3B"),
-        (["--target", "nexys"], r"target 'nexys' is unknown; choose a board \(KV260, .*\), a family \(.*\), cells, .*"),
+        (["--model", "9B"], r"model shape '9B' is unknown; choose one of tiny, .*, bitnet-3b"),
+        (["--target", "nexys"], r"target 'nexys' is unknown; choose a board \(kv260, .*\), a family \(.*\), cells, .*"),
         (["--budget", "cars=3"], r"budget 'cars=3' is not RESOURCE=NUMBER .* of lut, ff, bram, uram, dsp"),
         (["--budget", "lut=50"], r"nothing fits the budget of 50 lut; the smallest choice takes about \d+"),
         (["--clock", "-5"], r"--clock is -5; allowed: above 0"),
+        (["--clock", "1e26"], r"--clock is 1e\+26; allowed: above 0, at most 10000"),
+        (["--bandwidth", "1e26"], r"--bandwidth is 1e\+26; allowed: above 0, at most 100000"),
+        (["--context", "1024"], r"--context is 1024; tiny was made for 256 tokens, so allowed: 1 to 256"),
+        (["--prompt", "257"], r"--prompt is 257; tiny was made for 256 tokens, so allowed: 1 to 256"),
         (["--engine", "fp16"], r"engine 'fp16' does not compute ternary projections; choose from tlmm, .*"),
+        (["--synthesise", "9" * 30], r"--synthesise is 9{30}; allowed: 0 to 100"),
         (["--engine", "gpu"], r"no engine is called 'gpu'; the engines are tlmm, .*"),
-        (["--target", "KV260", "--pnr"], r"--pnr is not possible on KV260; nextpnr supports ecp5, gowin and ice40"),
+        (["--target", "KV260", "--pnr"], r"--pnr is not possible on kv260; nextpnr supports ecp5, gowin and ice40"),
     ],
 )
 def test_a_wrong_question_is_refused_in_one_sentence(arguments, pattern):

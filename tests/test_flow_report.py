@@ -132,7 +132,7 @@ def nomul(*arguments):
 
 @pytest.mark.synth
 def test_command(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NOMUL_CACHE", str(tmp_path / "build" / "cache"))
     done = nomul("tlmm", "--target", "ecp5", *SMALL, "--portable", "--json")
     figures = json.loads(done.stdout)
     assert list(figures)[: len(KEYS)] == KEYS

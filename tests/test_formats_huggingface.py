@@ -207,7 +207,13 @@ def test_import_of_int4_models(tmp_path, capsys, method):
     model = write(tmp_path / "model", tensors, config)
     code, out, _ = run(capsys, "import", model, "--json")
     found = json.loads(out)
-    assert (code, found["kind"], found["unsupported"], found["sub_norms"]) == (0, method, [], False)
+    assert (code, found["kind"], found["sub_norms"]) == (0, method, False)
+    assert found["unsupported"] == [
+        "Whole models of INT4 layers are run by no command; 'nomul check mixpe' runs each layer."
+    ]
+    layer = "model.layers.0.mlp.down_proj"
+    assert found["runs"]["layer"] == f"nomul check mixpe --checkpoint {model} --layer {layer}"
+    assert found["runs"]["model"] is None and "nomul generate has no form" in found["runs"]["why_not"]
     parameters = 2 * sum(n_out * n_in for n_out, n_in in shapes.values())
     assert (found["int4_parameters"], found["ternary_parameters"]) == (parameters, 0)
     assert found["parameters"] == parameters + 2 * 11 * 16 + 16 + 4 * 16

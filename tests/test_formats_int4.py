@@ -97,13 +97,14 @@ def test_act_order_is_refused(tmp_path):
         open_int4(tmp_path).layer(LAYER)
 
 
-def test_a_zero_of_16_is_refused():
+def test_a_zero_of_0_borrows_from_the_next_of_its_word():
     _, codes, zeros, scales = quantised(group=8)
-    tensors = gptq_tensors(LAYER, codes, zeros + (zeros == zeros[9, 2]) * (16 - zeros), scales, 8)
+    zeros[:8, 0] = [0, 8, 8, 8, 8, 8, 8, 8]
+    zeros[8:16, 0] = 0
+    tensors = gptq_tensors(LAYER, codes, zeros, scales, 8)
     parts = [tensors[f"{LAYER}.{part}"] for part in ("qweight", "qzeros", "scales")]
-    with pytest.raises(InputError, match=r"^layer x: the stored zero 15 at output and group \[\d+, \d+\] would be 16"):
-        from_gptq("x", *parts)
-    assert from_gptq("x", *parts, zero_offset=0).zeros[9, 2] == 15
+    assert [hex(int(word) % 2**32) for word in parts[1][0, :2]] == ["0x7777776f", "0xeeeeeeef"]
+    assert from_gptq("x", *parts).zeros.tolist() == zeros.tolist()
 
 
 @pytest.mark.parametrize(
@@ -118,6 +119,15 @@ def test_a_zero_of_16_is_refused():
         ({"quant_method": "awq", "version": "gemv"}, "the AWQ version is 'gemv'; only 'gemm' is supported"),
         ({"group_size": 0}, "group_size is 0; allowed are -1 (one group) and integers from 1"),
         ({"group_size": "128"}, "group_size is '128'; allowed are"),
+        (
+            {"rotation": "hadamard"},
+            "the setting quantization_config.rotation is 'hadamard', and Nomul does not",
+        ),
+        ({"lm_head": True}, "lm_head is True, which is not supported; supported is False"),
+        (
+            {"quant_method": "awq", "zero_point": False},
+            "zero_point is False, which is not supported; supported is",
+        ),
         ({"dynamic": {"+:x": {}}}, "the quantisation has settings per module ('dynamic'), which are not supported"),
     ],
 )

@@ -4,8 +4,9 @@ Made for a vendor's block design, as `hw.bus.axi` is. The registers, and how the
 `hw.accelerators.registers`; a manifest lists them with the machine's memory map.
 
 A job that is none is refused and changes nothing. A job that was taken ends: with its last token, with a fault, or with
-an error of the memory. It waits for nothing but the memory and the host's taking of tokens, and RESET ends it at any
-time: what is on the memory's buses then is finished there (`hw.memory.striped`), as only `aresetn` resets them too.
+an error of the memory. It waits for nothing but the memory and the host's taking of tokens. STOP ends it between two
+passes, when the cache is whole, and RESET at any time: what is on the memory's buses then is finished there
+(`hw.memory.striped`), as only `aresetn` resets them too.
 """
 
 from amaranth.hdl import Cat, ClockDomain, Const, Module, Mux, ResetInserter, Signal, Value, signed
@@ -25,6 +26,7 @@ from hw.accelerators.registers import (
     has_logits,
     machine_registers,
 )
+from hw.accelerators.sequencer import BETWEEN
 from hw.accelerators.weights import ADDRESS_BITS
 from hw.bus.axi4 import BOUNDARY, axi4_members, pass_pins
 from hw.bus.axi_lite import AxiLiteRegisters, axi_lite_members
@@ -99,13 +101,14 @@ class AxiMachine(Component):
         }.items():
             file.show(name, constant)
         reset = file.keep("RESET", 1, init=config.memory == "axi")
-        m.submodules.machine = resettable(reset, machine)
+        halt = Signal()
+        m.submodules.machine = resettable(reset | halt, machine)
         error = Signal(2)
         refused: Value = Value.cast(0)
         if config.memory == "axi":
             m.d.comb += error.eq(Cat(machine.mismatch, machine.memory_error))
             refused = self._memory(m, file, reset)
-        self._job(m, file, reset, error, refused)
+        self._job(m, file, reset, halt, error, refused)
         if has_logits(config):
             self._logits(m, file, reset)
         return m
@@ -122,24 +125,27 @@ class AxiMachine(Component):
             written.append(file.written(name))
         return Cat(written).any() & ~reset
 
-    def _job(self, m: Module, file: RegisterFile, reset: Signal, error: Signal, base_refused: Value) -> None:
-        """Give jobs, follow them to their ends, and keep their tokens."""
+    def _job(
+        self, m: Module, file: RegisterFile, reset: Signal, halt: Signal, error: Signal, base_refused: Value
+    ) -> None:
+        """Give jobs, follow them to their ends or halt the machine, and keep their tokens."""
         config, machine = self.config, self._machine
         context = config.shape.context
         token = len(machine.prompt.payload)
         length, tokens, position = (file.keep(name) for name in FIELDS)
-        emptied = Signal()
+        emptied, dropped = Signal(), Signal()
         m.submodules.prompts = prompts = ResetInserter(emptied)(SyncFIFOBuffered(width=token, depth=context))
-        m.submodules.results = results = ResetInserter(reset)(
+        m.submodules.results = results = ResetInserter(reset | dropped)(
             SyncFIFOBuffered(width=token + 1, depth=min(context, RESULTS))
         )
-        exists, offered, lost = Signal(), Signal(), Signal()
+        working, start, free, taken = Signal(), Signal(), Signal(), Signal()
+        offered, lost = Signal(), Signal()
         m.d.comb += [
-            exists.eq(file.given < config.shape.vocabulary),
             offered.eq(file.written("PROMPT")),
-            prompts.w_en.eq(offered & exists),
+            # What is in PROMPT while a job is in work is the rest of that job's prompt.
+            prompts.w_en.eq(offered & free & (file.given < config.shape.vocabulary)),
             prompts.w_data.eq(file.given),
-            lost.eq(offered & ~(exists & prompts.w_rdy & ~reset)),
+            lost.eq(offered & ~(prompts.w_en & prompts.w_rdy)),
             machine.prompt.valid.eq(prompts.r_rdy),
             machine.prompt.payload.eq(prompts.r_data),
             prompts.r_en.eq(machine.prompt.ready),
@@ -158,13 +164,19 @@ class AxiMachine(Component):
             fits.eq(sum((field[:bits] for field in fields[1:]), length[:bits]) <= context + 1),
             filled.eq(prompts.level == length),
         ]
-        working, start, free, taken = Signal(), Signal(), Signal(), Signal()
+        stopping = Signal()
+        with m.If(file.written("STOP") & file.given[0]):
+            m.d.sync += stopping.eq(1)
+        with m.Elif(dropped):
+            m.d.sync += stopping.eq(0)
         m.d.comb += [
+            halt.eq(stopping & working & (machine.step == BETWEEN)),
+            dropped.eq(stopping & ~working),
             legal.eq(sized & fits & filled),
             start.eq(file.written("START") & file.given[0]),
-            free.eq(machine.jobs.ready & ~working & ~reset & ~error.any()),
+            free.eq(machine.jobs.ready & ~working & ~stopping & ~reset & ~error.any()),
             taken.eq(start & free & legal),
-            emptied.eq(reset | (start & free & ~legal)),
+            emptied.eq(reset | dropped | (start & free & ~legal)),
             machine.jobs.valid.eq(taken),
             machine.jobs.payload.prompt.eq(length),
             machine.jobs.payload.tokens.eq(tokens),
@@ -172,7 +184,7 @@ class AxiMachine(Component):
         ]
         with m.If(taken):
             m.d.sync += working.eq(1)
-        with m.Elif(~machine.busy | reset):
+        with m.Elif(~machine.busy | reset | halt):
             m.d.sync += working.eq(0)
 
         came, last = results.w_en & results.w_rdy, machine.results.payload.last

@@ -3,6 +3,7 @@
 To run a machine whose memory is DRAM: write the image, write BASE0, BASE1 ..., write 0 to RESET, and wait for
 STATUS.ready. To run a job: write its prompt to PROMPT, token by token, then PROMPT_LENGTH, TOKENS and POSITION, then 1
 to START. Each token is in RESULT as soon as it is there; writing RESULT takes it away. STATUS says how the job ended.
+Writing 1 to STOP ends a job before its last token, and empties PROMPT and RESULT.
 
 No read has an effect, so that a host may read anything at any time and as often as it likes.
 """
@@ -25,7 +26,7 @@ __all__ = [
 MAGIC = int.from_bytes(b"NOMM", "big")
 """What ID holds."""
 
-VERSION = 1
+VERSION = 2
 
 COUNTERS = (*(step.name for step in Step), "BETWEEN", "TOTAL", "FIRST_TOKEN")
 """Counters of cycles of a job, by the number that COUNTER takes: those of each step; of what is between passes, such as
@@ -81,7 +82,7 @@ def machine_registers(config: AcceleratorConfig) -> tuple[Register, ...]:
                 "fault: the weights are no weights",
                 "illegal: START found no job in its registers and PROMPT, and emptied PROMPT",
                 "refused: START came when not ready, or a base address outside of RESET; it did nothing",
-                "lost: PROMPT was written when full, or in RESET, or with no token that exists; it did nothing",
+                "lost: PROMPT was written when not ready, or full, or with no token that exists; it did nothing",
                 "mismatch: the image in memory was not made for this machine; until RESET",
                 "memory_error: the memory answered SLVERR or DECERR; until RESET",
                 "token: RESULT has a token",
@@ -107,7 +108,14 @@ def machine_registers(config: AcceleratorConfig) -> tuple[Register, ...]:
             "reset of the machine at any time; its job ends, PROMPT and RESULT are empty; registers keep their values",
             (f"reset: the machine is held in reset; {1 if dram else 0} after power-on",),
         ),
-        Register("PROMPT", 0x40, "w", "a token of the next prompt"),
+        Register(
+            "STOP",
+            0x3C,
+            "w",
+            "ends a job early",
+            ("stop: end the job in work, if any, at its token's end; empty PROMPT and RESULT; not ready until then",),
+        ),
+        Register("PROMPT", 0x40, "w", "a token of the next prompt, while the machine is ready"),
         Register("PROMPT_COUNT", 0x44, "r", "tokens of a prompt that the machine has not taken"),
         Register(
             "RESULT",

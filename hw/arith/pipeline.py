@@ -16,7 +16,9 @@ class Delays:
         self._lines: dict[int, list[Value]] = {}
 
     def __call__(self, value: Value, stages: int) -> Value:
-        """Return `value` as it was `stages` cycles ago."""
+        """Return `value` as it was `stages` cycles ago, 0 or more."""
+        if stages < 0:
+            raise ValueError(f"a delay is {stages} cycles; allowed: 0 or more")
         line = self._lines.setdefault(id(value), [value])
         while len(line) <= stages:
             register = Signal(value.shape(), name=f"delay{len(self._lines)}_{len(line)}")
@@ -30,6 +32,8 @@ class Delays:
         The last stages double from one to the next until there is a register for each place. Synthesisers would make
         one of equal registers: these differ in their reset values, so that a mark of any value may come after reset.
         """
+        if stages < 1:
+            raise ValueError(f"the delay of {copies} registers is {stages} cycles; allowed: 1 or more")
         levels = min(stages - 1, (copies - 1).bit_length())
         found: dict[tuple[int, int], Signal] = {}
         registers: list[Signal] = []

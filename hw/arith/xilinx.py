@@ -7,11 +7,11 @@ propagates (S = 1) and takes DI when it does not.
 
 from collections.abc import Callable, Sequence
 
-from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, Value
 
 from hw.arith.target import Target
 
-__all__ = ["carry_chain", "lut6", "lut_choice", "lut_pair", "truth_table"]
+__all__ = ["carry_chain", "lut6", "lut_choice", "lut_pair", "lutram", "lutram_bits", "lutram_parts", "truth_table"]
 
 
 def truth_table(function: Callable[..., int], inputs: int) -> int:
@@ -99,3 +99,68 @@ def carry_chain(
         sums.append(out[:columns])
         carry = carries[columns - 1]
     return Cat(*sums), carry
+
+
+_LUTRAM = {32: ("RAM32M16", "RAM32M"), 64: ("RAM64M8", "RAM64M")}
+"""By the words of a read port: the primitive of seven read ports in eight look-up tables, that of three in four."""
+
+
+def lutram_bits(depth: int) -> int:
+    """Return the bits of a LUTRAM read port: two of up to 32 words, one of 64; `depth` is at most 64."""
+    return 2 if depth <= 32 else 1
+
+
+def lutram_parts(ports: int, target: Target) -> list[int]:
+    """Return how many read ports each LUTRAM has, of the fewest look-up tables: seven in eight, or three in four.
+
+    7-series parts have only the second.
+    """
+    sevens = ports // 7 + (ports % 7 > 3) if target is Target.XCUP else 0
+    return [7] * sevens + [3] * -(-max(0, ports - 7 * sevens) // 3)
+
+
+def lutram(
+    m: Module,
+    name: str,
+    target: Target,
+    depth: int,
+    write: tuple[Value, Value],
+    ports: Sequence[tuple[Value, Value]],
+) -> list[Value]:
+    """Instantiate LUTRAM with one write address: return what its read ports show, each in its own two bits or one.
+
+    Parameters
+    ----------
+    depth : int
+        Words, at most 64.
+    write : tuple of Value
+        Enable and address.
+    ports : sequence of tuple of Value
+        Of each port the data to write, `lutram_bits(depth)` wide, and the address to read. A port of a LUTRAM writes
+        bits of its own: what shares a primitive are any ports with a common write address.
+    """
+    size, bits = (32 if depth <= 32 else 64), lutram_bits(depth)
+    shown: list[Value] = []
+    for number, count in enumerate(lutram_parts(len(ports), target)):
+        readers, writer = "ABCDEFGH"[:count], "ABCDEFGH"[count]
+        pins: dict[str, Value] = {
+            "i_WCLK": ClockSignal(),
+            "i_WE": write[0],
+            f"i_ADDR{writer}": _wide(write[1], size),
+            f"i_DI{writer}": Const(0, bits),
+        }
+        mine = ports[len(shown) : len(shown) + count]
+        for letter, (data, address) in zip(readers, mine, strict=False):
+            out = Signal(bits, name=f"{name}{number}{letter.lower()}")
+            pins |= {f"i_DI{letter}": data, f"i_ADDR{letter}": _wide(address, size), f"o_DO{letter}": out}
+            shown.append(out)
+        for letter in readers[len(mine) :]:
+            pins |= {f"i_DI{letter}": Const(0, bits), f"i_ADDR{letter}": _wide(write[1], size)}
+        m.submodules[f"{name}{number}"] = Instance(_LUTRAM[size][count == 3], **pins)
+    return shown
+
+
+def _wide(address: Value, size: int) -> Value:
+    """Return an address of `size` words, zeros above it."""
+    width = (size - 1).bit_length()
+    return Cat(address, Const(0, width))[:width]

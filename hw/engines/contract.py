@@ -18,15 +18,16 @@ weights that decode to nothing raise `fault` until reset.
 """
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, Self
 
 from amaranth.hdl import ShapeLike, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Member, Out
 
+from hw.memory.trit_decoder import GroupCode
 from hw.spec import Spec
 
-__all__ = ["TOKENS_MAX", "EngineConfig", "EngineSpec", "Mode", "engine_members", "job_layout"]
+__all__ = ["TOKENS_MAX", "EngineConfig", "EngineSpec", "MachineEngineConfig", "Mode", "engine_members", "job_layout"]
 
 TOKENS_MAX = 65535
 """Largest number of tokens in one job."""
@@ -121,6 +122,35 @@ class EngineConfig(Protocol):
 
     def weight_transfers(self, n_in: int, n_out: int, mode: int = 0) -> int:
         """Return the transfers of weights for one token."""
+
+
+class MachineEngineConfig(EngineConfig, Protocol):
+    """What a machine asks of the configuration of the engine that it is built around."""
+
+    @property
+    def dense_code(self) -> GroupCode | None:
+        """What five trits in a byte are decoded to, on their way to the engine or in it; None if its weights cannot be.
+
+        The weights of a step are its packer's, with `weights` = dense in transfers of bytes.
+        """
+
+    @property
+    def dense_groups(self) -> int:
+        """Groups of trits in the weights of a step."""
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the engine takes dense weights and decodes them itself."""
+
+    @property
+    def results_at_end(self) -> bool:
+        """Whether all results of a token come at its end, and not each with its own weights."""
+
+    def dense(self, units: int | None = None) -> Self:
+        """Return the configuration with dense weights: so many units of five groups a transfer, at most a step's.
+
+        A step comes in one transfer by default. Only where there is a `dense_code`.
+        """
 
 
 class EngineSpec(Spec):

@@ -37,6 +37,7 @@ from hw.engines.array_config import ArrayConfig, check_total_bits, least_total_b
 from hw.engines.contract import Mode
 from hw.engines.dot import DotEngine, dot_cycles
 from hw.engines.tint_array import TREE_GAP, TREE_LATENCY, TintSums, TintTrees, correction_chunk
+from hw.memory.trit_decoder import GroupCode
 
 __all__ = ["Tint", "TintConfig"]
 
@@ -118,11 +119,9 @@ class TintConfig(ArrayConfig):
         return data.ArrayLayout(2, self.rows * self.lanes_in)
 
     @property
-    def trit_code(self) -> tuple[int, int, int] | None:
-        """The codes of -1, 0 and 1, if weights are decoded on their way."""
-        if self.weights == "code":
-            return None
-        return (0b10, 0b00, 0b01) if self.trees else (0b11, 0b00, 0b01)
+    def dense_code(self) -> GroupCode:
+        """The codes of -1, 0 and 1."""
+        return GroupCode(1, (0b10, 0b00, 0b01) if self.trees else (0b11, 0b00, 0b01))
 
     @property
     def modes(self) -> tuple[Mode, ...]:

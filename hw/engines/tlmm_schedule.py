@@ -20,11 +20,14 @@ Note = data.StructLayout({"first": 1, "last": 1})
 class _Remainder:
     """Counts a length up in strides from its negation; `done` once the strides cover it.
 
-    `start` takes a value that a register made of the length, and no adder, because it comes late in its cycle.
+    `start` takes a value that a register made of the length, and no adder, because it comes late in its cycle. After
+    the stride that covers the length `beyond` more may follow before the next start.
     """
 
-    def __init__(self, m: Module, length: Value, stride: int, ahead: int, *, start: Value, advance: Value) -> None:
-        width = max(len(length), stride.bit_length()) + 1
+    def __init__(
+        self, m: Module, length: Value, stride: int, ahead: int, *, start: Value, advance: Value, beyond: int = 0
+    ) -> None:
+        width = max(len(length), (stride * (1 + beyond)).bit_length()) + 1
         self.value, self.opening = Signal(signed(width)), Signal(signed(width))
         self.done = Signal()
         m.d.comb += self.done.eq(self.value >= 0)
@@ -133,7 +136,8 @@ class FillSchedule(Component):
         claiming, token_ends, first = Signal(), Signal(), Signal()
         next_beat = Signal(range(self.beats))
         starts = taken | token_ends
-        left = _Remainder(m, n_in, self.lanes, 0, start=starts, advance=starts | self.take)
+        # A step takes all its beats, also those beyond the end of the vector.
+        left = _Remainder(m, n_in, self.lanes, 0, start=starts, advance=starts | self.take, beyond=self.beats - 1)
         m.d.comb += self.load.eq(due & supplied)
         m.d.sync += [
             supplied.eq(self.valid & ~self.ready | left.done & ~starts),

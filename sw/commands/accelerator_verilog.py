@@ -13,7 +13,7 @@ from hw.accelerators.axi_top import AxiMachine
 from hw.accelerators.config import AcceleratorConfig
 from hw.arith.target import TARGETS
 from sw.accelerators import dram_image, hex_files
-from sw.console import json_option, print_files, print_json, stderr, stdout, write_folder
+from sw.console import json_option, print_files, print_json, status, stdout, write_folder
 from sw.flow.c_header import c_header
 from sw.flow.heading import check_name, with_heading
 from sw.flow.machine_manifest import TOP, machine_manifest
@@ -22,6 +22,7 @@ from sw.flow.template import template
 from sw.host import machine_driver
 from sw.machines import Choice, machine_options
 from sw.model.integer import IntegerModel
+from sw.options import Output
 
 
 def register_table(manifest: dict[str, Any]) -> str:
@@ -62,11 +63,11 @@ def make_machine(choice: Choice, top: str = TOP) -> MachineFiles:
     config, model = choice.build()
     manifest = machine_manifest(config, top)
     manifest["model"] = {"name": choice.name, "random_seed": choice.seed, "weights": model is not None}
-    with stderr.status("writing Verilog"):
+    with status("writing Verilog"):
         text = with_heading(verilog(AxiMachine(config), top), manifest)
     images: dict[str, bytes] = {}
     if model is not None:
-        with stderr.status("packing weights"):
+        with status("packing weights"):
             images = image_files(model, config)
     return MachineFiles(config, manifest, text, images)
 
@@ -106,7 +107,7 @@ def write_machine(choice: Choice, folder: Path, top: str = TOP) -> dict[str, Any
 @machine_options
 @click.option("--target", type=click.Choice(TARGETS), help="Technology whose arithmetic forms are used.")
 @click.option("--name", callback=check_name, default=TOP, show_default=True, help="Name of the top module.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder.")
+@click.option("-o", "--output", required=True, type=Output(folder=True), help="Folder.")
 @json_option
 def command(choice: Choice, target: str | None, name: str, output: Path, as_json: bool) -> None:
     """Write a machine: Verilog, manifest, register map, image of the weights, C header and Python driver."""

@@ -10,11 +10,21 @@ from rich.table import Table
 
 from sw import console
 from sw.accelerators import hex_files
-from sw.boards import board_design, engine_top, find_board, machine_for, machine_top, model_number, open_model
+from sw.boards import (
+    board_design,
+    engine_top,
+    find_board,
+    machine_for,
+    machine_top,
+    model_number,
+    open_model,
+    refuse_too_large,
+)
 from sw.console import CheckpointPath, write_atomically
 from sw.errors import InputError
 from sw.flow.bitstream import RESOURCES, Bitstream, make_bitstream
 from sw.model import checkpoints
+from sw.options import Integer, Output
 
 BUILD = Path("build/bitstreams")
 
@@ -24,10 +34,12 @@ BUILD = Path("build/bitstreams")
 @click.option("--checkpoint", type=CheckpointPath(), help="A character model; 'tiny' if absent.")
 @click.option("--engine", help="An engine in place of a model; the board's own if absent and it takes no model.")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the engine.")
-@click.option("--seed", "seeds", type=int, multiple=True, help="Of the placer; 1, 2, 3 in turn if absent.")
+@click.option(
+    "--seed", "seeds", type=Integer(0, (1 << 31) - 1), multiple=True, help="Of the placer; 1, 2, 3 in turn if absent."
+)
 @click.option("--every-seed", is_flag=True, help="Run all seeds, also after one that is fast enough.")
 @click.option("--allow-timing-fail", is_flag=True, help="Write a bitstream that is too slow for its clock.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.")
+@click.option("-o", "--output", type=Output(file=True), help="File to write.")
 @console.json_option
 def command(
     board: str,
@@ -53,6 +65,7 @@ def command(
         path = checkpoint or checkpoints.path()
         model, characters = open_model(path)
         machine = machine_for(chosen, model)
+        refuse_too_large(chosen, machine, path.stem)
         top = machine_top(chosen, machine, model_number(path), characters)
         name, held = path.stem, {"checkpoint": str(path)}
         files = {f"{image}.hex": text for image, text in hex_files(model, machine).items()}
@@ -63,14 +76,14 @@ def command(
         every_seed=every_seed,
         say=lambda message: console.stderr.print(message, highlight=False),
     )
-    file = output or BUILD / f"{board}-{name}{chosen.suffix}"
+    file = output or BUILD / f"{chosen.name}-{name}{chosen.suffix}"
     write_atomically(file, result.data)
     load = chosen.loader.format(file=file)
     used = {name: getattr(result.synthesis, name) for name in RESOURCES if chosen.budget.get(name)}
     if as_json:
         console.print_json(
             {
-                "board": board,
+                "board": chosen.name,
                 **held,
                 "file": str(file),
                 "bytes": len(result.data),

@@ -8,17 +8,19 @@ import click
 from rich.table import Table
 
 from hw.arith.target import TARGETS
+from hw.engines.contract import TOKENS_MAX
 from hw.units import UNITS
 from sim.check import Product, check_product
 from sim.runner import SIMULATORS
 from sw.commands.check_grouped import check_grouped
-from sw.commands.check_unit import check_random, finish_unit
+from sw.commands.check_unit import check_random, finish_unit, show_differences
 from sw.commands.operands import choose_operands
 from sw.console import CheckpointPath, json_option, print_json, stderr, stdout
 from sw.engines import choose_form, configure
 from sw.errors import InputError
 from sw.flow.tops import BUSES
 from sw.model import checkpoints
+from sw.options import Integer, Number, Output, Seed
 
 __all__ = ["check_layer", "command"]
 
@@ -39,6 +41,7 @@ def check_layer(
     bus: str = "stream",
     stall: float = 0.0,
     seed: int = 0,
+    waves: Path | None = None,
 ) -> dict[str, Any]:
     """Simulate an engine on one layer of a checkpoint; return the figures that `nomul check --json` prints."""
     found = choose_operands(engine, config, path, layer, mode, activations, tokens, seed)
@@ -49,7 +52,8 @@ def check_layer(
         highlight=False,
     )
     product = Product(found.weight, found.activations, found.mode)
-    figures = check_product(engine, config, product, simulator=simulator, bus=bus, stall=stall, seed=seed)
+    options: dict[str, Any] = {"simulator": simulator, "bus": bus, "stall": stall, "seed": seed, "waves": waves}
+    figures = check_product(engine, config, product, **options)
     return {"engine": engine, "mode": name, "layer": found.layer, "weights": found.weight_source, **figures}
 
 
@@ -70,16 +74,14 @@ def show(result: dict[str, Any]) -> None:
         "utilisation": f"{result['utilization']:.1%}",
         "seed": str(result["seed"]),
     }
+    if "scales_lost" in result:
+        rows["group scales"] = (
+            f"{result['group_scales']:,}, {result['scale_bits']} bits, {result['scales_lost']:,} lost"
+        )
     for name, value in rows.items():
         table.add_row(name, value)
     stdout.print(table)
-    if result["first_mismatch"]:
-        first = result["first_mismatch"]
-        stdout.print(
-            f"first difference: token {first['token']}, row {first['row']}, tile {first['tile']}: "
-            f"expected {first['expected']}, got {first['got']}; replay with --seed {result['seed']}",
-            highlight=False,
-        )
+    show_differences(result, ("token", "row", "tile"))
 
 
 @click.command()
@@ -91,26 +93,31 @@ def show(result: dict[str, Any]) -> None:
 )
 @click.option("--mode", help="What to multiply, of an engine that has several modes; its first by default.")
 @click.option("--activations", type=click.Path(path_type=Path), help=".npy file, integers [tokens, n_in].")
-@click.option("--tokens", default=4, show_default=True, type=click.IntRange(1), help="Vectors to multiply.")
+@click.option("--tokens", default=4, show_default=True, type=Integer(1, TOKENS_MAX), help="Vectors to multiply.")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be repeated.")
 @click.option("--target", type=click.Choice(TARGETS), help="Technology whose arithmetic forms are used.")
 @click.option("--sim", "simulator", type=click.Choice(SIMULATORS), default=SIMULATORS[0], show_default=True)
 @click.option("--bus", type=click.Choice(BUSES), default=BUSES[0], show_default=True)
-@click.option("--stall", default=0.0, show_default=True, type=click.FloatRange(0, 0.9), help="Chance of a wait.")
-@click.option("--seed", default=0, show_default=True, help="Of stalls and random activations.")
+@click.option("--stall", default=0.0, show_default=True, type=Number(0, 0.9), help="Chance of a wait.")
+@click.option("--seed", default=0, show_default=True, type=Seed(), help="Of stalls and random activations.")
+@click.option("--waves", type=Output(file=True), metavar="FILE.vcd", help="Write every signal's values.")
 @json_option
 def command(
     engine: str, checkpoint: Path | None, layer: str | None, mode: str | None, activations: Path | None, tokens: int,
-    settings: tuple[str, ...], target: str | None, simulator: str, bus: str, stall: float, seed: int, as_json: bool,
+    settings: tuple[str, ...], target: str | None, simulator: str, bus: str, stall: float, seed: int,
+    waves: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Simulate the RTL of ENGINE on a layer and compare every output with PyTorch; exit code 1 if one differs.
+
+    Then the first differences of several rows are listed, and a folder is kept with the design, the operands (.npy) and
+    the streams (.hex).
 
     ENGINE may also be a unit. It runs random jobs, `--tokens` of them, with extremes and ties among them; absmax
     quantises the vectors of `--activations` instead where they are given.
     """
     options: dict[str, Any] = {
-        "layer": layer, "activations": activations, "tokens": tokens, "simulator": simulator, "bus": bus,
-        "stall": stall, "seed": seed,
+        "layer": layer, "mode": mode, "activations": activations, "tokens": tokens, "simulator": simulator, "bus": bus,
+        "stall": stall, "seed": seed, "waves": waves,
     }  # fmt: skip
     engine, settings, form = choose_form(engine, settings)
     if engine in GROUPED and form["weight"] == "int4":
@@ -118,12 +125,13 @@ def command(
         return
     config = configure(engine, settings, target)
     if engine in UNITS:
-        for name, value in (("--checkpoint", checkpoint), ("--layer", layer)):
+        for name, value in (("--checkpoint", checkpoint), ("--layer", layer), ("--mode", mode)):
             if value is not None:
-                raise InputError(f"{name} is {str(value)!r}, but {engine} is a unit and has no weights; leave it out")
-        finish_unit(check_random(engine, config, activations, tokens, simulator, bus, stall, seed), as_json)
+                what = "modes" if name == "--mode" else "weights"
+                raise InputError(f"{name} is {str(value)!r}, but {engine} is a unit and has no {what}; leave it out")
+        finish_unit(check_random(engine, config, activations, tokens, simulator, bus, stall, seed, waves), as_json)
         return
-    _finish(check_layer(engine, config, path=checkpoint or checkpoints.path(), mode=mode, **options), as_json)
+    _finish(check_layer(engine, config, path=checkpoint or checkpoints.path(), **options), as_json)
 
 
 def _finish(result: dict[str, Any], as_json: bool) -> None:

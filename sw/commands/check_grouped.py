@@ -1,6 +1,7 @@
-"""Weights in groups for `nomul check`: a layer of a MixPE model, or of a GPTQ or AWQ checkpoint."""
+"""Weights in groups for `nomul check`: a layer of a MixPE model, or of a checkpoint of INT4 layers."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 
 from sim.check import Product, check_product
 from sw.commands.check_unit import load_activations
+from sw.commands.operands import find_mode
 from sw.console import stderr
 from sw.engines import configure
 from sw.errors import InputError
@@ -18,13 +20,29 @@ from sw.formats.mixpe import Operands
 from sw.model import checkpoints
 from sw.model.activations import record
 from sw.model.store import linears, load_model
-from sw.quantize.mixpe import from_int4, quantise
+from sw.quantize.mixpe import from_int4, lost_scales, quantise, scale_width
 
 __all__ = ["check_grouped", "choose_grouped", "grouped_product", "read_grouped"]
 
 
-def read_grouped(path: Path, layer: str | None, scale_bits: int) -> tuple[str, Operands, bool]:
-    """Return (name, integers, whether the checkpoint is a model that can say the layer's inputs).
+@dataclass(frozen=True, eq=False)
+class Grouped:
+    """A layer in groups: its name, its integers, and what became of its real scales."""
+
+    name: str
+    operands: Operands
+    speaks: bool
+    """Whether the checkpoint is a model that can say the layer's inputs."""
+
+    scale_bits: int
+    """Width of the integer scales."""
+
+    lost: int
+    """How many group scales became 0 without being 0."""
+
+
+def read_grouped(path: Path, layer: str | None, scale_bits: int | None = None) -> Grouped:
+    """Read a layer; its integer scales are as wide as it needs (`scale_width`) if `scale_bits` is not given.
 
     Raises `InputError` if the checkpoint has no weights in groups, or no such layer.
     """
@@ -32,12 +50,21 @@ def read_grouped(path: Path, layer: str | None, scale_bits: int) -> tuple[str, O
         checkpoint = open_int4(path)
         for note in checkpoint.notes:
             stderr.print(note, highlight=False)
-        name = layer or checkpoint.layers[0]
+        name = checkpoint.layers[0] if layer is None else layer
         try:
-            operands, _ = from_int4(checkpoint.layer(name), scale_bits)
+            int4 = checkpoint.layer(name)
+            bits = scale_width(int4.scales) if scale_bits is None else scale_bits
+            operands, _ = from_int4(int4, bits)
+            lost = lost_scales(int4.scales, bits)
         except InputError as error:
             raise InputError(str(error) if str(path) in str(error) else f"{path}: layer {name}: {error}") from None
-        return name, operands, False
+        if lost:
+            stderr.print(
+                f"{lost} of {int4.scales.numel()} group scales are 0 in {bits} bits, so far below the largest of "
+                f"their row",
+                highlight=False,
+            )
+        return Grouped(name, operands, False, bits, lost)
     model, _ = load_model(path)
     if model.config.linear != "mixpe":
         raise InputError(
@@ -45,12 +72,12 @@ def read_grouped(path: Path, layer: str | None, scale_bits: int) -> tuple[str, O
             f"of 'nomul train --kind mixpe'"
         )
     layers = linears(model)
-    name = layer or next(iter(layers))
+    name = next(iter(layers)) if layer is None else layer
     if name not in layers:
         raise InputError(f"{path} has no layer {name!r}; {suggest(name, list(layers))}")
     grouped = layers[name].grouped
     assert grouped is not None
-    return name, grouped.operands(), True
+    return Grouped(name, grouped.operands(), True, 8 if scale_bits is None else scale_bits, 0)
 
 
 def grouped_product(config: Any, tokens: int, *, whole: bool) -> Product:
@@ -85,42 +112,61 @@ def choose_grouped(
     *,
     path: Path | None,
     layer: str | None,
+    mode: str | None,
     activations: Path | None,
     tokens: int,
     seed: int,
-) -> tuple[str, Any, Product, str]:
-    """Return (layer, configuration, product, where its vectors come from) of a layer in groups.
+) -> tuple[Grouped, Any, Product, str]:
+    """Return (what was read, configuration, product, where its vectors come from) of a layer in groups.
 
-    The engine's group and codes are the layer's, unless settings say otherwise.
+    The engine's group, codes and width of scales are the layer's, unless settings say otherwise.
     """
-    scale_bits = configure(engine, ["group=0", *settings], target).scale_bits
+    given = configure(engine, ["group=0", *settings], target).scale_bits
     path = path or checkpoints.path("tiny_mixpe")
-    name, operands, speaks = read_grouped(path, layer, scale_bits)
+    chosen = any(setting.partition("=")[0] == "scale_bits" for setting in settings)
+    grouped = read_grouped(path, layer, given if chosen else None)
+    operands = grouped.operands
     signed = int(operands.codes.min()) < 0 or int(operands.zeros.min()) < 0
     group = 0 if operands.group >= operands.shape[1] else operands.group
-    found = [f"group={group}", f"codes={'signed' if signed else 'unsigned'}"]
+    found = [f"group={group}", f"codes={'signed' if signed else 'unsigned'}", f"scale_bits={grouped.scale_bits}"]
     config = configure(engine, [*found, *settings], target)
+    number = find_mode(engine, config, mode)
     if activations is not None:
         vectors, source = load_activations(activations)[:tokens], str(activations)
-    elif speaks:
-        vectors, source = record(path, name, checkpoints.sample_text(), tokens).long(), "the model on the sample text"
+    elif grouped.speaks:
+        vectors = record(path, grouped.name, checkpoints.sample_text(), tokens).long()
+        source = "the model on the sample text"
     else:
         most = 1 << (config.act_bits - 1)
         random = torch.Generator().manual_seed(seed)
         vectors = torch.randint(-most, most, (tokens, operands.shape[1]), generator=random)
         source = f"random, seed {seed}"
-    return name, config, Product(operands, vectors), source
+    return grouped, config, Product(operands, vectors, number), source
 
 
 def check_grouped(
-    engine: str, settings: Sequence[str], target: str | None, *, simulator: str, bus: str, stall: float, **choice: Any
+    engine: str,
+    settings: Sequence[str],
+    target: str | None,
+    *,
+    simulator: str,
+    bus: str,
+    stall: float,
+    waves: Path | None = None,
+    **choice: Any,
 ) -> dict[str, Any]:
     """Simulate an engine on one layer in groups; return the figures that `nomul check --json` prints.
 
-    What `choose_grouped` takes, `choice` says.
+    The rest of what `choose_grouped` takes, `choice` says.
     """
-    name, config, product, source = choose_grouped(engine, settings, target, **choice)
-    stderr.print(f"simulating {engine} on {name} with {simulator}; activations: {source}", highlight=False)
-    seed = choice["seed"]
-    figures = check_product(engine, config, product, simulator=simulator, bus=bus, stall=stall, seed=seed)
-    return {"engine": engine, "layer": name, "group": product.weight.group, **figures}
+    grouped, config, product, source = choose_grouped(engine, settings, target, **choice)
+    called, operands = config.modes[product.mode].name, grouped.operands
+    stderr.print(f"simulating {engine} in mode {called} on {grouped.name} with {simulator}; activations: {source}")
+    options: dict[str, Any] = {"simulator": simulator, "bus": bus, "stall": stall, "waves": waves}
+    figures = check_product(engine, config, product, seed=choice["seed"], **options)
+    kind = f"in groups of {operands.group}, with integer scales"
+    scales = {"group_scales": operands.scales.numel(), "scale_bits": grouped.scale_bits, "scales_lost": grouped.lost}
+    return {
+        "engine": engine, "mode": called, "layer": grouped.name, "weights": kind, "group": operands.group, **scales,
+        **figures,
+    }  # fmt: skip

@@ -5,10 +5,10 @@ import threading
 from typing import Any
 
 import click
-from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
-from sw.console import json_option, print_json, stderr, stdout
+from sw.console import json_option, print_json, progress_bar, stdout
 from sw.flow.tools import TOOLS
 from sw.flow.trials import Trial, run_trials
 
@@ -35,7 +35,7 @@ def table_of(trials: list[Trial]) -> Table:
     table.add_column("s", justify="right")
     for trial in trials:
         tool = trial.tool
-        works = "[green]yes[/]" if trial.works else "[red]no[/]" if tool.required else "[yellow]no[/]"
+        works = Text("yes", "green") if trial.works else Text("no", "red" if tool.required else "yellow")
         needed = "yes" if tool.required else "no"
         table.add_row(tool.name, trial.version or "-", tool.purpose, needed, works, f"{trial.seconds:.1f}")
     return table
@@ -46,7 +46,7 @@ def table_of(trials: list[Trial]) -> Table:
 def command(as_json: bool) -> None:
     """Check every tool that Nomul drives, each on a module of a few lines; exit 1 if a needed one does not work."""
     lock = threading.Lock()
-    with Progress(console=stderr, transient=True) as progress:
+    with progress_bar(transient=True) as progress:
         task = progress.add_task("trying the tools", total=len(TOOLS))
 
         def finished(trial: Trial) -> None:

@@ -4,7 +4,6 @@ import time
 from pathlib import Path
 
 import click
-from rich.progress import Progress
 
 from sw import console
 from sw.model import checkpoints
@@ -42,7 +41,7 @@ def command(checkpoint: Path | None, text: Path, part: str, as_json: bool) -> No
         integer = IntegerModel(model, Positions.from_config(config, model.config.layers, str(path)))
     packed = pack_projections(model) if packable(model) else None
     begin = time.perf_counter()
-    with Progress(console=console.stderr, transient=True) as progress:
+    with console.progress_bar(transient=True) as progress:
         task = progress.add_task("Evaluating", total=None)
         result = evaluate(
             model, integer, tokens, lambda done, total: progress.update(task, completed=done, total=total), packed

@@ -1,6 +1,7 @@
 """`nomul explore`: the engine and configuration that serve a model on a device best."""
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import click
@@ -8,12 +9,22 @@ from rich.table import Table
 
 from hw.engines import ENGINES
 from sw.commands.shapes import find_shape
-from sw.console import json_option, print_json, stderr, stdout
+from sw.console import json_option, print_json, status, stdout
 from sw.errors import InputError, ToolError
-from sw.flow.explore import NEAR, SHARE, Choice, Question, front, recommend, search
+from sw.flow.explore import NEAR, SHARE, Choice, Question, Search, front, recommend, search
 from sw.flow.jobs import Job, Outcome, run_jobs
 from sw.flow.measure import cells_job, fpga_job, routed_job
-from sw.flow.shapes import find_device
+from sw.flow.shapes import SHAPES, Shape, find_device
+from sw.model.checkpoints import NAMES
+from sw.names import canonical
+from sw.numerals import read_number
+from sw.options import POSITIVE, Integer
+
+CONTEXT = 1024
+"""Tokens that attention sees unless told, if the model has as many."""
+
+MOST = {"clock": 1e4, "bandwidth": 1e5}
+"""The most MHz and GB/s that may be asked for."""
 
 RESOURCES = ("lut", "ff", "bram", "uram", "dsp", "area")
 SEEDS = [1]
@@ -27,7 +38,7 @@ def parse_budget(items: tuple[str, ...], target: str) -> dict[str, float]:
     for item in (each for words in items for each in words.replace(",", " ").split()):
         name, _, text = item.partition("=")
         try:
-            value = float(text)
+            value = read_number(text)
         except ValueError:
             value = 0.0
         if name not in allowed or not 0 < value < float("inf"):
@@ -72,10 +83,13 @@ def entry_of(choice: Choice) -> dict[str, Any]:
         "decode_tokens_per_second": round(choice.decode_rate, 4),
         "decode_bound": choice.decode_bound,
         "decode_cycles": choice.decode[0],
+        "decode_attention_cycles": choice.attention[0],
         "decode_bytes": choice.decode[1] // 8,
+        "on_chip": choice.on_chip,
         "prefill_tokens_per_second": round(choice.prefill_rate, 4),
         "prefill_bound": choice.prefill_bound,
         "prefill_cycles": choice.prefill[0],
+        "prefill_attention_cycles": choice.attention[1],
         "command": choice.command,
     }
 
@@ -83,6 +97,18 @@ def entry_of(choice: Choice) -> dict[str, Any]:
 def short(number: float) -> str:
     """Return a rate with three digits."""
     return f"{number:.3g}" if number < 1000 else f"{number:,.0f}"
+
+
+def sizes_of(choice: Choice, found: list[Choice]) -> str:
+    """Return a configuration in words: its size, and each further field in which choices of its engine differ."""
+    first = "tables" if choice.engine == "tlmm" else "lanes_in"
+    words = [f"{getattr(choice.config, first)} x {choice.config.rows}"]
+    for field in dataclasses.fields(choice.config):
+        values = {getattr(other.config, field.name) for other in found if other.engine == choice.engine}
+        if field.name not in (first, "rows") and len(values) > 1:
+            value = getattr(choice.config, field.name)
+            words.append(value if isinstance(value, str) else f"{field.name} {value}")
+    return ", ".join(words)
 
 
 def table_of(found: list[Choice], best: Choice, question: Question) -> Table:
@@ -94,12 +120,10 @@ def table_of(found: list[Choice], best: Choice, question: Question) -> Table:
     for name in (unit, "decode/s", "bound", "prefill/s", "bound"):
         table.add_column(name, justify="right")
     for choice in found:
-        sizes = [getattr(choice.config, "tables" if choice.engine == "tlmm" else "lanes_in"), choice.config.rows]
-        text = " x ".join(map(str, sizes)) + (" dense" if choice.settings.get("weights") == "dense" else "")
         table.add_row(
             ">" if choice is best else "",
             choice.engine,
-            text,
+            sizes_of(choice, found),
             f"{'' if choice.measured else '~'}{choice.resources[question.size]:,.0f}",
             short(choice.decode_rate),
             choice.decode_bound,
@@ -109,33 +133,56 @@ def table_of(found: list[Choice], best: Choice, question: Question) -> Table:
     return table
 
 
-def notes_of(question: Question, points: int, seconds: float) -> list[str]:
-    """Return what the figures assume."""
+def notes_of(question: Question, found: Search, best: Choice, given: Collection[str]) -> list[str]:
+    """Return what the figures assume; `given` names the options that say what would be assumed without them."""
     device, shape = question.device, question.shape
+    cycles, bits = best.decode
+    clock = "given" if "clock" in given else "assumed"
+    if device.liberty is not None:
+        clock += ", or the critical path's where that is slower"
+    if best.on_chip:
+        memory = f"weights, LM head, keys and values ({bits / 8 / 1024:,.0f} KiB) stay in block memory"
+    elif question.bandwidth:
+        memory = f"memory {question.bandwidth:g} GB/s, {'given' if 'bandwidth' in given else 'its peak'}"
+    else:
+        memory = "memory is left out: no --bandwidth"
     notes = [
-        f"{points:,} configurations in {seconds:.2f} s ({points / seconds:,.0f} a second); ~ is predicted, the rest "
-        "synthesised",
-        f"clock {question.clock_mhz:g} MHz, assumed" if device.target != "cells" or not device.liberty
-        else f"clock {question.clock_mhz:g} MHz, or the critical path's where that is slower",
-        f"memory {question.bandwidth:g} GB/s, its peak" if question.bandwidth else "memory is left out: no --bandwidth",
-        f"context {question.context} tokens, prompt {question.prompt}; LM head, keys and values eight bits each; "
-        "attention beside the engine",
+        f"{found.points:,} configurations in {found.seconds:.2f} s ({found.points / found.seconds:,.0f} a second); ~ "
+        "is predicted, the rest synthesised",
+        f"clock {question.clock_mhz:g} MHz, {clock}",
+        memory,
+        f"context {question.context} tokens, prompt {question.prompt}; LM head, keys and values eight bits each",
+        f"attention takes {best.attention[0]:,} of the {cycles + best.attention[0]:,} cycles of a token of the "
+        "recommended choice; its unit, norms and vector memories take resources that are not in these figures: "
+        "nomul accelerator report",
         "budget " + (", ".join(f"{name} {most:,.0f}" for name, most in question.budget.items()) or "none"),
-    ]  # fmt: skip
-    bits = shape.weights * 1.6 + shape.head_bits + shape.cache_bits(question.context)
-    if device.memory_mib and bits / 8 / 2**20 > device.memory_mib:
+    ]
+    size = shape.weights * 1.6 + shape.head_bits + shape.cache_bits(question.context)
+    if not best.on_chip and device.memory_mib and size / 8 / 2**20 > device.memory_mib:
         notes.append(
-            f"at 1.6 bit a weight the model takes {bits / 8 / 2**20:,.0f} MiB; {device.name} has "
+            f"at 1.6 bit a weight the model takes {size / 8 / 2**20:,.0f} MiB; {device.name} has "
             f"{device.memory_mib:,.0f} MiB, so it does not fit"
         )
     return notes
 
 
+def context_of(shape: Shape, context: int | None, prompt: int) -> int:
+    """Return the tokens that attention sees: those asked for, or 1,024, or what the model was made for if less."""
+    most = shape.context
+    if context is None:
+        context = min(CONTEXT, most or CONTEXT)
+    elif most is not None and context > most:
+        raise InputError(f"--context is {context}; {shape.name} was made for {most} tokens, so allowed: 1 to {most}")
+    if prompt > (most or prompt):
+        raise InputError(f"--prompt is {prompt}; {shape.name} was made for {most} tokens, so allowed: 1 to {most}")
+    return context
+
+
 @click.command()
-@click.option("--model", required=True, metavar="SHAPE", help="tiny, small, tiny_bwta, tiny_mixpe, 0.73B, 2B-4T or 3B.")
+@click.option("--model", required=True, metavar="SHAPE", help=f"{', '.join((*NAMES, *SHAPES))}.")
 @click.option("--target", required=True, metavar="T", help="A board, an FPGA family, cells, or a Liberty file.")
-@click.option("--clock", type=float, metavar="MHZ", help="Clock; by default what is usual on the target.")
-@click.option("--bandwidth", type=float, metavar="GB/S", help="External memory; by default the board's peak.")
+@click.option("--clock", type=POSITIVE, metavar="MHZ", help="Clock; by default what is usual on the target.")
+@click.option("--bandwidth", type=POSITIVE, metavar="GB/S", help="External memory; by default the board's peak.")
 @click.option("--budget", multiple=True, metavar="lut=N...", help="Most of a resource; by default 70 % of the board.")
 @click.option("--engine", "engines", multiple=True, metavar="NAME", help="Only this engine; may be repeated.")
 @click.option(
@@ -145,41 +192,44 @@ def notes_of(question: Question, points: int, seconds: float) -> list[str]:
     show_default=True,
     help="What the front is drawn for.",
 )
-@click.option("--prompt", default=128, show_default=True, type=click.IntRange(1, 65535), help="Tokens of the prompt.")
-@click.option("--context", default=1024, show_default=True, type=click.IntRange(1), help="Tokens that attention sees.")
+@click.option("--prompt", default=128, show_default=True, type=Integer(1, 65535), help="Tokens of the prompt.")
+@click.option("--context", type=Integer(1), help="Tokens that attention sees; by default 1024, or the model's.")
 @click.option(
     "--synthesise",
     "count",
     default=4,
     show_default=True,
-    type=click.IntRange(0),
+    type=Integer(0, 100),
     help="Points of the front to synthesise.",
 )
 @click.option("--pnr", is_flag=True, help="Place and route them too, for their clock.")
-@click.option("--workers", type=click.IntRange(1), help="Processes; as many as there are cores by default.")
+@click.option("--workers", type=Integer(1), help="Processes; as many as there are cores by default.")
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers synthesise.")
 @json_option
 def command(
     model: str, target: str, clock: float | None, bandwidth: float | None, budget: tuple[str, ...],
-    engines: tuple[str, ...], phase: str, prompt: int, context: int, count: int, pnr: bool, workers: int | None,
+    engines: tuple[str, ...], phase: str, prompt: int, context: int | None, count: int, pnr: bool, workers: int | None,
     scheduler: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Search engine and configuration for a model on a device: cost models first, then synthesis of the best."""
     shape, device = find_shape(model), find_device(target)
-    for name, value in (("--clock", clock), ("--bandwidth", bandwidth)):
-        if value is not None and not 0 < value < float("inf"):
-            raise InputError(f"{name} is {value:g}; allowed: above 0")
+    for name, value in (("clock", clock), ("bandwidth", bandwidth)):
+        if value is not None and value > MOST[name]:
+            raise InputError(f"--{name} is {value:g}; allowed: above 0, at most {MOST[name]:g}")
     if pnr and device.target not in ("ecp5", "gowin", "ice40"):
         raise InputError(f"--pnr is not possible on {device.name}; nextpnr supports ecp5, gowin and ice40")
     for engine in engines:
-        if engine not in ENGINES:
+        if canonical(engine, ENGINES) not in ENGINES:
             raise InputError(f"no engine is called '{engine}'; the engines are {', '.join(ENGINES)}")
-    limits = parse_budget(budget, device.target) or {name: SHARE * most for name, most in device.resources.items()}
+    asked = parse_budget(budget, device.target)
+    limits = asked or {name: float(round(SHARE * most)) for name, most in device.resources.items()}
     question = Question(
-        shape, device, clock or device.clock_mhz, bandwidth or device.bandwidth, limits, prompt, context, engines
-    )
-    with stderr.status("searching") as status:
-        result = search(question, status.update)
+        shape, device, clock or device.clock_mhz, bandwidth or device.bandwidth, limits, prompt,
+        context_of(shape, context, prompt), tuple(canonical(engine, ENGINES) for engine in engines),
+        device.usable_bits(asked),
+    )  # fmt: skip
+    with status("searching") as say:
+        result = search(question, say)
     found = front(result.choices, question.size, phase)
     best = recommend(found, phase)
     tried: list[Choice] = []
@@ -207,7 +257,8 @@ def command(
         found = front([*tried, *(choice for choice in found if choice not in chosen)], question.size, phase)
         if best not in found:
             found = sorted([*found, best], key=lambda choice: choice.resources[question.size])
-    notes = notes_of(question, result.points, result.seconds)
+    given = [name for name, value in (("clock", clock), ("bandwidth", bandwidth)) if value is not None]
+    notes = notes_of(question, result, best, given)
     if as_json:
         print_json(
             {
@@ -216,6 +267,8 @@ def command(
                 "phase": phase,
                 "clock_mhz": question.clock_mhz,
                 "bandwidth_gb_s": question.bandwidth,
+                "context": question.context,
+                "prompt": prompt,
                 "budget": limits,
                 "points": result.points,
                 "points_per_second": round(result.points / result.seconds),

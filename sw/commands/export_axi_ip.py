@@ -5,30 +5,22 @@ from typing import Any
 
 import click
 import torch
-from click.core import ParameterSource
 
 from hw.arith.target import TARGETS
 from sw.commands.accelerator_verilog import json_file, make_machine
 from sw.commands.verilog import make_engine
 from sw.console import json_option, print_files, print_json, write_folder
 from sw.engines import choose_form, configure
-from sw.errors import InputError
 from sw.flow.heading import check_name
 from sw.flow.ipxact import SCHEMAS, Identity, component_xml
 from sw.flow.machine_manifest import TOP
+from sw.flow.tops import SPECS
 from sw.machines import MACHINE_ONLY, add_options, take_choice
+from sw.names import canonical
+from sw.options import Output, refuse_given
 
 MACHINE = "machine"
 """The name by which a whole machine is exported."""
-
-
-def refuse_machine_options(name: str) -> None:
-    """Refuse the options of a machine, if any was given, for an engine."""
-    context = click.get_current_context()
-    for option in context.command.params:
-        given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
-        if given and option.name in MACHINE_ONLY:
-            raise InputError(f"{option.opts[0]} goes with the name {MACHINE!r} only; the name is {name!r}")
 
 
 @click.command("axi-ip")
@@ -38,9 +30,9 @@ def refuse_machine_options(name: str) -> None:
 @click.option("--schema", type=click.Choice(list(SCHEMAS)), default=next(iter(SCHEMAS)), show_default=True)
 @click.option("--vendor", default="nomul", show_default=True)
 @click.option("--library", default="ip", show_default=True)
-@click.option("--ip-version", default="1.0", show_default=True, help="Version of the component.")
+@click.option("--ip-version", "version", default="1.0", show_default=True, help="Version of the component.")
 @click.option("--name", "top", callback=check_name, help="Name of the top module, and first part of all others'.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder.")
+@click.option("-o", "--output", required=True, type=Output(folder=True), help="Folder.")
 @json_option
 def command(
     name: str,
@@ -48,7 +40,7 @@ def command(
     schema: str,
     vendor: str,
     library: str,
-    ip_version: str,
+    version: str,
     top: str | None,
     output: Path,
     as_json: bool,
@@ -59,28 +51,29 @@ def command(
     Options that describe a model and its machine go with `machine` only.
     """
     torch.set_num_threads(1)
+    name = canonical(name, (MACHINE, *SPECS))
     if name == MACHINE:
-        Identity(vendor, library, top or TOP, ip_version)
+        Identity(vendor, library, top or TOP, version)
         machine = make_machine(take_choice(options).for_target(target), top or TOP)
         manifest, text, images = machine.manifest, machine.verilog, machine.images
     else:
-        refuse_machine_options(name)
+        refuse_given(MACHINE_ONLY, f"goes with the name {MACHINE!r} only; the name is {name!r}")
         engine, settings, _ = choose_form(name, options["settings"])
         config = configure(engine, settings, target)
-        Identity(vendor, library, top or engine, ip_version)
+        Identity(vendor, library, top or engine, version)
         manifest, text = make_engine(engine, config, "axi", top)
         images = {}
     top = manifest["top"]
     sets = {"rtl": [f"{top}.v"]}
     if memories := [file for file in images if file.endswith(".hex")]:
         sets["memories"] = memories
-    description = component_xml(manifest, Identity(vendor, library, top, ip_version), sets, schema)
+    description = component_xml(manifest, Identity(vendor, library, top, version), sets, schema)
     files = {"component.xml": description, f"{top}.v": text.encode(), "manifest.json": json_file(manifest), **images}
     written = write_folder(output, files)
     result = {
         "name": name,
         "top": top,
-        "vlnv": f"{vendor}:{library}:{top}:{ip_version}",
+        "vlnv": f"{vendor}:{library}:{top}:{version}",
         "schema": schema,
         "config": manifest["config"],
         "files": [str(output / file) for file in files],

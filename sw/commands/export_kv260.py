@@ -16,6 +16,7 @@ from sw.flow.machine_manifest import TOP, memory_of
 from sw.flow.shapes import DEVICES
 from sw.host import machine_driver, pynq_machine
 from sw.machines import Choice, machine_options
+from sw.options import POSITIVE, Output
 
 TARGET = "xcup"
 
@@ -82,8 +83,14 @@ def folder_files(machine: MachineFiles, settings: kv260.Settings) -> dict[str, b
 
 @click.command("kv260")
 @machine_options
-@click.option("--clock-mhz", type=float, default=kv260.CLOCK_MHZ, show_default=True, help="Clock of the machine.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder.")
+@click.option(
+    "--clock-mhz",
+    type=POSITIVE,
+    default=kv260.CLOCK_MHZ,
+    show_default=True,
+    help="Clock of the machine.",
+)
+@click.option("-o", "--output", required=True, type=Output(folder=True), help="Folder.")
 @json_option
 def command(choice: Choice, clock_mhz: float, output: Path, as_json: bool) -> None:
     """Write a folder for Vivado and PYNQ: RTL, the script of the block design, constraints, driver and weights.

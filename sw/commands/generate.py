@@ -16,20 +16,29 @@ from sw.model.generation import check_request, generate_float, generate_integer
 from sw.model.integer import IntegerModel, Positions
 from sw.model.store import load_model
 from sw.model.text import encode
+from sw.options import POSITIVE, Integer, Number, Seed, refuse_given
 
 
 @click.command("generate")
 @click.option("--checkpoint", type=CheckpointPath(), help="A character model; the committed 'tiny' if absent.")
 @click.option("--prompt", required=True, help="The text to continue.")
 @click.option("--backend", type=click.Choice(["float", "integer", "rtl"]), default="integer", show_default=True)
-@click.option("--tokens", type=int, help="Characters to generate; 200, or as many as the context holds, if absent.")
-@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 chooses the likeliest character.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the random choices at a temperature.")
+@click.option(
+    "--tokens", type=Integer(), help="Characters to generate; 200, or as many as the context holds, if absent."
+)
+@click.option("--temperature", type=Number(), default=0.0, show_default=True, help="0 chooses the likeliest character.")
+@click.option("--seed", type=Seed(), default=0, show_default=True, help="Of the random choices at a temperature.")
 @click.option("--engine", default="tlmm", show_default=True, help="Backend rtl: the engine of the projections.")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Backend rtl: a field of the engine.")
-@click.option("--lanes", type=int, help="Backend rtl: elements of vectors in a cycle, and rows of the engine.")
-@click.option("--tile", type=int, help="Backend rtl: prompt tokens that share the weights.")
-@click.option("--clock", type=float, default=100.0, show_default=True, help="Backend rtl: MHz, for tokens a second.")
+@click.option("--lanes", type=Integer(1), help="Backend rtl: elements of vectors in a cycle, and rows of the engine.")
+@click.option("--tile", type=Integer(1), help="Backend rtl: prompt tokens that share the weights.")
+@click.option(
+    "--clock",
+    type=POSITIVE,
+    default=100.0,
+    show_default=True,
+    help="Backend rtl: MHz, for tokens a second.",
+)
 @console.json_option
 def command(
     checkpoint: Path | None,
@@ -48,6 +57,8 @@ def command(
     """Continue a prompt, character by character."""
     # One token is too little work to share: waiting for a second thread costs more than it gives.
     torch.set_num_threads(1)
+    if backend != "rtl":
+        refuse_given(("engine", "settings", "lanes", "tile", "clock"), f"goes with --backend rtl only, not {backend}")
     path = checkpoint or checkpoints.path()
     model, config = load_model(path)
     start = encode(prompt, model.config.characters)
@@ -73,10 +84,15 @@ def command(
     begin = time.perf_counter()
     # A simulator that runs beside takes sys.stdout for its own messages.
     out = sys.stdout
-    for token in stream:
-        text += model.config.characters[token]
-        if not as_json:
-            out.write(text[-1] if len(text) > 1 else prompt + text)
+    try:
+        for token in stream:
+            text += model.config.characters[token]
+            if not as_json:
+                out.write(text[-1] if len(text) > 1 else prompt + text)
+                out.flush()
+    finally:
+        if text and not as_json:
+            out.write("\n")
             out.flush()
     rate = tokens / (time.perf_counter() - begin)
     if as_json:
@@ -94,8 +110,6 @@ def command(
             }
         )
     else:
-        out.write("\n")
-        out.flush()
         console.stderr.print(
             f"{tokens} characters, {rate:.1f} a second, {backend} backend, {path.name}", highlight=False
         )

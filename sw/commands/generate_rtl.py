@@ -36,7 +36,7 @@ def generate_rtl(
         If the configuration is none.
     ToolError
         If any recorded value differs from the integer model's; the message says which is the first. Or if a token does,
-        though the logits that it was chosen from do not.
+        though the logits that it was chosen from do not. No token is yielded that differs, and none after it.
     """
     sizes = {name: value for name, value in (("lanes", lanes), ("tile", tile)) if value is not None}
     config = machine_config(model, engine, settings, trace=True, **sizes)
@@ -47,10 +47,12 @@ def generate_rtl(
     wrong: str | None = None
     for number, (token, cycle) in enumerate(generate(simulator, model, config, prompt, tokens)):
         cycles.append(cycle)
-        yield token
         expected = next(reference)
         if token != expected and wrong is None:
             wrong = f"token {number} is {token}; the integer model says {expected}"
+            stderr.print("the text is wrong from here on; the run goes on to find the first value that differs")
+        if wrong is None:
+            yield token
     if wrong is not None:
         raise ToolError(wrong)
     figures.update(summary(config, len(prompt), cycles))

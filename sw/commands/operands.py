@@ -16,7 +16,7 @@ from sw.model import checkpoints
 from sw.model.activations import record
 from sw.model.operators import OPERATORS, attention_operands
 
-__all__ = ["Operands", "choose_operands"]
+__all__ = ["Operands", "choose_operands", "find_mode"]
 
 HEADS = ("lm_head", "model.embed_tokens")
 """Where a checkpoint keeps the INT8 matrix of its head, first choice first."""
@@ -60,7 +60,10 @@ def choose_weights(checkpoint: Checkpoint, layer: str | None, mode: Mode) -> tup
     low, high = mode.weights
     ternary = (low, high) == (-1, 1)
     heads = [name for name in HEADS if f"{name}.weight" in checkpoint.tensors]
-    name = layer or (heads[0] if heads and not ternary else checkpoint.layers[0])
+    first = heads if heads and not ternary else checkpoint.layers
+    if layer is None and not first:
+        raise InputError(f"{checkpoint.path} has no ternary layers, so that there is no weight to multiply")
+    name = first[0] if layer is None else layer
     if ternary or name in checkpoint.shapes or f"{name}.weight" not in checkpoint.tensors:
         return name, checkpoint.layer(name).weight, "ternary, as they are"
     values = checkpoint.tensors[f"{name}.weight"].double()

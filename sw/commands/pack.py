@@ -8,6 +8,7 @@ import click
 import torch
 
 from hw.arith.target import TARGETS
+from hw.engines.contract import TOKENS_MAX
 from hw.units import UNITS
 from sim.check import Product
 from sim.unit_check import random_jobs
@@ -22,6 +23,7 @@ from sw.engines import choose_form, configure
 from sw.errors import InputError
 from sw.flow.tops import BUSES
 from sw.model import checkpoints
+from sw.options import Integer, Output, Seed
 from sw.units import absmax_job
 
 __all__ = ["command", "stream_files"]
@@ -63,12 +65,12 @@ def stream_files(vectors: Vectors, bus: str) -> tuple[dict[str, bytes], dict[str
 @click.option("--layer", help="Layer, by default the first, or for INT modes the head.")
 @click.option("--mode", help="What to multiply, of an engine that has several modes; its first by default.")
 @click.option("--activations", type=click.Path(path_type=Path), help=".npy file, integers [tokens, n_in].")
-@click.option("--tokens", default=4, show_default=True, type=click.IntRange(1), help="Vectors to multiply.")
+@click.option("--tokens", default=4, show_default=True, type=Integer(1, TOKENS_MAX), help="Vectors to multiply.")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be repeated.")
 @click.option("--target", type=click.Choice(TARGETS), help="Technology whose arithmetic forms are used.")
 @click.option("--bus", type=click.Choice(BUSES), default=BUSES[0], show_default=True)
-@click.option("--seed", default=0, show_default=True, help="Of random activations and jobs.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder.")
+@click.option("--seed", default=0, show_default=True, type=Seed(), help="Of random activations and jobs.")
+@click.option("-o", "--output", required=True, type=Output(folder=True), help="Folder.")
 @json_option
 def command(
     engine: str, checkpoint: Path | None, layer: str | None, mode: str | None, activations: Path | None, tokens: int,
@@ -93,10 +95,10 @@ def command(
         vectors = unit_vectors(config, chosen or random_jobs(engine, config, tokens, seed))
         facts = {}
     elif engine in GROUPED and form["weight"] == "int4":
-        name, config, product, source = choose_grouped(
-            engine, settings, target, path=checkpoint, activations=activations, **choice
+        grouped, config, product, source = choose_grouped(
+            engine, settings, target, path=checkpoint, mode=mode, activations=activations, **choice
         )
-        vectors, facts = product_vectors(engine, config, [product]), {"layer": name, "activations": source}
+        vectors, facts = product_vectors(engine, config, [product]), {"layer": grouped.name, "activations": source}
     else:
         config = configure(engine, settings, target)
         found = choose_operands(

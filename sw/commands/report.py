@@ -11,10 +11,11 @@ import click
 from rich.table import Table
 
 from hw.arith.target import TARGETS as ARITHMETIC
+from hw.engines.contract import TOKENS_MAX
 from hw.units import UNITS
 from sw.commands.report_all import FOLDER, report_all
 from sw.commands.report_cells import cell_table, report_cells
-from sw.console import json_option, print_json, stderr, stdout
+from sw.console import json_option, print_json, status, stdout
 from sw.engines import choose_form, configure
 from sw.errors import InputError
 from sw.flow.cell_report import Core
@@ -23,6 +24,7 @@ from sw.flow.rtlil import convert
 from sw.flow.survey import SIZES
 from sw.flow.targets import TARGETS, find_target
 from sw.flow.tops import SPECS
+from sw.options import POSITIVE, Integer, Output, refuse_given
 
 REFERENCE = "1536x1536"
 CELLS = "cells"
@@ -79,7 +81,7 @@ def unit_json(result: Report, job: dict[str, int]) -> dict[str, Any]:
 
 def parse_layer(text: str) -> tuple[int, int]:
     """Read 'N_OUTxN_IN'; InputError if it is not two numbers from 1 up."""
-    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    found = re.fullmatch(r"([1-9][0-9]{0,99})x([1-9][0-9]{0,99})", text)
     if not found:
         raise InputError(f"layer '{text}' is not N_OUTxN_IN with two numbers from 1 up, for example {REFERENCE}")
     return int(found[1]), int(found[2])
@@ -92,12 +94,12 @@ def parse_layer(text: str) -> tuple[int, int]:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Output(folder=True),
     default=FOLDER,
     show_default=True,
     help="With --all: the folder.",
 )
-@click.option("--workers", type=click.IntRange(1), help="With --all: processes; as many as there are cores by default.")
+@click.option("--workers", type=Integer(1), help="With --all: processes; as many as there are cores by default.")
 @click.option("--scheduler", metavar="ADDRESS", help="With --all: a Dask scheduler whose workers build.")
 @click.option("--target", type=click.Choice([*TARGETS, CELLS]), help="FPGA family, or standard cells.")
 @click.option("--portable", is_flag=True, help="Use plain operators instead of the target's arithmetic forms.")
@@ -121,12 +123,16 @@ def parse_layer(text: str) -> tuple[int, int]:
     "--simulate",
     "tokens",
     default=0,
-    type=click.IntRange(0),
+    type=Integer(0, TOKENS_MAX),
     metavar="TOKENS",
     help="Simulate the netlist of standard cells on so many vectors of the committed model: compares it with "
     "PyTorch, and bases the power on its activity.",
 )
-@click.option("--clock-ns", type=float, help="Clock period that standard cells are made for; without it, least area.")
+@click.option(
+    "--clock-ns",
+    type=POSITIVE,
+    help="Clock period that standard cells are made for; without it, least area.",
+)
 @json_option
 def command(
     engine: str | None, everything: bool, sizes: tuple[str, ...], output: Path, workers: int | None,
@@ -141,6 +147,7 @@ def command(
     if everything:
         if portable or settings or pnr or once:
             raise InputError("--all goes with none of --portable, --set, --pnr and --once; it chooses them itself")
+        refuse_given(("layer",), "goes without --all only, which takes layers of its own")
         words = ["nomul", *sys.argv[1:]] if sys.argv[1:2] == ["report"] else ["nomul", "report", "--all"]
         written = report_all(
             engine=engine, target=target, sizes=sizes, liberties=liberties, clock_ns=clock_ns, tokens=tokens,
@@ -160,6 +167,7 @@ def command(
     assert engine is not None and target is not None
     if sizes or workers or scheduler:
         raise InputError("--size, --workers and --scheduler go with --all only")
+    refuse_given(("output",), "goes with --all only; the figures of one engine are printed")
     if (target == CELLS) != bool(liberties):
         raise InputError(
             "target 'cells' needs --liberty FILE, a library of standard cells"
@@ -168,12 +176,8 @@ def command(
         )
     if tokens and target != CELLS:
         raise InputError(f"--simulate goes with target 'cells' only; the target is '{target}'")
-    if clock_ns is not None and (target != CELLS or not 0 < clock_ns < float("inf")):
-        raise InputError(
-            f"--clock-ns is {clock_ns:g}; allowed: above 0"
-            if target == CELLS
-            else f"--clock-ns goes with target 'cells' only; the target is '{target}'"
-        )
+    if clock_ns is not None and target != CELLS:
+        raise InputError(f"--clock-ns goes with target 'cells' only; the target is '{target}'")
     if once and (pnr or target == CELLS):
         raise InputError("--once goes neither with --pnr, which needs a flat netlist, nor with target 'cells'")
     engine, settings, form = choose_form(engine, settings)
@@ -189,11 +193,11 @@ def command(
     else:
         n_out, n_in = min(n_out, config.n_out_max), min(n_in, config.n_in_max)
         work = Work(config.macs_per_cycle, n_out * n_in / (config.cycles(n_in, n_out, 1) * config.macs_per_cycle))
-    with stderr.status(f"elaborating {engine}") as status:
+    with status(f"elaborating {engine}") as say:
         text = convert(SPECS[engine].component(config), engine)
         if target == CELLS:
             core = Core(text, engine, dataclasses.asdict(config), work)
-            found = report_cells(core, config, liberties, clock_ns, tokens, status)
+            found = report_cells(core, config, liberties, clock_ns, tokens, say)
         else:
             result = report(
                 text,
@@ -203,7 +207,7 @@ def command(
                 work,
                 pnr=pnr,
                 once=once,
-                progress=lambda step: status.update(step),
+                progress=say,
             )
     shape = ({"job": job} if job else {"layer": {"n_out": n_out, "n_in": n_in}}) | form
     if target == CELLS:

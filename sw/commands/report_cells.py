@@ -1,6 +1,7 @@
 """What `nomul report` says of standard cells, beside the INT8 array of the same size."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def baseline_core(config: Any, target: str, utilization: float) -> Core | None:
 
 
 def report_cells(
-    core: Core, config: Any, files: tuple[Path, ...], clock_ns: float | None, tokens: int, status: Any
+    core: Core, config: Any, files: tuple[Path, ...], clock_ns: float | None, tokens: int, say: Callable[[str], None]
 ) -> list[CellReport]:
     """Report a core of an engine's configuration in each of several libraries.
 
@@ -107,7 +108,7 @@ def report_cells(
     for library in libraries:
 
         def simulate(core: Core, found: Implementation, library: Library = library) -> dict[str, float]:
-            status.update(f"simulating the netlist of {core.engine} in {library.name}")
+            say(f"simulating the netlist of {core.engine} in {library.name}")
             made = ENGINES[core.engine].config(**core.config)
             if getattr(config, "weight", None) == "int4":
                 product = grouped_product(config, tokens, whole=core.engine == "baseline")
@@ -123,7 +124,7 @@ def report_cells(
                 clock_ns,
                 baseline=baseline,
                 simulate=simulate if tokens else None,
-                progress=lambda step: status.update(step),
+                progress=say,
             )
         )
     return reports

@@ -13,7 +13,8 @@ from torch import Tensor
 from sw import console
 from sw.boards import engine_top, engine_words, find_board
 from sw.errors import InputError, ToolError
-from sw.serial import BAUD, EngineBoard, Line
+from sw.options import Integer, Seed
+from sw.serial import BAUD, EngineBoard, Line, baud_speed
 
 KIND = 2
 """Of an engine, as a board tells it."""
@@ -24,9 +25,11 @@ KIND = 2
 @click.option("--board", "board_name", default="icebreaker", show_default=True)
 @click.option("--engine", help="The engine in the board's bitstream; the board's own if absent.")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the engine.")
-@click.option("--baud", type=int, default=BAUD, show_default=True)
-@click.option("--vectors", type=int, default=4, show_default=True, help="Products to compute, each of its own size.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--baud", type=Integer(1), default=BAUD, show_default=True)
+@click.option(
+    "--vectors", type=Integer(1, 65535), default=4, show_default=True, help="Products to compute, each of its own size."
+)
+@click.option("--seed", type=Seed(), default=0, show_default=True)
 @console.json_option
 def command(
     port: str,
@@ -42,15 +45,11 @@ def command(
 
     PORT is a serial port such as /dev/ttyUSB1, or `sim` for a simulated board.
     """
-    if vectors < 1:
-        raise InputError(f"vectors is {vectors}; allowed: 1 or more")
+    baud_speed(baud)
     torch.set_num_threads(1)
     board = find_board(board_name)
     name, config, top = engine_top(board, engine, settings)
     generator = torch.Generator().manual_seed(seed)
-    products = []
-    for number in range(vectors):
-        products.append(_product(config, generator, largest=number == 0, words=top.depth))
     begin = time.perf_counter()
     results = 0
     with contextlib.ExitStack() as stack:
@@ -61,7 +60,8 @@ def command(
         info = host.board.info()
         if info.kind != KIND or info.number != top.number:
             raise InputError(f"the board on {port} does not hold this {name}; give the --set of its bitstream")
-        for number, (weight, activations) in enumerate(products):
+        for number in range(vectors):
+            weight, activations = _product(config, generator, largest=number == 0, words=top.depth)
             n_out, n_in = weight.shape
             words, octets = engine_words(name, config, weight, activations)
             host.load(words)
@@ -77,7 +77,7 @@ def command(
             console.stderr.print(f"{n_out} x {n_in}: {n_out} results agree", highlight=False)
     seconds = time.perf_counter() - begin
     if as_json:
-        found: dict[str, Any] = {"port": port, "board": board_name, "engine": name, "products": vectors}
+        found: dict[str, Any] = {"port": port, "board": board.name, "engine": name, "products": vectors}
         console.print_json({**found, "results": results, "mismatches": 0, "seconds": round(seconds, 2)})
     else:
         console.stdout.print(f"{results} results of {vectors} products agree with PyTorch", highlight=False)

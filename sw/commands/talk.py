@@ -15,8 +15,10 @@ from sw.boards import find_board, machine_for, model_number, open_model
 from sw.console import CheckpointPath
 from sw.errors import InputError
 from sw.model import checkpoints
+from sw.model.integer import IntegerModel
 from sw.model.text import encode
-from sw.serial import BAUD, Board, Info, Line
+from sw.options import POSITIVE, Integer, refuse_given
+from sw.serial import BAUD, Board, Info, Line, baud_speed
 
 SIMULATED_BAUD_RATIO = 16
 """Cycles of a bit of the simulated line: a real one would spend most of its cycles in waiting."""
@@ -27,10 +29,10 @@ SIMULATED_BAUD_RATIO = 16
 @click.option("--port", "port_option", help="The same as the argument; `sim` is a simulated board.")
 @click.option("--checkpoint", type=CheckpointPath(), help="The board's model; 'tiny' if absent.")
 @click.option("--board", default="ulx3s", show_default=True, help="With port sim: the board that is simulated.")
-@click.option("--baud", type=int, default=BAUD, show_default=True)
+@click.option("--baud", type=Integer(1), default=BAUD, show_default=True)
 @click.option("--prompt", help="One prompt; without it, each line of the standard input is one.")
-@click.option("--tokens", type=int, default=80, show_default=True, help="Characters to generate.")
-@click.option("--timeout", type=float, help="Seconds to wait for an answer; 2, or 600 for a simulated board.")
+@click.option("--tokens", type=Integer(1), default=80, show_default=True, help="Characters to generate.")
+@click.option("--timeout", type=POSITIVE, help="Seconds to wait for an answer; 2, or 600 for a simulated board.")
 @console.json_option
 def command(
     port: str | None,
@@ -50,19 +52,22 @@ def command(
     name = port or port_option
     if name is None:
         raise InputError("port is missing; give a serial port such as /dev/ttyUSB0, or sim")
-    if tokens < 1:
-        raise InputError(f"tokens is {tokens}; allowed: 1 or more")
     if as_json and prompt is None:
         raise InputError("--json wants one prompt: give it with --prompt")
+    if port is not None and port_option is not None and port != port_option:
+        raise InputError(f"the port is {port!r} and --port is {port_option!r}; give one of them")
+    if name != "sim":
+        refuse_given(("board",), "goes with port sim only, which simulates it")
     torch.set_num_threads(1)
     path = checkpoint or checkpoints.path()
+    model, characters = open_model(path)
+    if prompt is not None:
+        _start(prompt, characters, model.config.context)
+    baud_speed(baud)
     figures: dict[str, Any] = {}
     out = sys.stdout  # a simulation hides what is printed while it runs
     with contextlib.ExitStack() as stack:
-        if name == "sim":
-            device, characters = stack.enter_context(_simulated(path, board, figures))
-        else:
-            device, characters = Path(name), open_model(path)[1]
+        device = stack.enter_context(_simulated(path, model, board, figures)) if name == "sim" else Path(name)
         line = Line(device, baud)
         stack.callback(line.close)
         host = Board(line, timeout or (600 if name == "sim" else 2))
@@ -95,29 +100,34 @@ def command(
 
 
 @contextlib.contextmanager
-def _simulated(path: Path, name: str, figures: dict[str, Any]) -> Iterator[tuple[Path, str]]:
-    """Run a simulated board; yield its port and its model's characters; fill `figures` when it has ended."""
+def _simulated(path: Path, model: IntegerModel, name: str, figures: dict[str, Any]) -> Iterator[Path]:
+    """Run a simulated board; yield its port; fill `figures` when it has ended."""
     from sim.board import simulated_board
 
     board = find_board(name)
-    model, characters = open_model(path)
     config = machine_for(board, model)
     console.stderr.print(f"building the simulated {board.title}: {config.engine}, {config.lanes} lanes")
     baud = board.clock_hz / SIMULATED_BAUD_RATIO
     with simulated_board(model, config, model_number(path), board.clock_hz, baud, 50e-6) as simulated:
-        yield simulated.port, characters
+        yield simulated.port
     figures["answer_cycles"] = simulated.result["answer_cycles"]
     figures["clock_mhz"] = board.clock_hz / 1e6
 
 
+def _start(prompt: str, characters: str, context: int) -> list[int]:
+    """Return a prompt as tokens; InputError if it is empty, too long, or has a character that the model lacks."""
+    start: list[int] = encode(prompt, characters).tolist()
+    if not 1 <= len(start) <= context:
+        raise InputError(f"the prompt has {len(start)} characters; the board takes 1 to {context}, its context")
+    return start
+
+
 def _speak(host: Board, info: Info, characters: str, prompt: str, tokens: int, out: TextIO | None) -> tuple[str, float]:
     """Give one prompt; write the text as it comes, if `out` is given; return it, and the seconds it took."""
-    start = encode(prompt, characters).tolist()
-    if len(start) > info.context:
-        raise InputError(f"the prompt has {len(start)} characters; the board's context is {info.context}")
+    start = _start(prompt, characters, info.context)
     begin = time.perf_counter()
     text = ""
-    for token in host.generate(start, min(tokens, info.context + 1 - len(start))):
+    for token in host.generate(start, min(tokens, info.context + 1 - len(start)), len(characters)):
         text += characters[token]
         if out is not None:
             out.write(text[-1] if len(text) > 1 else prompt + text)
@@ -132,7 +142,7 @@ def _converse(host: Board, info: Info, characters: str, tokens: int, out: TextIO
     """Take each line of the standard input as a prompt; say what is wrong with one and go on."""
     for prompt in sys.stdin:
         try:
-            _, seconds = _speak(host, info, characters, prompt.rstrip("\n"), tokens, out)
+            _, seconds = _speak(host, info, characters, prompt.rstrip("\r\n"), tokens, out)
         except InputError as error:
             console.stderr.print(f"nomul: {error}", markup=False)
         else:

@@ -13,17 +13,19 @@ from sw.model import checkpoints
 from sw.model.activations import trace
 from sw.model.integer import IntegerModel
 from sw.model.text import encode, read_text
+from sw.options import Integer, Output
 
 
 @click.command("trace")
 @click.option("--checkpoint", type=CheckpointPath(), help="A ternary model; the committed 'tiny' if absent.")
 @click.option("--text", type=click.Path(path_type=Path), help="UTF-8 text to read; a committed sonnet if absent.")
-@click.option("--tokens", type=int, default=16, show_default=True, help="Characters to read from its start.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The safetensors file to write.")
+@click.option("--tokens", type=Integer(1), default=16, show_default=True, help="Characters to read from its start.")
+@click.option("-o", "--output", type=Output(file=True), required=True, help="The safetensors file to write.")
 @console.json_option
 @torch.no_grad()
 def command(checkpoint: Path | None, text: Path | None, tokens: int, output: Path, as_json: bool) -> None:
     """Record the intermediates of reading a text, as int32 tensors named as docs/numerics.md lists them."""
+    console.destination(output)
     path = checkpoint or checkpoints.path()
     model = IntegerModel.load(path)
     content = checkpoints.sample_text() if text is None else read_text(text)

@@ -8,37 +8,36 @@ from typing import Any
 
 import click
 import torch
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
 from sw import console
 from sw.errors import InputError
-from sw.model.calibration import calibrate
+from sw.model.calibration import calibrate_on
 from sw.model.conversion import to_grid, to_mixpe
 from sw.model.store import load_model, save_model
-from sw.model.text import encode, read_text, split, windows
+from sw.model.text import encode, read_text, split
 from sw.model.training import Progress as TrainingProgress
 from sw.model.training import TrainingConfig, loss_on, train
 from sw.model.transformer import SIZES, TransformerConfig
-
-CALIBRATION_WINDOWS = 64
+from sw.options import POSITIVE, Integer, Number, Output, Seed
 
 
 @click.command("train")
 @click.option("--text", type=click.Path(path_type=Path), required=True, help="UTF-8 text; its last 10 % validates.")
 @click.option("--size", type=click.Choice(list(SIZES)), default="tiny", show_default=True)
 @click.option("--kind", type=click.Choice(["ternary", "float", "bwta", "mixpe"]), default="ternary", show_default=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The checkpoint to write.")
+@click.option("-o", "--output", type=Output(file=True, folder=True), required=True, help="The checkpoint to write.")
 @click.option(
     "--teacher", "teachers", multiple=True, type=click.Path(path_type=Path), help="Distil from it; repeatable."
 )
-@click.option("--steps", type=int, help="Optimiser steps.")
-@click.option("--batch", type=int, help="Windows in a step.")
-@click.option("--learning-rate", type=float, help="At its peak.")
-@click.option("--dropout", type=float)
-@click.option("--weight-decay", type=float)
-@click.option("--soft-share", type=float, help="Weight of the teachers' predictions in the loss.")
-@click.option("--seed", type=int)
-@click.option("--interval", type=int, help="Steps between evaluations; a killed run loses at most as many.")
+@click.option("--steps", type=Integer(1), help="Optimiser steps.")
+@click.option("--batch", type=Integer(1), help="Windows in a step.")
+@click.option("--learning-rate", type=POSITIVE, help="At its peak.")
+@click.option("--dropout", type=Number(0))
+@click.option("--weight-decay", type=Number(0))
+@click.option("--soft-share", type=Number(0, 1), help="Weight of the teachers' predictions in the loss.")
+@click.option("--seed", type=Seed())
+@click.option("--interval", type=Integer(1), help="Steps between evaluations; a killed run loses at most as many.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--compile", "compiled", is_flag=True, help="Compile the model first: slower to start, faster to run.")
 @console.json_option
@@ -60,7 +59,7 @@ def command(
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("device is 'cuda', but PyTorch finds no GPU; allowed here are auto and cpu")
     where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-    if output.is_dir() or not output.resolve().parent.is_dir():
+    if output.is_dir() or not console.destination(output).parent.is_dir():
         raise InputError(f"{output} cannot be written: it must be a file in a directory that exists")
     content = read_text(text)
     characters = "".join(sorted(set(content)))
@@ -78,10 +77,7 @@ def command(
         models.append(model.to(where))
     training_part, validation_part = (encode(part, characters) for part in split(content))
     begin = time.perf_counter()
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
-        TimeRemainingColumn(), console=console.stderr,
-    ) as bar:  # fmt: skip
+    with console.progress_bar(MofNCompleteColumn(), TimeRemainingColumn()) as bar:
         task = bar.add_task("Training", total=settings.steps)
 
         def on_step(step: int, report: TrainingProgress | None) -> None:
@@ -106,9 +102,7 @@ def command(
     elif kind != "float":
         to_grid(model)
     if kind == "ternary":
-        extra["integer"] = calibrate(
-            model, windows(training_part, config.context)[0][0][:CALIBRATION_WINDOWS]
-        ).to_dict()
+        extra["integer"] = calibrate_on(model, training_part).to_dict()
     save_model(output, model, extra)
     state.unlink()
     result = {

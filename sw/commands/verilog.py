@@ -16,6 +16,7 @@ from sw.flow.rtlil import verilog
 from sw.flow.template import template
 from sw.flow.testbench import testbench
 from sw.flow.tops import BUSES, make_top
+from sw.options import Output
 
 
 def make_engine(engine: str, config: Any, bus: str, name: str | None = None) -> tuple[dict[str, Any], str]:
@@ -70,7 +71,7 @@ def write_engine(
     "--name", callback=check_name, help="Name of the top module, of its files, and first part of all others'."
 )
 @click.option("--testbench", "bench", is_flag=True, help="Write a self-checking testbench in plain Verilog too.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder.")
+@click.option("-o", "--output", required=True, type=Output(folder=True), help="Folder.")
 @json_option
 def command(
     engine: str, settings: tuple[str, ...], target: str | None, bus: str, name: str | None, bench: bool, output: Path,

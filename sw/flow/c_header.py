@@ -5,11 +5,14 @@ from typing import Any
 __all__ = ["c_header"]
 
 FUNCTIONS = """\
+/* Define NOMUL_ACCESS, and these two, before this file if registers are not reached by an address. */
+#ifndef NOMUL_ACCESS
 static inline uint32_t nomul_read(volatile uint32_t *registers, uint32_t offset) { return registers[offset / 4]; }
 
 static inline void nomul_write(volatile uint32_t *registers, uint32_t offset, uint32_t value) {
     registers[offset / 4] = value;
 }
+#endif
 
 /* Whether the hardware is the one that this header was written for. */
 static inline int nomul_is_ours(volatile uint32_t *registers) {
@@ -26,11 +29,27 @@ static inline void nomul_begin(volatile uint32_t *registers@BASES_PARAMETER@) {
     nomul_write(registers, NOMUL_RESET, 0);
 }
 
-/* Give a job; return 0, or the bits of STATUS that say why it was not taken. */
+/* End the job in work, if there is one, at its token's end; return 0 when the machine is ready for another, or the bits
+   of STATUS that say why it will not be. PROMPT and RESULT are empty then. */
+static inline uint32_t nomul_stop(volatile uint32_t *registers) {
+    uint32_t status;
+    nomul_write(registers, NOMUL_STATUS, NOMUL_STATUS_FAULT);
+    nomul_write(registers, NOMUL_STOP, 1);
+    do {
+        status = nomul_read(registers, NOMUL_STATUS);
+    } while (!(status & (NOMUL_STATUS_READY | NOMUL_STATUS_ERRORS)) && !nomul_read(registers, NOMUL_RESET));
+    return status & NOMUL_STATUS_ERRORS;
+}
+
+/* Give a job; return 0, or the bits of STATUS that say why it was not taken. What an earlier job left in PROMPT and
+   RESULT is thrown away; a job in work goes on. */
 static inline uint32_t nomul_start(volatile uint32_t *registers, const uint32_t *prompt, uint32_t length,
                                    uint32_t tokens, uint32_t position) {
-    uint32_t place;
+    uint32_t place, status;
     nomul_write(registers, NOMUL_STATUS, NOMUL_STATUS_CLEARABLE);
+    status = nomul_read(registers, NOMUL_STATUS);
+    if (!(status & NOMUL_STATUS_READY)) return (status & NOMUL_STATUS_ERRORS) | NOMUL_STATUS_REFUSED;
+    nomul_write(registers, NOMUL_STOP, 1);
     for (place = 0; place < length; place++) nomul_write(registers, NOMUL_PROMPT, prompt[place]);
     nomul_write(registers, NOMUL_PROMPT_LENGTH, length);
     nomul_write(registers, NOMUL_TOKENS, tokens);

@@ -3,12 +3,35 @@
 import hashlib
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from sw.console import write_atomically
+import platformdirs
 
-DEFAULT = Path("build/cache")
+from sw.console import write_atomically
+from sw.errors import InputError
+
+DEFAULT = Path()
+"""Of the functions that keep results: `place` itself."""
+
+
+def place() -> Path:
+    """Return where everything lies that is kept between commands: NOMUL_CACHE, or else the platform's own place."""
+    return Path(os.environ.get("NOMUL_CACHE") or platformdirs.user_cache_dir("nomul", appauthor=False)).absolute()
+
+
+def ready(folder: Path) -> Path:
+    """Return a folder of the cache, made if need be; `InputError` if it takes no files, before there is one to keep."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"the cache {folder} cannot be written: {error.strerror}; name another folder in NOMUL_CACHE"
+        ) from None
+    return folder
 
 
 def digest(*parts: str) -> str:
@@ -31,12 +54,12 @@ class Cache:
     Parameters
     ----------
     folder
-        Where to keep entries, made when the first one is written. None keeps nothing.
+        Where to keep entries, in `place` if it is relative; made when the first one is looked for. None keeps nothing.
 
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder
+        self.folder = None if folder is None else place() / folder
 
     def path(self, key: str, suffix: str = ".json") -> Path:
         """Return where the entry of `key` is, or one of its files, by suffix."""
@@ -45,7 +68,10 @@ class Cache:
         return self.folder / f"{key}{suffix}"
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """Return the entry of `key`, or None if there is none that is whole."""
+        """Return the entry of `key`, or None if there is none that is whole.
+
+        Raises `InputError` if there is none and none can be kept.
+        """
         if self.folder is None:
             return None
         try:
@@ -55,11 +81,10 @@ class Cache:
                 hashlib.sha256(self.path(key, suffix).read_bytes()).hexdigest() == expected
                 for suffix, expected in entry["files"].items()
             )
-        except FileNotFoundError:
-            whole = False
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             whole = False
         if not whole:
+            ready(self.folder)
             self.path(key).unlink(missing_ok=True)
             return None
         return dict(payload)

@@ -8,9 +8,8 @@ to syntheses of small configurations (`cost_points.json`, written by `python -m 
     arrays   1, lanes, rows x width of a total, rows x lanes, and for dense weights rows x lanes once more
     FP16     1, rows: each is a multiply-add element
     MixPE    in standard cells besides, the bits of group sums that are too few for a memory macro
-    TLMM     1, tables, tables filled at a time, tables x copies of a table, tables x rows, rows x width of a total;
-             seven rows share a copy on UltraScale+ and three on 7 series, and each of the rest has its own
-             (`sw.flow.yosys`)
+    TLMM     1, tables, tables filled at a time, tables x memory of a table, tables x rows, rows x width of a total;
+             memory is look-up tables on AMD parts, whose read ports rows share, and elsewhere a copy for each row
 
 The fit is of least squares in relative error, with no coefficient below zero. The points marked `held_out` take no part
 in it; a test asserts that they, and one that is synthesised for the test, are within 15 %.
@@ -26,6 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hw.arith.target import AMD, Target
+from hw.arith.xilinx import lutram_parts
 from hw.engines import ENGINES
 from sw.errors import InputError
 from sw.flow.cells import MEMORY_BITS
@@ -35,16 +36,16 @@ __all__ = ["POINTS", "CostModel", "cost_model", "errors", "features", "measured"
 POINTS = Path(__file__).with_name("cost_points.json")
 """Synthesised configurations: engine, target, settings, whether held out of the fit, and figures."""
 
-READERS = {"xcup": 7, "xc7": 3}
-"""Read ports that share a LUTRAM, by the field `target` of a configuration; elsewhere each has its own."""
-
 
 def features(engine: str, config: Any) -> list[float]:
     """Return the sizes that the cost of an engine's configuration is a sum of, each times a coefficient."""
     rows, totals = config.rows, config.rows * config.total_width
     if engine == "tlmm":
-        tables, copies = config.tables, sum(divmod(rows, READERS.get(config.target, 1)))
-        return [1, tables, config.fill_units, tables * copies, tables * rows, totals]
+        tables, memory = config.tables, rows
+        if (target := Target(config.target)) in AMD:
+            parts = lutram_parts(rows * -(-config.entry_width // 2), target)
+            memory = sum(8 if ports == 7 else 4 for ports in parts)
+        return [1, tables, config.fill_units, tables * memory, tables * rows, totals]
     if engine == "fp16":
         return [1, rows]
     lanes = config.lanes_in

@@ -3,14 +3,16 @@
 How a rate is reckoned, the same for every engine:
 
 * A token of decoding passes every projection as a job of its own; its cycles are the exact ones of the engine's cost
-  model. Meanwhile the weights come from external memory once, in the engine's own code, and so do the LM head (eight
-  bits a weight) and the keys and values of `context` tokens (eight bits each). The slower of the two is the rate:
-  compute-bound or memory-bound.
+  model. Attention stands between projections and takes a cycle for each row of keys and of values of each head, as this
+  repository's unit does. Meanwhile the weights come from external memory once, in the engine's own code, and so do the
+  LM head (eight bits a weight) and the keys and values of `context` tokens (eight bits each). The slower of the two is
+  the rate: compute-bound or memory-bound.
+* Where all of that fits a device's block memory (`FILLED` of it) it stays there, and memory limits nothing.
 * A prompt of `prompt` tokens passes each projection as one job. An engine takes the whole matrix again for every token;
   half of the device's block memory is taken as a buffer, so that external memory is read once for each part of a matrix
   that fits. Without block memory it is read for every token.
-* Attention, norms and the head's arithmetic run beside the engine and are not reckoned. The clock is an assumption on
-  an FPGA unless the survivors are placed and routed.
+* Norms and the head's arithmetic run beside the engine and are not reckoned; resources are the engine's alone. The
+  clock is an assumption on an FPGA unless the survivors are placed and routed.
 """
 
 import dataclasses
@@ -45,6 +47,9 @@ MODES: Mapping[str, Mapping[str, str]] = {
 SHARE = 0.7
 """Share of a board that the engine may take, unless a budget is given: the rest is for what stands around it."""
 
+FILLED = 0.9
+"""Share of block memory that a model may fill: the rest is the engine's own, and words that do not fill a block."""
+
 STEADY = 8
 """Tokens after which a job's pace does not change."""
 
@@ -67,6 +72,13 @@ class Question:
     context: int = 1024
     engines: tuple[str, ...] = ()
     """Only these, if any are named."""
+    on_chip_bits: int | None = None
+    """Bits of block memory that may be used; None is all that the device has."""
+
+    @property
+    def block_bits(self) -> int:
+        """Bits of block memory that may be used."""
+        return self.device.on_chip_bits if self.on_chip_bits is None else self.on_chip_bits
 
     @property
     def size(self) -> str:
@@ -89,7 +101,7 @@ class Choice:
 
     @functools.cached_property
     def decode(self) -> tuple[int, int]:
-        """Cycles of a token, and the bits that it needs from memory."""
+        """Cycles of a token's projections, and the bits that it reads, wherever they lie."""
         shape, config, mode, cycles, bits = self.question.shape, self.config, self.mode, 0, 0
         for (n_out, n_in), count in shape.matrices.items():
             cycles += count * config.cycles(n_in, n_out, 1, mode)
@@ -98,9 +110,10 @@ class Choice:
 
     @functools.cached_property
     def prefill(self) -> tuple[int, int]:
-        """Cycles of a prompt, and the bits that it needs from memory."""
+        """Cycles of a prompt's projections, and the bits that it reads, wherever they lie."""
         shape, config, mode, cycles, bits = self.question.shape, self.config, self.mode, 0, 0
-        tokens, buffer = self.question.prompt, self.question.device.on_chip_bits // 2
+        tokens = self.question.prompt
+        buffer = self.decode[1] if self.on_chip else self.question.block_bits // 2
         for (n_out, n_in), count in shape.matrices.items():
             matrix = config.weight_width * config.weight_transfers(n_in, n_out, mode)
             parts = -(-matrix // buffer) if buffer else 1
@@ -111,30 +124,52 @@ class Choice:
             bits += count * matrix * (1 if buffer else tokens)
         return cycles, bits + shape.head_bits
 
+    @property
+    def on_chip(self) -> bool:
+        """Whether weights, LM head, keys and values stay in block memory."""
+        return self.decode[1] <= FILLED * self.question.block_bits
+
+    @property
+    def attention(self) -> tuple[int, int]:
+        """Cycles of attention of a token, and of a prompt, whose tokens see those before them."""
+        question = self.question
+        rows = 2 * question.shape.layers * question.shape.heads
+        return rows * question.context, rows * question.prompt * (question.prompt + 1) // 2
+
     def _seconds(self, cycles: int, bits: int) -> tuple[float, float]:
-        bandwidth = self.question.bandwidth
+        bandwidth = None if self.on_chip else self.question.bandwidth
         return cycles / (self.clock_mhz * 1e6), bits / 8 / (bandwidth * 1e9) if bandwidth else 0.0
+
+    @property
+    def _decoding(self) -> tuple[float, float]:
+        cycles, bits = self.decode
+        return self._seconds(cycles + self.attention[0], bits)
+
+    @property
+    def _prompting(self) -> tuple[float, float]:
+        cycles, bits = self.prefill
+        return self._seconds(cycles + self.attention[1], bits)
 
     @property
     def decode_rate(self) -> float:
         """Tokens a second, one after the other."""
-        return 1 / max(self._seconds(*self.decode))
+        return 1 / max(self._decoding)
 
     @property
     def decode_bound(self) -> str:
         """What limits decoding: 'memory' or 'compute'."""
-        compute, memory = self._seconds(*self.decode)
+        compute, memory = self._decoding
         return "memory" if memory > compute else "compute"
 
     @property
     def prefill_rate(self) -> float:
         """Tokens of the prompt a second."""
-        return self.question.prompt / max(self._seconds(*self.prefill))
+        return self.question.prompt / max(self._prompting)
 
     @property
     def prefill_bound(self) -> str:
         """What limits the prompt: 'memory' or 'compute'."""
-        compute, memory = self._seconds(*self.prefill)
+        compute, memory = self._prompting
         return "memory" if memory > compute else "compute"
 
     @property

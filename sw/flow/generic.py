@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from sw.console import write_atomically
-from sw.flow.cache import DEFAULT
+from sw.flow.cache import DEFAULT, place, ready
 from sw.flow.liberty import Library, read_liberty
 
 __all__ = ["GENERIC", "generic_library", "generic_text"]
@@ -146,6 +146,6 @@ def generic_text() -> str:
 @cache
 def generic_library(folder: Path = DEFAULT) -> Library:
     """Return the library; its file is put into a folder."""
-    path = folder / f"{GENERIC}.lib"
+    path = ready(place() / folder) / f"{GENERIC}.lib"
     write_atomically(path, generic_text().encode())
     return read_liberty(path)

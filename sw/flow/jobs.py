@@ -26,9 +26,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import TaskProgressColumn, TimeRemainingColumn
 
-from sw.console import stderr
+from sw.console import progress_bar
 from sw.errors import InputError, ToolError
 from sw.flow.cache import DEFAULT, Cache, digest
 from sw.flow.tools import program
@@ -38,7 +38,7 @@ __all__ = ["SOURCES", "Job", "Outcome", "fingerprint", "run_jobs"]
 SOURCES = ("hw", "sw/flow")
 """Folders whose Python files a result depends on."""
 
-ASIDE = {"cost.py", "explore.py", "jobs.py", "page.py", "plots.py", "shapes.py", "survey.py"}
+ASIDE = {"answers.py", "cost.py", "explore.py", "jobs.py", "page.py", "plots.py", "shapes.py", "survey.py"}
 """Files of sw/flow that choose jobs or show results, and change none."""
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -136,9 +136,9 @@ def run_jobs(
     waiting = {key: job for key, job in zip(keys, jobs, strict=True) if key not in outcomes}
     if waiting:
         order = sorted(waiting, key=lambda key: -waiting[key].weight)
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(True))
+        columns = (TaskProgressColumn(), TimeRemainingColumn(True))
         with (
-            Progress(*columns, console=stderr, speed_estimate_period=3600) as bar,
+            progress_bar(*columns, speed_estimate_period=3600) as bar,
             _executor(workers, scheduler, len(waiting)) as submit,
         ):
             task = bar.add_task(description, total=sum(job.weight for job in waiting.values()))

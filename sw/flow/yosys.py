@@ -7,7 +7,7 @@ What a designer of gateware should know of Yosys 0.70, each measured with this m
   0.9 ns with REGMODE = OUTREG, so an engine that wants 150 MHz or more from a block RAM has to instantiate DP16KD.
 * It shares a LUTRAM between read ports only when they fill it: on xcup 7 (or 14, 21 ...) ports of two bits take one
   (two, three ...) RAM32M16, but any other number takes one for each port, 8 ports as many as eight. On xc7 the unit is
-  3 ports, and it rounds up. An engine gives each table a multiple of seven readers, or instantiates the primitive.
+  3 ports, and it rounds up. What has other numbers of readers instantiates the primitive (`hw.arith.xilinx.lutram`).
 * A synchronous read port of an Amaranth memory says what a read returns in the cycle in which its word is written, and
   Yosys builds that around the block where the block does not do it: 46 LUTs and 119 flip-flops for 512 x 36 bits on
   ECP5, 47 and 119 on Gowin. Where it does not matter, use a read port of the domain `comb` with a register behind it,

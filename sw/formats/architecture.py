@@ -11,6 +11,14 @@ ACTIVATIONS = ("relu2", "silu")
 """Values of `hidden_act` that Nomul's models have: ReLU squared, and SiLU (SwiGLU)."""
 
 
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "bitnet": {"num_key_value_heads": 5, "rope_theta": 500000.0, "rms_norm_eps": 1e-5, "hidden_act": "relu2"},
+    "llama": {"rope_theta": 10000.0, "rms_norm_eps": 1e-6, "hidden_act": "silu"},
+}
+"""What transformers takes for an absent key, by `model_type`; others are read as Llama's. Null key-value heads, and
+absent ones in Llama, are as many as there are heads."""
+
+
 @dataclass(frozen=True)
 class Architecture:
     """Sizes and constants of a decoder, under the names of config.json.
@@ -47,29 +55,29 @@ class Architecture:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Architecture":
-        """Read the fields from config.json, with the defaults that transformers gives them.
+        """Read the fields from config.json, with the defaults that transformers gives them (`DEFAULTS`).
 
-        `head_dim` is hidden_size / num_attention_heads if absent, `num_key_value_heads` is num_attention_heads;
-        `rope_theta` may stand in `rope_parameters`, as transformers 5 writes it.
-        Raises `InputError` for a missing field or one of the wrong type.
+        `head_dim` is hidden_size / num_attention_heads if absent; `rope_theta` may stand in `rope_parameters` or
+        `rope_scaling`. Raises `InputError` for a missing field or one of the wrong type.
         """
+        defaults = DEFAULTS.get(model_type(config), DEFAULTS["llama"])
         hidden_size = _integer(config, "hidden_size")
         heads = _integer(config, "num_attention_heads")
         if config.get("head_dim") is None and (heads < 1 or hidden_size % heads):
             raise InputError(f"config.json: hidden_size {hidden_size} is no multiple of num_attention_heads {heads}")
-        rope = config.get("rope_parameters")
+        key_value_heads = heads if "num_key_value_heads" in config else defaults.get("num_key_value_heads", heads)
         return cls(
             hidden_size=hidden_size,
             intermediate_size=_integer(config, "intermediate_size"),
             num_hidden_layers=_integer(config, "num_hidden_layers"),
             num_attention_heads=heads,
-            num_key_value_heads=_integer(config, "num_key_value_heads", heads),
+            num_key_value_heads=_integer(config, "num_key_value_heads", key_value_heads),
             head_dim=_integer(config, "head_dim", hidden_size // max(heads, 1)),
             vocab_size=_integer(config, "vocab_size"),
             max_position_embeddings=_integer(config, "max_position_embeddings", 2048),
-            rope_theta=_number({**config, **rope} if isinstance(rope, Mapping) else config, "rope_theta", 10000.0),
-            rms_norm_eps=_number(config, "rms_norm_eps", 1e-6),
-            hidden_act=_of_type(config, "hidden_act", str, "silu"),
+            rope_theta=_number({**config, **rope(config)}, "rope_theta", defaults["rope_theta"]),
+            rms_norm_eps=_number(config, "rms_norm_eps", defaults["rms_norm_eps"]),
+            hidden_act=_of_type(config, "hidden_act", str, defaults["hidden_act"]),
             tie_word_embeddings=_of_type(config, "tie_word_embeddings", bool, False),
         )
 
@@ -101,19 +109,43 @@ def quantization(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+def rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what config.json says of rotary embedding; where both of its objects are there, `rope_scaling` counts.
+
+    Raises `InputError` if it is no object.
+    """
+    value = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    if not isinstance(value, Mapping):
+        name = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
+        raise InputError(f"config.json: {name} is {value!r}, but a JSON object or null is needed")
+    return value
+
+
+def model_type(config: Mapping[str, Any]) -> str:
+    """Return `model_type` of config.json; without one, `bitnet` if an architecture is called so and else `llama`."""
+    value = config.get("model_type")
+    if value is None:
+        return "bitnet" if _named_bitnet(config) else "llama"
+    return str(value)
+
+
 def is_bitnet(config: Mapping[str, Any]) -> bool:
     """Say whether config.json describes a model that was trained with ternary weights.
 
     True for quant_method `bitnet`, model_type `bitnet`, an architecture that begins with BitNet in any case, and
     `weight_bits` 1 (1bitLLM writes that for 1.58 bit).
     """
-    names = config.get("architectures") or []
     return (
         quantization(config).get("quant_method") == "bitnet"
         or config.get("model_type") == "bitnet"
-        or any(str(name).lower().startswith("bitnet") for name in names)
+        or _named_bitnet(config)
         or config.get("weight_bits") == 1
     )
+
+
+def _named_bitnet(config: Mapping[str, Any]) -> bool:
+    names = config.get("architectures")
+    return isinstance(names, list) and any(str(name).lower().startswith("bitnet") for name in names)
 
 
 def _integer(config: Mapping[str, Any], name: str, default: int | None = None) -> int:

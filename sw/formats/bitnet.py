@@ -94,6 +94,19 @@ def unpack(packed: Tensor, n_out: int | None = None) -> Tensor:
     return torch.from_numpy(codes.view(np.int8)[:n_out])
 
 
+def trits(values: Tensor) -> Tensor:
+    """Return floats that are -1, 0 and +1 as int8; `InputError` for any other, which says which value and where."""
+    found = values.float()
+    wrong = found.abs().ne(1) & found.ne(0)
+    if bool(wrong.any()):
+        where = wrong.nonzero()[0].tolist()
+        raise InputError(
+            f"the weight at {where} is {float(found[tuple(where)]):.6g}, but beside a weight_scale weights are packed "
+            f"or -1, 0 and +1"
+        )
+    return found.to(torch.int8)
+
+
 def ternarise(name: str, weight: Tensor) -> TernaryLayer:
     """Ternarise the float master weights [n_out, n_in] of a layer by absmean.
 

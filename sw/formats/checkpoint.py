@@ -3,7 +3,8 @@
 The dense file is one safetensors container. Its metadata are `format` (`nomul-dense-1`), `config` (a JSON object) and
 `layers` (a JSON object from layer name to [n_out, n_in]). Each layer has `<layer>.weight`, uint8
 [n_out, ceil(n_in / 5)] in the code of `sw.formats.dense`, and `<layer>.weight_scale`, float32 [1], which multiplies.
-All other tensors are kept as they are. docs/formats.md has worked examples.
+Tensors `files/<name>` are files, as the tokenizer's. All other tensors are kept as they are. docs/formats.md has worked
+examples.
 """
 
 import difflib
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sw.errors import InputError
-from sw.formats import bitnet, dense, huggingface
+from sw.formats import bitnet, companions, dense, huggingface
 from sw.formats.container import Container, open_container, write_container
 from sw.formats.ternary import TernaryLayer
 
@@ -39,6 +40,7 @@ class OpenCheckpoint(Generic[Layer]):
     config : the model's configuration; empty if there is none.
     shapes : layer name -> (n_out, n_in), in the order of the file.
     tensors : all tensors that are not part of such a layer (embeddings, norms), by name, as they are stored.
+    files : files of the model that go into a copy of it (tokenizer and generation), by name, uint8 [bytes].
     notes : sentences about how the file was read that a user should see.
     read : returns one layer; use `layer` instead, which names the alternatives when there is none.
     """
@@ -48,6 +50,7 @@ class OpenCheckpoint(Generic[Layer]):
     config: dict[str, Any]
     shapes: dict[str, tuple[int, int]]
     tensors: Mapping[str, Tensor]
+    files: Mapping[str, Tensor]
     notes: tuple[str, ...]
     read: Callable[[str], Layer]
 
@@ -85,6 +88,8 @@ def suggest(name: str, allowed: list[str]) -> str:
     close = close or [other for other in allowed if name and name in other][:3]
     if close:
         return f"did you mean {' or '.join(close)}?"
+    if not allowed:
+        return "it has no such layers at all"
     shown = ", ".join(allowed[:8])
     return f"it has {shown}" + (f" and {len(allowed) - 8} more" if len(allowed) > 8 else "")
 
@@ -106,10 +111,12 @@ def save_dense(
     layers: Iterable[TernaryLayer],
     tensors: Mapping[str, Tensor],
     config: Mapping[str, Any],
+    files: Mapping[str, Tensor] | None = None,
 ) -> bool:
     """Write a dense file, atomically; return True if the file changed.
 
-    `layers` may be a generator, so that only packed weights are held in memory. Scales are rounded to float32.
+    `layers` may be a generator, so that only packed weights are held in memory. Scales are rounded to float32. `files`
+    are kept as tensors `files/<name>`, uint8 [bytes].
     Raises `InputError` for two layers of one name, a tensor whose name a layer needs, or a config that is not JSON.
     """
     shapes: dict[str, list[int]] = {}
@@ -120,7 +127,8 @@ def save_dense(
         shapes[layer.name] = [layer.n_out, layer.n_in]
         stored[f"{layer.name}.weight"] = dense.pack(layer.weight)
         stored[f"{layer.name}.weight_scale"] = torch.tensor([layer.scale], dtype=torch.float32)
-    for name, tensor in tensors.items():
+    files = {f"{companions.PREFIX}{name}": content for name, content in (files or {}).items()}
+    for name, tensor in (*tensors.items(), *files.items()):
         if name in stored:
             raise InputError(f"the tensor {name} has the name of a ternary layer's weight or scale")
         stored[name] = tensor
@@ -168,7 +176,9 @@ def _open_dense(container: Container) -> Checkpoint:
         return TernaryLayer(name, weight, scales[name])
 
     own = {f"{name}.{part}" for name in shapes for part in ("weight", "weight_scale")}
-    return Checkpoint(path, "nomul-dense", config, shapes, container.without(own), (), read)
+    files = companions.companions(container)
+    own |= {f"{companions.PREFIX}{name}" for name in files}
+    return Checkpoint(path, "nomul-dense", config, shapes, container.without(own), files, (), read)
 
 
 def _open_huggingface(container: Container) -> Checkpoint:
@@ -177,9 +187,8 @@ def _open_huggingface(container: Container) -> Checkpoint:
         source = huggingface.ternary_source(container, config)
     except InputError as error:
         raise InputError(f"{container.path}: {error}") from None
-    return Checkpoint(
-        container.path, source.kind, config, source.shapes, container.without(source.tensors), source.notes, source.read
-    )
+    tensors, files = container.without(source.tensors), companions.companions(container)
+    return Checkpoint(container.path, source.kind, config, source.shapes, tensors, files, source.notes, source.read)
 
 
 def _metadata_object(container: Container, key: str) -> dict[str, Any]:

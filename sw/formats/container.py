@@ -3,11 +3,8 @@
 Nothing is read but headers until a tensor is asked for. Every fault of a file becomes one `InputError`.
 """
 
-import contextlib
-import filecmp
 import json
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,10 +14,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sw.console import replace_file
 from sw.errors import InputError
+from sw.files import plain_file
 
 INDEX = "model.safetensors.index.json"
 """The file of a Hugging Face directory that says which shard holds which tensor."""
+
+FOREIGN = {b"GGUF": "GGUF", b"PK\x03\x04": "PyTorch (zip)", b"\x80\x02": "PyTorch (pickle)"}
+"""First bytes of files that hold weights in other formats, and what these are called."""
+
+REMEDY = "it reads the safetensors files that such a file is made from"
+"""What would do instead of them."""
 
 _BITS = {"BOOL": 8, "BF16": 16} | {f"{kind}{bits}": bits for kind in "UIF" for bits in (8, 16, 32, 64)}
 
@@ -116,7 +121,10 @@ def open_container(path: Path | str) -> Container:
         return _open_index(path)
     files = sorted(path.glob("*.safetensors"))
     if not files:
-        others = sorted(file.name for pattern in ("*.bin", "*.gguf", "*.pt", "*.pth") for file in path.glob(pattern))
+        gguf = sorted(file.name for file in path.glob("*.gguf"))
+        if gguf:
+            raise InputError(f"{path} holds {', '.join(gguf)} in the GGUF format, which Nomul does not read; {REMEDY}")
+        others = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in path.glob(pattern))
         found = f"only {', '.join(others)}" if others else "none"
         raise InputError(f"{path} is a directory without a checkpoint: it needs *.safetensors files and has {found}")
     if len(files) > 1:
@@ -127,6 +135,7 @@ def open_container(path: Path | str) -> Container:
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """Return the JSON object that a file holds; `InputError` if it holds anything else."""
+    plain_file(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -141,25 +150,19 @@ def write_container(path: Path | str, tensors: dict[str, Tensor], metadata: dict
 
     Returns True if the file changed. Raises `InputError` if it cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(file: Path) -> None:
         # The library makes files that only their owner may read; keep the mode that a new file would have.
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=metadata)
-        temporary.chmod(mode)
-        _sort_metadata(temporary)
-        if path.is_file() and filecmp.cmp(temporary, path, shallow=False):
-            return False
-        os.replace(temporary, path)
-        return True
+        file.touch()
+        mode = file.stat().st_mode
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file, metadata=metadata)
+        file.chmod(mode)
+        _sort_metadata(file)
+
+    try:
+        return replace_file(Path(path), write)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be written: {error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _sort_metadata(file: Path) -> None:
@@ -187,12 +190,18 @@ def _open_file(file: Path) -> Any:
     try:
         return safe_open(file, framework="pt")
     except SafetensorError as error:
+        with file.open("rb") as stream:
+            start = stream.read(4)
+        for magic, kind in FOREIGN.items():
+            if start.startswith(magic):
+                raise InputError(f"{file} is a {kind} file, which Nomul does not read; {REMEDY}") from None
         reason = str(error).removeprefix("Error while deserializing header: ")
         raise InputError(f"{file} is truncated or no safetensors file: {reason}") from None
 
 
 def _open_index(path: Path) -> Container:
-    weight_map = read_json_object(path / INDEX).get("weight_map")
+    index = read_json_object(path / INDEX)
+    weight_map, described = index.get("weight_map"), index.get("metadata")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise InputError(f"{path / INDEX} has no object weight_map from tensor to file")
     names = sorted(set(weight_map.values()))
@@ -208,4 +217,6 @@ def _open_index(path: Path) -> Container:
             f"{path}: the shard {weight_map[missing[0]]} lacks the tensor {missing[0]} that the index names "
             f"({len(missing)} such tensors in all)"
         )
+    if isinstance(described, dict):
+        container.metadata |= {f"index.{key}": str(value) for key, value in described.items()}
     return container

@@ -1,4 +1,4 @@
-"""Group-wise INT4 layers, and the two layouts that publish them: GPTQ and AWQ.
+"""Group-wise INT4 layers, and two layouts that publish them: GPTQ and AWQ.
 
 Both keep, per layer, `qweight` and `qzeros` (int32 words of eight 4-bit codes) and `scales`, and mean
 
@@ -8,7 +8,8 @@ With nibble i being bits 4i+3..4i of a word:
 
 * GPTQ: `qweight` [n_in / 8, n_out], nibble i of row r is input 8r + i. `qzeros` [groups, n_out / 8], nibble i of
   column c is output 8c + i. Version 1 of the format stores zero - 1, a historical habit of AutoGPTQ that every reader
-  has to undo; version 2 (`gptq_v2`) stores the zero itself. `g_idx` [n_in] gives the group of each input.
+  has to undo: its writers subtract 0x11111111 from the whole word, so that a zero of 0 borrows from the next. Version 2
+  (`gptq_v2`) stores the zeros themselves. `g_idx` [n_in] gives the group of each input.
 * AWQ (gemm): `qweight` [n_in, n_out / 8] and `qzeros` [groups, n_out / 8], nibble i of column c is output
   8c + (0, 2, 4, 6, 1, 3, 5, 7)[i]; the zeros are stored as they are.
 
@@ -18,6 +19,7 @@ awq/modules/linear/gemm.py; the version of the format: AutoGPTQ pull request 640
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -115,28 +117,22 @@ def from_gptq(
     """Decode one GPTQ layer.
 
     `zero_offset` is 1 for version 1 of the format and 0 for version 2. `group_size` is -1 or None for what the shapes
-    say. Raises `InputError` for shapes that do not fit, for inputs that were reordered (act-order), and for a zero
-    that version 1 cannot mean: 15 + 1 = 16 is no 4-bit zero point, and readers differ in what they make of it.
+    say. Raises `InputError` for shapes that do not fit and for inputs that were reordered (act-order).
     """
     _check_words(name, qweight, qzeros, scales)
     n_in, n_out = qweight.shape[0] * CODES_PER_WORD, qweight.shape[1]
     if qzeros.shape[1] * CODES_PER_WORD != n_out or scales.shape != (qzeros.shape[0], n_out):
         raise _misfit(name, "GPTQ", qweight, qzeros, scales)
-    group_size = _group_size(name, n_in, scales.shape[0], group_size)
+    group_size = group_size_of(name, n_in, scales.shape[0], group_size)
     if g_idx is not None and not torch.equal(g_idx.long(), torch.arange(n_in) // group_size):
         raise InputError(
             f"layer {name}: g_idx reorders the inputs (act-order, desc_act), which is not supported; "
             f"groups of {group_size} consecutive inputs are needed"
         )
-    zeros = _nibbles(qzeros).reshape(scales.shape[0], n_out)
-    if zero_offset and int(zeros.max()) == 15:
-        where = (zeros == 15).nonzero()[0].flip(0).tolist()
-        raise InputError(
-            f"layer {name}: the stored zero 15 at output and group {where} would be 16 in GPTQ's version 1, "
-            f"which is not in 0 to 15"
-        )
-    codes = _nibbles(qweight).permute(1, 0, 2).reshape(n_out, n_in)
-    return Int4Layer(name, codes, (zeros + zero_offset).T.contiguous(), scales.T.contiguous(), group_size)
+    words = qzeros.numpy().view(np.uint32) + np.uint32(zero_offset * 0x11111111)
+    zeros = nibbles(torch.from_numpy(words.view(np.int32))).reshape(scales.shape[0], n_out)
+    codes = nibbles(qweight).permute(1, 0, 2).reshape(n_out, n_in)
+    return Int4Layer(name, codes, zeros.T.contiguous(), scales.T.contiguous(), group_size)
 
 
 def from_awq(name: str, qweight: Tensor, qzeros: Tensor, scales: Tensor, group_size: int | None = None) -> Int4Layer:
@@ -148,14 +144,14 @@ def from_awq(name: str, qweight: Tensor, qzeros: Tensor, scales: Tensor, group_s
     n_in, n_out = qweight.shape[0], qweight.shape[1] * CODES_PER_WORD
     if qzeros.shape[1] * CODES_PER_WORD != n_out or scales.shape != (qzeros.shape[0], n_out):
         raise _misfit(name, "AWQ", qweight, qzeros, scales)
-    group_size = _group_size(name, n_in, scales.shape[0], group_size)
+    group_size = group_size_of(name, n_in, scales.shape[0], group_size)
     place = torch.tensor(AWQ_ORDER).argsort()
-    codes = _nibbles(qweight)[..., place].reshape(n_in, n_out)
-    zeros = _nibbles(qzeros)[..., place].reshape(scales.shape[0], n_out)
+    codes = nibbles(qweight)[..., place].reshape(n_in, n_out)
+    zeros = nibbles(qzeros)[..., place].reshape(scales.shape[0], n_out)
     return Int4Layer(name, codes.T.contiguous(), zeros.T.contiguous(), scales.T.contiguous(), group_size)
 
 
-def _nibbles(words: Tensor) -> Tensor:
+def nibbles(words: Tensor) -> Tensor:
     """Split int32 [..., n] into uint8 [..., n, 8], lowest nibble first."""
     octets = words.contiguous().unsqueeze(-1).view(torch.uint8)
     return torch.stack((octets & 15, octets >> 4), dim=-1).flatten(-2)
@@ -173,7 +169,8 @@ def _check_words(name: str, qweight: Tensor, qzeros: Tensor, scales: Tensor) -> 
         )
 
 
-def _group_size(name: str, n_in: int, groups: int, group_size: int | None) -> int:
+def group_size_of(name: str, n_in: int, groups: int, group_size: int | None) -> int:
+    """Return the inputs in a group; -1 says one group, None what the shapes say. `InputError` if they do not fit."""
     if group_size is None and n_in % groups == 0:
         group_size = n_in // groups
     elif group_size == -1:

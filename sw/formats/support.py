@@ -1,14 +1,17 @@
 """What a Hugging Face model needs that Nomul's models do not have, each as one sentence."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from sw.errors import InputError
-from sw.formats.architecture import ACTIVATIONS, Architecture, is_bitnet, projection_shapes, quantization
+from sw.formats.architecture import Architecture, projection_shapes
+from sw.formats.companions import PREFIX
+from sw.formats.compressed_tensors import PARTS
 from sw.formats.container import Container
+from sw.formats.settings import unsupported_settings
 
 SUB_NORMS = {
     "self_attn.inner_attn_ln": "self_attn.attn_sub_norm",
@@ -82,53 +85,25 @@ def check_tensors(architecture: Architecture, container: Container) -> None:
 def unsupported(config: Mapping[str, Any], architecture: Architecture, container: Container) -> list[str]:
     """Return one sentence for each thing that the model needs and Nomul's models do not have; empty if there is none.
 
-    Looks at the settings of config.json that change what a decoder computes, and at tensors without a known place.
+    Looks at every setting of config.json, and at tensors without a known place.
     """
-    found = list(_settings(config, architecture))
+    found = list(unsupported_settings(config, architecture))
     biases = [name for name in container if name.endswith(".bias")]
     if biases:
         found.append(f"Biases are not supported: {_count(biases)}.")
     known = {"model.embed_tokens", "model.norm", "lm_head", *projection_shapes(architecture)}
     norms = ("input_layernorm", "post_attention_layernorm", *SUB_NORMS.values())
     known |= {f"model.layers.{i}.{norm}" for i in range(architecture.num_hidden_layers) for norm in norms}
-    parts = ("weight", "weight_scale", "bias", "qweight", "qzeros", "scales", "g_idx")
+    parts = ("weight", "weight_scale", "bias", "qweight", "qzeros", "scales", "g_idx", *PARTS)
     other = [
         name
         for name in container
-        if not _UNUSED.search(name)
+        if not (_UNUSED.search(name) or name.startswith(PREFIX))
         and (standard_name(name).rpartition(".")[0] not in known or name.rpartition(".")[2] not in parts)
     ]
     if other:
         found.append(f"Tensors without a known place are not supported: {_count(other)}.")
     return found
-
-
-def _settings(config: Mapping[str, Any], architecture: Architecture) -> Iterator[str]:
-    model_type = config.get("model_type", "llama")
-    if model_type not in ("llama", "bitnet") and not is_bitnet(config):
-        yield f"The model_type {model_type!r} is not supported; supported are 'bitnet' and 'llama'."
-    if architecture.hidden_act not in ACTIVATIONS:
-        allowed = " and ".join(repr(name) for name in ACTIVATIONS)
-        yield f"The hidden_act {architecture.hidden_act!r} is not supported; supported are {allowed}."
-    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    rope_type = rope.get("rope_type", rope.get("type", "default")) if isinstance(rope, Mapping) else rope
-    if rope_type != "default":
-        yield f"Rotary embedding of the type {rope_type!r} is not supported; supported is 'default'."
-    if config.get("partial_rotary_factor", 1) not in (1, None):
-        yield f"A partial_rotary_factor of {config['partial_rotary_factor']} is not supported; supported is 1."
-    window = config.get("sliding_window")
-    if type(window) is int and window < architecture.max_position_embeddings and config.get("use_sliding_window", True):
-        yield f"A sliding_window of {window} positions is not supported; attention is over the whole context."
-    for key in ("num_local_experts", "num_experts"):
-        if type(config.get(key)) is int and config[key] > 1:
-            yield f"A mixture of {config[key]} experts ({key}) is not supported."
-    for key in ("attn_logit_softcapping", "final_logit_softcapping"):
-        if config.get(key):
-            yield f"Soft capping ({key}) is not supported."
-    if quantization(config).get("use_rms_norm"):
-        yield "An RMSNorm inside each projection (use_rms_norm) is not supported."
-    if config.get("input_bits", 8) != 8:
-        yield f"Activations of {config['input_bits']} bits (input_bits) are not supported; supported are 8."
 
 
 def _count(names: list[str]) -> str:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from sw.errors import InputError
-from sw.formats.architecture import Architecture, is_bitnet, projection_shapes
+from sw.formats.architecture import Architecture, is_bitnet, model_type, projection_shapes
 from sw.formats.checkpoint import Checkpoint, open_checkpoint
+from sw.formats.companions import notes_beside
 from sw.formats.container import Container, open_container
-from sw.formats.huggingface import FLOATS, read_config
+from sw.formats.huggingface import FLOATS, read_config, refuse_foreign
 from sw.formats.int4_checkpoint import Int4Checkpoint, int4_layers, open_int4
 from sw.formats.support import check_tensors, has_sub_norms, unsupported
 
@@ -20,6 +21,7 @@ KINDS = {
     "bitnet-master": "BitNet, float master weights",
     "gptq": "GPTQ, group-wise INT4",
     "awq": "AWQ, group-wise INT4",
+    "compressed-tensors": "compressed-tensors (pack-quantized), group-wise INT4",
     "float": "float weights, not quantised",
 }
 """What a model can be, and how it is described."""
@@ -39,6 +41,7 @@ class Survey:
     ternary_parameters, int4_parameters : weights in ternary and in INT4 layers.
     bytes : size of the files that hold the tensors.
     unsupported : one sentence for each thing that Nomul's models do not have.
+    unknown : those of them that the model's config or tensors ask for, so that no dense file is made of it.
     notes : sentences about how the files are read.
     """
 
@@ -52,11 +55,14 @@ class Survey:
     int4_parameters: int
     bytes: int
     unsupported: tuple[str, ...]
+    unknown: tuple[str, ...]
     notes: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Return the survey as a JSON object."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "unknown"
+        }
         architecture = self.architecture and dataclasses.asdict(self.architecture)
         layers = [{"name": name, "n_out": n_out, "n_in": n_in} for name, (n_out, n_in) in self.layers.items()]
         return values | {
@@ -76,15 +82,21 @@ def open_model(path: Path | str) -> Checkpoint | Int4Checkpoint | None:
     container = open_container(path)
     if int4_layers(container):
         return open_int4(path)
-    if not container.metadata.get("format", "").startswith("nomul-") and _is_float(container):
-        return None
+    if not container.metadata.get("format", "").startswith("nomul-"):
+        try:
+            refuse_foreign(container, read_config(container.path))
+        except InputError as error:
+            raise InputError(f"{container.path}: {error}") from None
+        if _is_float(container):
+            return None
     return open_checkpoint(path)
 
 
-def survey(path: Path | str) -> Survey:
+def survey(path: Path | str, *, kept: bool = False) -> Survey:
     """Say what a path holds, from the headers alone; no weight is decoded.
 
-    Raises `InputError` for everything that is no checkpoint, or a broken one.
+    `kept` says, for the notes, whether the tokenizer's files go into a copy. Raises `InputError` for everything that is
+    no checkpoint, or a broken one.
     """
     model = open_model(path)
     container = open_container(path)
@@ -93,25 +105,33 @@ def survey(path: Path | str) -> Survey:
     architecture = _architecture(config, kind)
     known = projection_shapes(architecture) if architecture else {}
     layers = model.shapes if model else {name: known[name] for name in known if f"{name}.weight" in container}
-    missing: list[str] = []
-    sub_norms = bool(config.get("sub_norms"))
-    if architecture and kind != "nomul-dense":
+    unknown: list[str] = []
+    sub_norms = False
+    # A dense file may hold any model; whether it is one that Nomul runs, the reader of models says.
+    if architecture and (kind != "nomul-dense" or _is_decoder(config, container)):
         try:
             check_tensors(architecture, container)
             sub_norms = has_sub_norms(architecture, container)
         except InputError as error:
             raise InputError(f"{container.path}: {error}") from None
-        missing = unsupported(config, architecture, container)
+        unknown = unsupported(config, architecture, container)
+        if model_type(config) == "bitnet" and not sub_norms and kind != "nomul-dense":
+            unknown.append("The model_type 'bitnet' has SubLN, but there are no tensors for it.")
         unquantised = [name for name in known if name not in layers]
         if unquantised:
-            missing.append(
+            unknown.append(
                 f"Projections that are not quantised are not supported: {unquantised[0]}"
                 + (f" and {len(unquantised) - 1} more." if len(unquantised) > 1 else ".")
             )
     elif kind != "nomul-dense":
-        missing.append("There is no config.json with an architecture, so that only single layers can be used.")
+        unknown.append("There is no config.json with an architecture, so that only single layers can be used.")
     if kind == "float":
-        missing.append("The weights are float, and nothing says that they were trained to be ternary.")
+        unknown.append("The weights are float, and nothing says that they were trained to be ternary.")
+    missing = list(unknown)
+    if isinstance(model, Int4Checkpoint):
+        missing.append("Whole models of INT4 layers are run by no command; 'nomul check mixpe' runs each layer.")
+    elif architecture and known and not sub_norms and kind != "float" and _is_decoder(config, container):
+        missing.append("A decoder without SubLN is run by no command; 'nomul check' runs each of its layers.")
     quantised = sum(n_out * n_in for n_out, n_in in model.shapes.values()) if model else 0
     others = model.tensors if model else container
     ternary = isinstance(model, Checkpoint)
@@ -126,7 +146,8 @@ def survey(path: Path | str) -> Survey:
         int4_parameters=0 if ternary else quantised,
         bytes=sum(file.stat().st_size for file in container.files),
         unsupported=tuple(missing),
-        notes=model.notes if model else (),
+        unknown=tuple(unknown),
+        notes=(model.notes if model else ()) + notes_beside(container, kept=kept),
     )
 
 
@@ -140,6 +161,11 @@ def _architecture(config: Mapping[str, Any], kind: str) -> Architecture | None:
         if kind == "nomul-dense":
             return None
         raise
+
+
+def _is_decoder(config: Mapping[str, Any], container: Container) -> bool:
+    """Say whether a dense file, or any other, holds a decoder with ternary projections."""
+    return config.get("linear", "ternary") == "ternary" and "model.embed_tokens.weight" in container
 
 
 def _is_float(container: Container) -> bool:

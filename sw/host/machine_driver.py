@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 __all__ = ["Machine", "MachineError", "Mmio"]
 
+NOT_READY = "the machine is not ready for a job: one is in work, or it is in reset"
+
 
 class Mmio(Protocol):
     """What reads and writes 32 bits at a byte offset, as `pynq.MMIO` does."""
@@ -112,12 +114,19 @@ class Machine:
     def start(self, prompt: Sequence[int], tokens: int, position: int = 0) -> None:
         """Give a job: tokens of the prompt, and how many to generate; `tokens` below has them.
 
+        What an earlier job left, tokens that nobody took or a prompt that was not started, is thrown away.
+
         Raises
         ------
         MachineError
-            If the machine refuses it.
+            If the machine refuses it, or is not ready for one; a job in work goes on.
         """
         self.clear()
+        status = self.status()
+        self._check(status)
+        if not status["ready"]:
+            raise MachineError(NOT_READY)
+        self.write("STOP", 1)
         for token in prompt:
             self.write("PROMPT", token)
         self.write("PROMPT_LENGTH", len(prompt))
@@ -128,7 +137,7 @@ class Machine:
         status = self.status()
         self._check(status)
         if status["refused"]:
-            raise MachineError("the machine is not ready for a job: one is in work, or it is in reset")
+            raise MachineError(NOT_READY)
         if status["illegal"]:
             known = f"its context is {self.read('CONTEXT')}, its vocabulary {self.read('VOCABULARY')}"
             why = "; a token of the prompt does not exist" if lost else ""
@@ -150,9 +159,23 @@ class Machine:
                 return
 
     def generate(self, prompt: Sequence[int], tokens: int, position: int = 0, timeout: float = 10.0) -> Iterator[int]:
-        """Run a job, and yield its tokens."""
+        """Run a job, and yield its tokens; who leaves the loop before the last token stops the machine."""
         self.start(prompt, tokens, position)
-        yield from self.tokens(timeout)
+        try:
+            yield from self.tokens(timeout)
+        finally:
+            if self.status()["busy"]:
+                self.stop(timeout)
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """End the job in work at its token's end, and wait until the machine is ready for another.
+
+        Tokens that were not taken are gone. The cache has what is before the last token that was taken, at least: a job
+        whose prompt begins with that token may go on from there.
+        """
+        self.clear("fault")
+        self.write("STOP", 1)
+        self._await(lambda status: status["ready"], timeout, "stop")
 
     def wait(self, timeout: float = 10.0) -> None:
         """Wait until no job is in work; a job of more tokens than RESULT holds needs them to be taken."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from sw.errors import InputError
 from sw.formats.architecture import Architecture
 from sw.formats.checkpoint import Checkpoint, open_checkpoint, save_dense
+from sw.formats.settings import unsupported_settings
 from sw.formats.ternary import TernaryLayer
 from sw.model.transformer import LINEARS, Linear, Transformer, TransformerConfig
 from sw.quantize.mixpe import PARTS, GroupedLayer
@@ -60,7 +61,7 @@ def from_hugging_face(config: dict[str, Any], source: str) -> TransformerConfig:
         shape = Architecture.from_config(config)
         if shape.vocab_size != len(characters):
             raise InputError(f"vocab_size is {shape.vocab_size}, but 'characters' names {len(characters)}")
-        return TransformerConfig(
+        found = TransformerConfig(
             characters=characters,
             width=shape.hidden_size,
             layers=shape.num_hidden_layers,
@@ -75,6 +76,9 @@ def from_hugging_face(config: dict[str, Any], source: str) -> TransformerConfig:
             linear=linear,
             tied=shape.tie_word_embeddings,
         )
+        for sentence in unsupported_settings(config, shape):
+            raise InputError(f"{sentence[0].lower()}{sentence[1:-1]}")
+        return found
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
 

@@ -6,15 +6,16 @@ import torch
 from torch import Tensor
 
 from sw.errors import InputError
+from sw.files import plain_file
 
 TRAINING_SHARE = 0.9
 """The first 90 % of the characters train, the rest validates."""
 
 
 def read_text(path: Path) -> str:
-    """Read a UTF-8 text file; raise `InputError` if it is not UTF-8 or is empty."""
+    """Read a UTF-8 text file; raise `InputError` if it is no file, not UTF-8 or empty."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = plain_file(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: byte {error.start} is wrong") from None
     if not text:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sw.console import write_atomically
 from sw.errors import InputError
+from sw.files import plain_file
 from sw.model.text import windows
 from sw.model.transformer import Quantise, Transformer, TransformerConfig
 from sw.quantize.bwta import LEVELS, alignment_factor, initial_step
@@ -254,6 +255,7 @@ def _restore(
     path: Path, run: dict[str, Any], model: Transformer, optimizer: torch.optim.Optimizer,
     generator: torch.Generator, device: torch.device,
 ) -> tuple[Progress, dict[str, Tensor]]:  # fmt: skip
+    plain_file(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         saved = state["run"]

@@ -101,6 +101,19 @@ def integer_scales(scales: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     return integer, channel
 
 
+def scale_width(scales: Tensor) -> int:
+    """Return the bits, 8 to 16, that integer scales need so that no group scale but 0 becomes 0; 16 if none do.
+
+    With 8 bits that holds down to 1/510 of a row's largest scale.
+    """
+    return next((bits for bits in range(8, 16) if not lost_scales(scales, bits)), 16)
+
+
+def lost_scales(scales: Tensor, bits: int) -> int:
+    """Return how many real group scales `[n_out, groups]` become 0 as integers of `bits` bits, without being 0."""
+    return int(((integer_scales(scales, bits)[0] == 0) & (scales != 0)).sum())
+
+
 def from_int4(layer: Int4Layer, bits: int = 8) -> tuple[Operands, Tensor]:
     """Return (integers for the engine, real scale of each output channel) of a GPTQ or AWQ layer.
 
