@@ -37,7 +37,8 @@ class Transfers:
         """Return the bits of a transfer on a bus, without `tlast`."""
         if bus == "stream":
             return self.lanes * self.width + self.framed if self.lanes else self.width
-        return self.lanes * self.container if self.lanes else -(-self.width // 8) * 8
+        whole = self.lanes * self.container if self.lanes else -(-self.width // 8) * 8
+        return 1 << (whole - 1).bit_length() if bus == "axi-padded" else whole
 
     def on_axi(self) -> tuple[list[int], list[int]]:
         """Return the data of the same transfers on an AXI4-Stream, and the `tlast` of each."""

@@ -65,6 +65,27 @@ def test_a_core_behind_axi_passes(core: str, target: str, tmp_path: Path) -> Non
     assert status == 0 and said.startswith(f"PASS: {top}, "), said
 
 
+@needs_icarus
+@pytest.mark.bench
+@pytest.mark.parametrize(("core", "fields"), [("tlmm", ["tables=7", "rows=3"]), ("absmax", ["lanes=3"])])
+def test_padded_streams_are_powers_of_two(core: str, fields: list[str], tmp_path: Path) -> None:
+    """The same job on streams of any bytes and on padded ones; the manifest says what memory they need."""
+    sizes: dict[str, dict[str, float]] = {}
+    options = [word for field in fields for word in ("--set", field)]
+    for bus in ("axi", "axi-padded"):
+        text, top = write(core, tmp_path, *options, "--bus", bus)
+        status, said = simulate(text, top, tmp_path)
+        assert status == 0 and said.startswith(f"PASS: {top}, "), said
+        manifest = json.loads((tmp_path / f"{core}.json").read_text())
+        sizes[bus] = {name: stream["bytes_per_cycle"] for name, stream in manifest["streams"].items()}
+        for name, size in sizes[bus].items():
+            assert size == manifest["ports"][f"{name}_tdata"]["width"] / 8
+            assert f"TDATA_NUM_BYTES {size:.0f}," in text
+    assert sizes["axi"] != sizes["axi-padded"]
+    for name, size in sizes["axi"].items():
+        assert sizes["axi-padded"][name] == next(1 << power for power in range(12) if 1 << power >= size)
+
+
 @pytest.mark.bench
 def test_verilator_runs_it(tmp_path: Path) -> None:
     """As the head of the testbench says, but for the flags with which this machine's compiler is quick."""

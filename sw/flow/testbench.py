@@ -45,8 +45,8 @@ def testbench(
     total = sum(map(len, outputs.values()))
     lines = [
         f"// Self-checking testbench of {top}: two small jobs, {total} transfers to compare. It prints PASS or FAIL.",
-        f"//   iverilog -g2005 -o {top}_tb {top}_tb.v FILES && vvp {top}_tb",
-        f"//   verilator --binary --timing -Wno-fatal --top-module {top}_tb {top}_tb.v FILES && obj_dir/V{top}_tb",
+        f"//   $ iverilog -g2005 -o {top}_tb {top}_tb.v FILES && vvp {top}_tb",
+        f"//   $ verilator --binary --timing -Wno-fatal --top-module {top}_tb {top}_tb.v FILES && obj_dir/V{top}_tb",
         "// FILES are the core, and models of its target's primitives if it instantiates any. After FAIL, the exit",
         "// status is not 0.",
         "`timescale 1ns / 1ps",
