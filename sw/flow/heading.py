@@ -29,8 +29,8 @@ LINT_OFF = {
 ECP5_LINT_OFF = {"PINMISSING": "the first carry of a chain of ECP5's has none before it"}
 """The same, for text that instantiates ECP5's carry chain."""
 
-SIDE_OPTIONS = ("output", "as_json")
-"""Parameters of commands that change nothing in what is written."""
+SIDE_OPTIONS = ("output", "as_json", "bench", "schema", "vendor", "library", "ip_version")
+"""Parameters of commands that change nothing in the Verilog."""
 
 KEYWORDS = (
     "always and assign automatic begin bit buf bufif0 bufif1 byte case casex casez cell class cmos config const "
@@ -75,7 +75,8 @@ def command_line() -> str:
         value = context.params.get(name)
         values = value if isinstance(value, tuple) else (value,)
         for word in (getattr(value, "name", str(value)) for value in values):
-            options += [word] if isinstance(parameter, click.Argument) else [parameter.opts[0], word]
+            options += [] if isinstance(parameter, click.Argument) else [parameter.opts[0]]
+            options += [] if value is True else [word]
     return shlex.join([*words, *options])
 
 
