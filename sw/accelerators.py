@@ -22,7 +22,7 @@ from hw.accelerators.shape import DIGITS_MAX, ModelShape
 from hw.config import FieldError
 from sw.engines import pack_weights, parse_setting
 from sw.errors import InputError
-from sw.formats import tint, tlmm
+from sw.formats.dense import ZERO_BYTE
 from sw.golden.attention import KVCache
 from sw.golden.rope import phase_steps
 from sw.golden.scale import Scale
@@ -280,14 +280,11 @@ def cache_image(model: IntegerModel, config: AcceleratorConfig, caches: Sequence
 
 def _dense(matrix: Tensor, config: AcceleratorConfig, place: MemoryMap) -> npt.NDArray[np.uint8]:
     """Return a chunk's weights as the machine reads them: [n, bytes], each row from a new word."""
-    engine = config.engine_config
-    if config.engine == "tlmm":
-        sizes = {"group": engine.group, "tables": engine.tables, "rows": engine.rows}
-        return tlmm.pack_dense(matrix, **sizes, units=place.units)
-    if config.engine == "tint":
-        return tint.pack_dense(tint.steps(matrix, lanes=engine.lanes_in, rows=engine.rows), place.units)
+    engine, size, rest = config.engine_config, place.transfer_words * place.word_bytes, 0
+    if place.code is not None:
+        engine, size, rest = engine.dense(place.units), place.units * place.code.group, ZERO_BYTE
     packed = pack_weights(config.engine, engine, matrix, config.mode)
-    return np.pad(packed, ((0, 0), (0, place.transfer_words * place.word_bytes - packed.shape[1])))
+    return np.pad(packed, ((0, 0), (0, size - packed.shape[1])), constant_values=rest)
 
 
 def hex_files(model: IntegerModel, config: AcceleratorConfig) -> dict[str, str]:

@@ -27,6 +27,7 @@ COMMANDS = {
     "export": "Write a folder for a vendor's tools: an IP-XACT component, or a project for the KV260.",
     "generate": "Continue a prompt with a character model, in floating point or in integers.",
     "import": "Say what a Hugging Face model holds, and write a ternary one as a dense file.",
+    "pack": "Write what goes over a core's streams for a layer, and its results, as .hex files.",
     "report": "Synthesise an engine and report its resources and timing.",
     "trace": "Record every intermediate of the integer model by name.",
     "selftest": "Compare an engine on a board, or on a simulated one, with PyTorch.",

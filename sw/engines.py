@@ -96,19 +96,33 @@ MixPE's takes operands in groups (`sw.formats.mixpe.Operands`) as well.
 """
 
 
-def pack_weights(engine: str, config: Any, weight: Any, mode: int = 0) -> npt.NDArray[np.uint8]:
-    """Return the transfers of one token's weights, uint8 [transfers, bytes], little-endian."""
-    return PACKERS[engine](config, weight, mode)
+def _integers(what: str, values: Tensor | npt.NDArray[Any]) -> Tensor:
+    """Return a tensor or an array of integers as a tensor; `InputError` for numbers of another kind."""
+    tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
+    if tensor.is_floating_point() or tensor.is_complex():
+        raise InputError(f"the {what} are {tensor.dtype}; integers are needed")
+    return tensor
 
 
-def pack_activations(config: Any, activations: Tensor) -> npt.NDArray[np.uint8]:
+def pack_weights(
+    engine: str, config: Any, weight: Tensor | npt.NDArray[Any] | mixpe.Operands, mode: int = 0
+) -> npt.NDArray[np.uint8]:
+    """Return the transfers of one token's weights, uint8 [transfers, bytes], little-endian.
+
+    Weights are integers [n_out, n_in], a tensor or an array; MixPE takes `Operands` in groups as well. Raises
+    `InputError` for other numbers, and for weights that the engine's mode does not have.
+    """
+    return PACKERS[engine](config, weight if isinstance(weight, mixpe.Operands) else _integers("weights", weight), mode)
+
+
+def pack_activations(config: Any, activations: Tensor | npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Return the transfers of activation vectors, uint8 [transfers, bytes], little-endian.
 
     Parameters
     ----------
     config : EngineConfig
         Says how many lanes of how many bits a transfer has, lane 0 in the lowest bits.
-    activations : Tensor
+    activations : Tensor or array
         Integers [tokens, n_in]; each vector is padded with zeros to whole transfers.
 
     Raises
@@ -116,6 +130,7 @@ def pack_activations(config: Any, activations: Tensor) -> npt.NDArray[np.uint8]:
     InputError
         If an activation is not a number of `act_bits` bits.
     """
+    activations = _integers("activations", activations).long()
     low, high = -(1 << (config.act_bits - 1)), (1 << (config.act_bits - 1)) - 1
     outside = (activations < low) | (activations > high)
     if outside.any():

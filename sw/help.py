@@ -63,6 +63,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "talk": ('nomul talk sim --prompt "ROMEO:" --tokens 20', "nomul talk /dev/ttyUSB0"),
     "trace": ("nomul trace --tokens 8 -o trace.safetensors",),
     "train": ("nomul train --text text.txt --size tiny -o mine.safetensors",),
+    "pack": ("nomul pack tint --tokens 1 -o vectors", "nomul pack absmax --bus axi -o vectors"),
     "verilog": ("nomul verilog tlmm --set rows=8 -o verilog", "nomul verilog tint --bus axi --target ecp5 -o verilog"),
 }
 """Examples of each command."""
@@ -77,7 +78,7 @@ def _names(command: str) -> dict[str, list[str]]:
         from sw.boards import BOARDS
 
         return {"BOARD": list(BOARDS)} | ({} if command == "talk" else {"ENGINE": list(ENGINES)})
-    if command in ("check", "verilog", "report", "engines"):
+    if command in ("check", "pack", "verilog", "report", "engines"):
         word = "NAME" if command == "engines" else "ENGINE"
         return {word: list(ENGINES), f"{word}, a unit": list(UNITS)}
     if command == "export axi-ip":

@@ -8,6 +8,7 @@ from typing import Any
 from hw.accelerators.shape import ModelShape
 from hw.config import refuse
 from hw.engines import ENGINES
+from hw.engines.contract import MachineEngineConfig
 
 __all__ = ["ACCELERATOR_ENGINES", "CODE_BITS", "MEMORIES", "WORD_BITS", "AcceleratorConfig", "Projection"]
 
@@ -104,6 +105,8 @@ class AcceleratorConfig:
                 refuse(self, "lanes", f"a divisor of head_dim, width and ffn; {name} is {getattr(shape, name)}")
         if self.memory not in MEMORIES:
             refuse(self, "memory", ", ".join(MEMORIES))
+        if self.memory == "axi" and (self.ring < 4 or self.ring & (self.ring - 1)):
+            refuse(self, "ring", "a power of two from 4 up")
         if not 1 <= self.ports <= 16:
             refuse(self, "ports", "1 to 16")
         if self.port_bits not in (32, 64, 128, 256, 512):
@@ -114,16 +117,22 @@ class AcceleratorConfig:
             refuse(self, "queries", f"1 to the tile, {self.tile}")
         if len(self.steps) != shape.head_dim // 2:
             refuse(self, "steps", f"head_dim / 2 = {shape.head_dim // 2} phases")
-        _ = self.engine_config  # whose own checks, and those of the chunks, are made with it
+        engine = self.engine_config  # whose own checks, and those of the chunks, are made with it
+        if engine.act_bits != CODE_BITS:
+            raise ValueError(f"the engine's act_bits is {engine.act_bits}; in a machine allowed: {CODE_BITS}")
+        if self.memory == "axi" and engine.dense_code is not None and not engine.decodes:
+            least = 8 * engine.dense_code.group
+            if self.ports * self.port_bits < least:
+                refuse(self, "port_bits", f"{least} or more over all ports, for a group of bytes of dense weights")
 
     @functools.cached_property
-    def engine_config(self) -> Any:
+    def engine_config(self) -> MachineEngineConfig:
         """The configuration of the engine: as deep as the chunks of its matrices."""
         deepest = max(self.outputs(projection) // self.chunks(projection) for projection in Projection)
-        return dataclasses.replace(self._layers_engine, n_out_max=deepest)
+        return dataclasses.replace(self._layers_engine, n_out_max=deepest)  # type: ignore[type-var]
 
     @functools.cached_property
-    def _layers_engine(self) -> Any:
+    def _layers_engine(self) -> MachineEngineConfig:
         """The configuration of an engine that takes the matrices of layers whole."""
         given = dict(self.settings)
         for name in ("rows", "n_in_max", "n_out_max"):
@@ -134,12 +143,12 @@ class AcceleratorConfig:
             "n_in_max": self.shape.longest,
             "n_out_max": max(self.outputs(projection) for projection in LAYER_PROJECTIONS),
         }
-        block = self.memory == "block"
-        dense: dict[str, Any] = {"weights": "dense"} if self.engine in ("tlmm", "tint") and block else {}
-        if self.engine == "tlmm" and "tables" in given and block:
-            # A block of weights a cycle.
-            dense["weight_lanes"] = -(-self.lanes * given["tables"] // 5)
-        return ENGINES[self.engine].config(**{**dense, **sizes, **given})
+        # Block memory holds dense weights where there are any; by default a step of them is read in a cycle.
+        chosen = self.memory == "axi" or "weights" in given
+        if not chosen and "weight_lanes" in given:
+            given["weights"], chosen = "dense", True
+        engine: MachineEngineConfig = ENGINES[self.engine].config(**sizes, **given)
+        return engine if chosen or engine.dense_code is None else engine.dense()
 
     @property
     def mode(self) -> int:

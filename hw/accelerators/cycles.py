@@ -218,7 +218,7 @@ class CycleModel:
         config, shape = self.config, self.config.shape
         chunks = config.chunks(Projection.QKV)
         vectors, transfers = shape.vectors // chunks, config.words(shape.head_dim)
-        late = config.engine == "tlmm"  # all results of a token come at its end
+        late = config.engine_config.results_at_end
         kinds = [Program.QUERY] * shape.heads + [Program.KEY] * shape.kv_heads + [Program.VALUE] * shape.kv_heads
         every = (ends[1] - ends[0]) / max(tokens - 1, 1)
         now = 0.0

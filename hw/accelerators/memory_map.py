@@ -14,7 +14,6 @@ import hashlib
 from hw.accelerators.config import AcceleratorConfig
 from hw.accelerators.norms import Norm
 from hw.accelerators.scale_programs import CONSTANTS
-from hw.engines.tlmm_table import index_codes
 from hw.memory.kv_dram import KvLayout
 from hw.memory.trit_decoder import GroupCode
 
@@ -101,19 +100,14 @@ class MemoryMap:
 
     @property
     def code(self) -> GroupCode | None:
-        """What dense weights are decoded to, or None if the engine takes weights as they are."""
+        """What dense weights are decoded to, or None if the engine takes weights as its packer makes them."""
         engine = self.config.engine_config
-        if self.config.engine == "tlmm":
-            return GroupCode(engine.group, tuple(index_codes(engine.group, engine.table == "full")))
-        return GroupCode(1, (0b11, 0b00, 0b01)) if self.config.engine == "tint" else None
+        return None if engine.decodes else engine.dense_code
 
     @property
     def transfer_groups(self) -> int:
         """Groups of dense weights in a transfer of the engine."""
-        engine = self.config.engine_config
-        if self.config.engine == "tlmm":
-            return int(engine.rows * engine.tables)
-        return int(engine.rows * engine.activation_lanes)
+        return self.config.engine_config.dense_groups
 
     @property
     def units(self) -> int:

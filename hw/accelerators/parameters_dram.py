@@ -107,6 +107,11 @@ class DramParameters(Component):
         over = Signal()  # every word has come, and every value has been taken
         m.d.comb += over.eq((left == 0) & (come == 0) & ~asking)
         expected = digest(config)
+        # A norm may begin while the rest of a row is still on its way, and dropped.
+        waiting, begins = Signal(), Signal()
+        m.d.comb += begins.eq(self.load | waiting)
+        with m.If(self.load):
+            m.d.sync += waiting.eq(1)
         with m.FSM():
             with m.State("RESET"):
                 m.d.sync += ask(0, 1)
@@ -133,9 +138,9 @@ class DramParameters(Component):
                     m.d.sync += self.ready.eq(1)
                     m.next = "IDLE"
             with m.State("IDLE"):
-                m.d.comb += self.rows.ready.eq(~self.load)
-                with m.If(self.load):
-                    m.d.sync += [*ask(gain_base, gain_count), left.eq(length)]
+                m.d.comb += self.rows.ready.eq(~begins)
+                with m.If(begins):
+                    m.d.sync += [*ask(gain_base, gain_count), left.eq(length), waiting.eq(0)]
                     m.next = "GAINS"
                 with m.Elif(self.rows.valid):
                     m.d.sync += [

@@ -1,9 +1,11 @@
 """What the configurations of engines share: the width of totals, and what follows from the size of an array."""
 
-from typing import Any
+import dataclasses
+from typing import Any, Self
 
 from hw.arith.target import Target
 from hw.config import refuse
+from hw.memory.trit_decoder import BYTE_TRITS, GroupCode
 
 __all__ = ["PRODUCT_MOST", "ArrayConfig", "check_total_bits", "least_total_bits"]
 
@@ -66,9 +68,29 @@ class ArrayConfig:
         return None
 
     @property
-    def trit_code(self) -> tuple[int, int, int] | None:
-        """Weights are not dense."""
+    def dense_code(self) -> GroupCode | None:
+        """Weights cannot be dense."""
         return None
+
+    @property
+    def dense_groups(self) -> int:
+        """Weights of a step."""
+        return self.rows * self.lanes_in
+
+    @property
+    def decodes(self) -> bool:
+        """Weights are not dense, unless a field says so."""
+        return getattr(self, "weights", None) == "dense"
+
+    @property
+    def results_at_end(self) -> bool:
+        """A block's results come after its weights."""
+        return False
+
+    def dense(self, units: int | None = None) -> Self:
+        """Return the configuration with dense weights, `units` bytes or a whole step in a transfer."""
+        most = -(-self.dense_groups // BYTE_TRITS)
+        return dataclasses.replace(self, weights="dense", weight_lanes=min(units or most, most))  # type: ignore[type-var]
 
     @property
     def queue_depth(self) -> int:

@@ -18,15 +18,26 @@ weights that decode to nothing raise `fault` until reset.
 """
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, Self
 
 from amaranth.hdl import ShapeLike, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Member, Out
 
+from hw.config import check_inputs
+from hw.memory.trit_decoder import GroupCode
 from hw.spec import Spec
 
-__all__ = ["TOKENS_MAX", "EngineConfig", "EngineSpec", "Mode", "engine_members", "job_layout"]
+__all__ = [
+    "TOKENS_MAX",
+    "EngineConfig",
+    "EngineSpec",
+    "MachineEngineConfig",
+    "Mode",
+    "check_streams",
+    "engine_members",
+    "job_layout",
+]
 
 TOKENS_MAX = 65535
 """Largest number of tokens in one job."""
@@ -123,8 +134,49 @@ class EngineConfig(Protocol):
         """Return the transfers of weights for one token."""
 
 
+class MachineEngineConfig(EngineConfig, Protocol):
+    """What a machine asks of the configuration of the engine that it is built around."""
+
+    @property
+    def dense_code(self) -> GroupCode | None:
+        """What five trits in a byte are decoded to, on their way to the engine or in it; None if its weights cannot be.
+
+        The weights of a step are its packer's, with `weights` = dense in transfers of bytes.
+        """
+
+    @property
+    def dense_groups(self) -> int:
+        """Groups of trits in the weights of a step."""
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the engine takes dense weights and decodes them itself."""
+
+    @property
+    def results_at_end(self) -> bool:
+        """Whether all results of a token come at its end, and not each with its own weights."""
+
+    def dense(self, units: int | None = None) -> Self:
+        """Return the configuration with dense weights: so many units of five groups a transfer, at most a step's.
+
+        A step comes in one transfer by default. Only where there is a `dense_code`.
+        """
+
+
 class EngineSpec(Spec):
     """An engine as the commands see it; its configuration is an `EngineConfig`."""
+
+
+def check_streams(config: MachineEngineConfig) -> None:
+    """Refuse more rows than the weights of a step, and activations in octets of a bus, have wires for."""
+
+    def bits(trial: MachineEngineConfig) -> int:
+        weights = -(-trial.weight_width // 8) * 8
+        if trial.dense_code is not None and trial.decodes:
+            weights = max(weights, trial.dense_groups * trial.dense_code.width)
+        return weights + trial.activation_lanes * (8 if trial.act_bits <= 8 else 16)
+
+    check_inputs(config, "rows", bits)
 
 
 def job_layout(n_in_max: int, n_out_max: int, modes: int = 1) -> data.StructLayout:

@@ -53,8 +53,12 @@ class DotConfig(EngineConfig, Protocol):
         """The weights of a step as the array takes them."""
 
     @property
-    def trit_code(self) -> tuple[int, int, int] | None:
-        """The codes of weights -1, 0 and 1 in `step_weights`, if the weight stream is dense."""
+    def dense_code(self) -> GroupCode | None:
+        """The codes of weights -1, 0 and 1 in `step_weights`, if they can be decoded from dense ones."""
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the weight stream is dense."""
 
     @property
     def units(self) -> int:
@@ -149,7 +153,7 @@ class DotEngine(Component):
         trim: Trim | None = None,
     ) -> None:
         self.config, self.array, self.preload, self.passes, self.trim = config, array, preload, passes, trim
-        weight = config.step_weights if config.trit_code is None else data.ArrayLayout(8, config.units)
+        weight = data.ArrayLayout(8, config.units) if config.decodes else config.step_weights
         super().__init__(engine_members(config, weight))
 
     def elaborate(self, platform: object) -> Module:
@@ -188,10 +192,10 @@ class DotEngine(Component):
     def _weights(self, m: Module) -> tuple[stream.Interface, Value]:
         """Return the stream of steps of weights, and whether it has had weights without a meaning."""
         config = self.config
-        if config.trit_code is None:
+        if config.dense_code is None or not config.decodes:
             return self.weights, Const(0)
         groups = config.rows * config.activation_lanes
-        m.submodules.decoder = decoder = TritDecoder(GroupCode(1, config.trit_code), groups, config.units)
+        m.submodules.decoder = decoder = TritDecoder(config.dense_code, groups, config.units)
         connect(m, flipped(self.weights), decoder.dense)
         return decoder.blocks, decoder.fault
 

@@ -95,9 +95,14 @@ class Fp16FmaConfig:
         return data.ArrayLayout(16, self.rows)
 
     @property
-    def trit_code(self) -> None:
+    def dense_code(self) -> None:
         """Weights are never dense."""
         return None
+
+    @property
+    def decodes(self) -> bool:
+        """Weights are never dense."""
+        return False
 
     @property
     def macs_per_cycle(self) -> int:

@@ -34,10 +34,10 @@ from hw.arith.target import Target
 from hw.engines.contract import engine_members
 from hw.engines.tlmm_config import TlmmConfig
 from hw.engines.tlmm_schedule import FillSchedule, LookupSchedule
-from hw.engines.tlmm_table import Filler, LookupTable, Walk, index_codes, walk_entries
+from hw.engines.tlmm_table import Filler, LookupTable, Walk, walk_entries
 from hw.memory.credit import Credit
 from hw.memory.queue import Queue
-from hw.memory.trit_decoder import GroupCode, TritDecoder
+from hw.memory.trit_decoder import TritDecoder
 
 __all__ = ["Tlmm", "TlmmConfig"]
 
@@ -53,7 +53,7 @@ class Tlmm(Component):
     def __init__(self, config: TlmmConfig) -> None:
         self.config = config
         dense = data.ArrayLayout(8, config.units * config.group)
-        super().__init__(engine_members(config, dense if config.weights == "dense" else config.block_shape))
+        super().__init__(engine_members(config, dense if config.decodes else config.block_shape))
 
     def elaborate(self, platform: object) -> Module:
         """Wire the schedules, the tables, the adders and the accumulators together."""
@@ -89,10 +89,9 @@ class Tlmm(Component):
     def _blocks(self, m: Module) -> tuple[stream.Interface, Value]:
         """Return the stream of blocks of indices, and whether it has had weights without a meaning."""
         config = self.config
-        if config.weights == "index":
+        if not config.decodes:
             return self.weights, Const(0)
-        code = GroupCode(config.group, tuple(index_codes(config.group, config.table == "full")))
-        m.submodules.decoder = decoder = TritDecoder(code, config.rows * config.tables, config.units)
+        m.submodules.decoder = decoder = TritDecoder(config.dense_code, config.dense_groups, config.units)
         connect(m, flipped(self.weights), decoder.dense)
         return decoder.blocks, decoder.fault
 

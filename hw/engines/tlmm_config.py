@@ -1,6 +1,7 @@
 """The configuration of TLMM (`hw.engines.tlmm`): its fields, the widths that follow, and its cost model."""
 
 import dataclasses
+from typing import Self
 
 from amaranth.lib import data
 
@@ -9,10 +10,11 @@ from hw.arith.sum_terms import SumTiming, sum_width
 from hw.arith.target import TARGETS, Target
 from hw.config import parameter, refuse, validate
 from hw.engines.array_config import check_total_bits, least_total_bits
-from hw.engines.contract import Mode
+from hw.engines.contract import Mode, check_streams
 from hw.engines.tlmm_schedule import LookupSchedule
-from hw.engines.tlmm_table import walk_entries
+from hw.engines.tlmm_table import index_codes, walk_entries
 from hw.memory.queue import Queue
+from hw.memory.trit_decoder import BYTE_TRITS, GroupCode
 
 __all__ = ["TlmmConfig"]
 
@@ -61,10 +63,11 @@ class TlmmConfig:
                 f"{self._block_units} units of five groups",
             )
         check_total_bits(self, 1 << (self.act_bits - 1), f" activations of {self.act_bits} bits")
+        check_streams(self)
 
     @property
     def _block_units(self) -> int:
-        return -(-self.rows * self.tables // 5)
+        return -(-self.dense_groups // BYTE_TRITS)
 
     @property
     def units(self) -> int:
@@ -95,6 +98,31 @@ class TlmmConfig:
     def rank_width(self) -> int:
         """Address bits of a table entry."""
         return ((3**self.group - 1) // 2).bit_length() + (self.table == "full")
+
+    @property
+    def dense_code(self) -> GroupCode:
+        """The indices of ternary groups."""
+        return GroupCode(self.group, tuple(index_codes(self.group, self.table == "full")))
+
+    @property
+    def dense_groups(self) -> int:
+        """Groups of a block."""
+        return self.rows * self.tables
+
+    @property
+    def decodes(self) -> bool:
+        """Whether weights are dense."""
+        return self.weights == "dense"
+
+    @property
+    def results_at_end(self) -> bool:
+        """A token's results come in its last step."""
+        return True
+
+    def dense(self, units: int | None = None) -> Self:
+        """Return the configuration with dense weights, a whole block or `units` times `group` bytes in a transfer."""
+        most = self._block_units
+        return dataclasses.replace(self, weights="dense", weight_lanes=min(units or most, most))
 
     @property
     def index_width(self) -> int:

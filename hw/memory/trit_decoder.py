@@ -22,7 +22,7 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
-__all__ = ["GroupCode", "TritDecoder", "TritUnit"]
+__all__ = ["BYTE_TRITS", "GroupCode", "TritDecoder", "TritUnit"]
 
 BYTE_TRITS = 5
 LOW_TRITS = 3

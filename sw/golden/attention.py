@@ -78,18 +78,18 @@ def attend(
     group = heads // kv_heads
     start = length - tokens
     # Each key-value head serves `group` query heads, folded into rows.
-    rows = queries.int().view(batch, kv_heads, group * tokens, head_dim)
+    rows = queries.int().reshape(batch, kv_heads, group * tokens, head_dim)
     keys, values = cache.keys[:, :, :length].int(), cache.values[:, :, :length].int()
     dots = (rows @ keys.transpose(2, 3)).view(batch, kv_heads, group, tokens, length).long()
     scaled = dots * cache.key_scales[:, :, None, None, :length]
     shape = (batch, kv_heads, group, tokens, 1)
-    query = Scale(query_scales.mantissa.view(shape), query_scales.exponent.view(shape))
+    query = Scale(query_scales.mantissa.reshape(shape), query_scales.exponent.reshape(shape))
     scores = requantise(scaled, query)
     visible = None
     if tokens > 1:
         visible = torch.arange(length) <= torch.arange(start, length)[:, None]
     if selected is not None:
-        folded = selected.view(batch, kv_heads, group, tokens, length)
+        folded = selected.reshape(batch, kv_heads, group, tokens, length)
         visible = folded if visible is None else folded & visible
     weights, total = softmax_weights(scores, visible)
     codes, largest = absmax(weights * cache.value_scales[:, :, None, None, :length], UNSIGNED_MAX)
