@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["INPUT_BITS", "check_inputs", "describe", "parameter", "refuse", "validate"]
+__all__ = ["INPUT_BITS", "FieldError", "check_inputs", "describe", "parameter", "refuse", "validate"]
 
 INPUT_BITS = (1 << 16) - 256
 """Most bits of all streams into a component: Amaranth numbers a design's inputs in 16 bits, and a bus has others."""
@@ -30,10 +30,17 @@ def parameter(
     return dataclasses.field(default=default, metadata={"doc": doc, "low": low, "high": high, "choices": choices})
 
 
+class FieldError(ValueError):
+    """A field of a configuration is wrong: it names the field, the value and what is allowed."""
+
+    def __init__(self, config: object, field: str, allowed: str) -> None:
+        self.field, self.value, self.allowed = field, getattr(config, field), allowed
+        super().__init__(f"{type(config).__name__} field {field!r} is {self.value!r}; allowed: {allowed}")
+
+
 def refuse(config: object, field: str, allowed: str) -> None:
-    """Raise the ValueError that every wrong field ends in: it names the field, the value and what is allowed."""
-    value = getattr(config, field)
-    raise ValueError(f"{type(config).__name__} field {field!r} is {value!r}; allowed: {allowed}")
+    """Raise the `FieldError` that every wrong field ends in."""
+    raise FieldError(config, field, allowed)
 
 
 def describe(field: dataclasses.Field[Any]) -> str:

@@ -163,7 +163,8 @@ def whole(host: Host) -> dict[str, Any]:
 
     # A job that is in work is not disturbed by START, nor by a prompt, and nothing of them is left for the next.
     said["undisturbed"] = []
-    for other in ([], prompt):
+    others: list[list[int]] = [[], prompt]
+    for other in others:
         machine.start(prompt, 2)
         said["busy_start"] = raised(functools.partial(machine.start, other, 1))
         machine.clear()

@@ -12,6 +12,7 @@ import cocotb
 import numpy as np
 
 from sim.drive import Driver, run_cases
+from sim.evidence import DIFFERENCES, write_got
 from sim.replay import append_payloads
 
 __all__ = ["REPLAYED", "Case", "compare", "simulate"]
@@ -65,14 +66,17 @@ def _job_payload(job: dict[str, int], widths: dict[str, int]) -> int:
 
 
 def compare(case: Case, results: list[int]) -> dict[str, Any]:
-    """Compare result payloads with the expectation; also check `last` and the rows beyond n_out."""
+    """Compare result payloads with the expectation; also check `last` and the rows beyond n_out.
+
+    `differences` are the first of each of several rows. What came is written to a file if something differs.
+    """
     with np.load(case.arrays) as arrays:
         wanted = [arrays[f"expected{number}"] for number in range(len(case.jobs))]
         padding = [arrays.get(f"padding{number}", np.zeros(job["tokens"], int)) for number, job in enumerate(case.jobs)]
     width, rows = case.total_width, case.rows
     mask, sign = (1 << width) - 1, 1 << (width - 1)
     outputs = mismatches = position = 0
-    first: dict[str, Any] | None = None
+    first: dict[tuple[int, int], dict[str, Any]] = {}
     for number, (job, expected) in enumerate(zip(case.jobs, wanted, strict=True)):
         blocks = -(-job["n_out"] // rows)
         for token in range(job["tokens"]):
@@ -91,14 +95,18 @@ def compare(case: Case, results: list[int]) -> dict[str, Any]:
                     if got == want and got_last == (block == blocks - 1):
                         continue
                     mismatches += 1
-                    if first is None:
-                        first = {
+                    if (number, index) not in first and len(first) < DIFFERENCES:
+                        first[number, index] = {
                             "job": number, "token": token, "row": index, "tile": block,
                             "expected": want, "got": got, "last": got_last,
                         }  # fmt: skip
+    surplus = max(0, len(results) - position)
+    if mismatches or surplus:
+        write_got({"results": (results, width * rows + 1)})
+    differences = list(first.values())
     return {
-        "outputs": outputs, "mismatches": mismatches, "first_mismatch": first,
-        "surplus": max(0, len(results) - position),
+        "outputs": outputs, "mismatches": mismatches, "surplus": surplus,
+        "first_mismatch": differences[0] if differences else None, "differences": differences,
     }  # fmt: skip
 
 

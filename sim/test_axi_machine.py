@@ -98,7 +98,7 @@ def test_a_host_runs_the_machine(stall: int, tmp_path: Path) -> None:
     wrong_bases = [[], [0], [0, 0x800], [0, 1 << 32], [0, 0, 0]]
     accesses = [[0x00, None], [0x00, 1], [0x2C, None], [0xFC, None], [0xFC, 5], [0x54, 255]]
     more, tokens = [7, 0, 7], 5
-    header = {"header": compile_header(tmp_path)} if shutil.which("cc") and not stall else {}
+    header: dict[str, Any] = {"header": compile_header(tmp_path)} if shutil.which("cc") and not stall else {}
     said = run(
         "whole", tmp_path, stall=stall, tokens=tokens, illegal=illegal, wrong_bases=wrong_bases, accesses=accesses,
         reset_step=611, left_step=1777, more=more, **header,

@@ -11,6 +11,7 @@ import cocotb
 import numpy as np
 
 from sim.drive import Driver, run_cases
+from sim.evidence import DIFFERENCES, write_got
 
 __all__ = ["UnitCase", "UnitTransfers", "simulate"]
 
@@ -46,23 +47,32 @@ class UnitTransfers:
         self.items = {"jobs": _integers(arrays["jobs"])}
         self.items |= {name: _integers(arrays[f"input_{name}"]) for name in case.inputs}
         self.expected = {name: _integers(arrays[f"output_{name}"]) for name in case.outputs}
+        self.widths = {name: 8 * arrays[f"output_{name}"].shape[1] for name in case.outputs}
 
     def compare(self, got: dict[str, list[int]]) -> dict[str, Any]:
-        """Compare payloads with the expectation, `last` included; the first difference is in hexadecimal."""
-        mismatches, first = 0, None
+        """Compare payloads with the expectation, `last` included; the differences listed are in hexadecimal.
+
+        What came is written to files if something differs.
+        """
+        mismatches, differences = 0, []
         for name, expected in self.expected.items():
             for number, want in enumerate(expected):
                 have = got[name][number] if number < len(got[name]) else None
                 if have != want:
                     mismatches += 1
-                    first = first or {
-                        "output": name, "transfer": number, "expected": hex(want),
-                        "got": None if have is None else hex(have),
-                    }  # fmt: skip
+                    differences.append(
+                        {
+                            "output": name, "transfer": number, "expected": hex(want),
+                            "got": None if have is None else hex(have),
+                        }
+                    )  # fmt: skip
+        if mismatches:
+            write_got({name: (got[name], self.widths[name]) for name in self.expected})
         return {
             "outputs": sum(len(expected) for expected in self.expected.values()),
             "mismatches": mismatches,
-            "first_mismatch": first,
+            "first_mismatch": differences[0] if differences else None,
+            "differences": differences[:DIFFERENCES],
         }
 
 

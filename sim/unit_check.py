@@ -13,6 +13,7 @@ from torch import Tensor
 from hw.unit_contract import Port
 from hw.units import UNITS
 from sim.check import build_engine, random_words
+from sim.evidence import Evidence
 from sim.runner import Simulator
 from sim.unit_bench import UnitCase
 from sw.formats.mixpe import Operands
@@ -50,25 +51,46 @@ class UnitRun:
     """Jobs that the unit must refuse, given before and after the others."""
 
 
-def bench_unit(simulator: Simulator, config: Any, runs: Sequence[UnitRun], bus: str = "stream") -> list[dict[str, Any]]:
-    """Drive runs through a built unit, with a reset before each; return what the bench says of each."""
-    with tempfile.TemporaryDirectory(prefix="nomul-case-") as folder:
+def bench_unit(
+    simulator: Simulator,
+    config: Any,
+    runs: Sequence[UnitRun],
+    bus: str = "stream",
+    folder: Path | None = None,
+    waves: Path | None = None,
+) -> list[dict[str, Any]]:
+    """Drive runs through a built unit, with a reset before each; return what the bench says of each.
+
+    With `waves`, a simulator that was built for them writes the values of signals there, on AXI those of the first run.
+    Everything of the runs is put into `folder`, if it is given.
+    """
+    with tempfile.TemporaryDirectory(prefix="nomul-case-") as temporary:
         cases = [
-            dataclasses.asdict(_case(config, run, Path(folder) / f"arrays{number}.npz"))
+            dataclasses.asdict(_case(config, run, (folder or Path(temporary)) / f"arrays{number}.npz"))
             for number, run in enumerate(runs)
         ]
         if bus == "stream":
-            said = simulator.run("sim.unit_bench", {"cases": cases})["results"]
+            said = simulator.run("sim.unit_bench", {"cases": cases}, folder=folder, waves=waves)["results"]
         else:
-            said = [simulator.run("sim.unit_axi_bench", {"cases": [case]})["results"][0] for case in cases]
+            said = []
+            for case in cases:
+                more: dict[str, Any] = {"folder": folder, "waves": None if said else waves}
+                said += simulator.run("sim.unit_axi_bench", {"cases": [case]}, **more)["results"]
     ports = {port.name: port for port in config.outputs}
-    for result in said:
-        first = result["first_mismatch"]
-        if first is not None:
-            port = ports[first["output"]]
+    for run, result in zip(runs, said, strict=True):
+        for difference in result["differences"]:
+            port = ports[difference["output"]]
+            difference["job"] = _job_of(run, difference)
             for side in ("expected", "got"):
-                first[side] = first[side] and _values(int(first[side], 16), port)
+                difference[side] = difference[side] and _values(int(difference[side], 16), port)
+        result["first_mismatch"] = next(iter(result["differences"]), None)
     return said
+
+
+def _job_of(run: UnitRun, difference: dict[str, Any]) -> int:
+    """Return the number of the job that a transfer of an output belongs to."""
+    ends = np.cumsum([len(job.outputs[difference["output"]][0]) for job in run.jobs])
+    return int(np.searchsorted(ends, difference["transfer"], side="right"))
 
 
 def _values(payload: int, port: Port) -> dict[str, Any]:
@@ -192,22 +214,41 @@ def check_unit(
     bus: str = "stream",
     stall: float = 0.0,
     seed: int = 0,
+    waves: Path | None = None,
 ) -> dict[str, Any]:
     """Simulate jobs, all in a row and then, without stalls, one of them alone; return the figures of `nomul check`.
 
     `cycles` are those of all jobs in a row, `job_cycles` those of the largest job alone, which must be `model_cycles`
-    where nothing stalls.
+    where nothing stalls. `folder` is where the run was kept, if something differed. The values of all signals are
+    written to `waves`.
     """
     assert unit in UNITS
-    built = build_engine(unit, config, simulator, bus)
+    built = build_engine(unit, config, simulator, bus, waves=waves is not None)
     largest = max(jobs, key=lambda job: config.cycles(**job.fields))
-    together, alone = bench_unit(built, config, [UnitRun(jobs, stall, seed), UnitRun([largest])], bus)
+    with Evidence() as evidence:
+        runs = [UnitRun(jobs, stall, seed), UnitRun([largest])]
+        said = together, alone = bench_unit(built, config, runs, bus, evidence.folder, waves)
+        wrong, differences, folder = sum(one["mismatches"] + one["surplus"] for one in said), [], None
+        if wrong:
+            number = next(place for place, one in enumerate(said) if one["mismatches"] + one["surplus"])
+            differences = said[number]["differences"]
+            with np.load(evidence.folder / f"arrays{number}.npz") as arrays:
+                streams = {
+                    name.removeprefix("input_"): arrays[name] for name in arrays if not name.startswith("output")
+                }
+                streams |= {f"{port.name}_expected": arrays[f"output_{port.name}"] for port in config.outputs}
+            operands = {
+                name: np.concatenate([job.inputs[name] for job in runs[number].jobs]) for name in jobs[0].inputs
+            }
+            folder = evidence.keep(built, operands, streams, differences)
     taken = sum(config.values(**job.fields) for job in jobs)
     return {
         "jobs": len(jobs),
         "outputs": together["outputs"] + alone["outputs"],
-        "mismatches": sum(said["mismatches"] + said["surplus"] for said in (together, alone)),
-        "first_mismatch": together["first_mismatch"] or alone["first_mismatch"],
+        "mismatches": wrong,
+        "first_mismatch": differences[0] if differences else None,
+        "differences": differences,
+        "folder": folder,
         "cycles": together["cycles"],
         "values": taken,
         "values_per_cycle_peak": config.values_per_cycle,

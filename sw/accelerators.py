@@ -19,6 +19,7 @@ from hw.accelerators.config import AcceleratorConfig, Projection
 from hw.accelerators.memory_map import DIGEST_BITS, MemoryMap, digest
 from hw.accelerators.scale_programs import CONSTANTS, Constant
 from hw.accelerators.shape import DIGITS_MAX, ModelShape
+from hw.config import FieldError
 from sw.engines import pack_weights, parse_setting
 from sw.errors import InputError
 from sw.formats.dense import ZERO_BYTE
@@ -27,6 +28,7 @@ from sw.golden.rope import phase_steps
 from sw.golden.scale import Scale
 from sw.model.integer import IntegerLayer, IntegerModel
 from sw.model.transformer import TransformerConfig
+from sw.names import canonical
 
 __all__ = [
     "cache_image",
@@ -96,12 +98,16 @@ def configure_machine(
     shape: ModelShape, steps: tuple[int, ...], engine: str, settings: Sequence[str] = (), **fields: Any
 ) -> AcceleratorConfig:
     """Return the configuration of a machine for a shape and its phases of rotation, as `machine_config` does."""
+    engine = canonical(engine, SETTINGS)
     if engine not in SETTINGS:
         raise InputError(f"no machine is made of {engine!r}; its engine is one of {', '.join(SETTINGS)}")
     chosen = SETTINGS[engine] | dict(parse_setting(engine, setting) for setting in settings)
     try:
         return AcceleratorConfig(shape, engine, settings=tuple(sorted(chosen.items())), steps=steps, **fields)
     except (ValueError, TypeError) as error:
+        if isinstance(error, FieldError) and error.field == "rows":
+            # The engine's rows are the machine's lanes.
+            raise InputError(f"lanes is {error.value}; allowed for {engine}: {error.allowed}") from None
         raise InputError(str(error)) from None
 
 

@@ -24,6 +24,7 @@ from sw.flow.bitstream import Design
 from sw.flow.machine_manifest import memory_of
 from sw.model.integer import IntegerModel, Positions
 from sw.model.store import load_model
+from sw.names import canonical
 
 __all__ = [
     "BOARDS",
@@ -48,6 +49,7 @@ BOARDS = {
 
 def find_board(name: str) -> Board:
     """Return a board; InputError if there is none of that name."""
+    name = canonical(name, BOARDS)
     if name not in BOARDS:
         raise InputError(f"no board is called {name!r}; the boards are {', '.join(BOARDS)}")
     board: Board = importlib.import_module(BOARDS[name]).BOARD
@@ -124,6 +126,7 @@ def engine_top(board: Board, engine: str | None, settings: Sequence[str]) -> tup
     if board.engine is None:
         raise InputError(f"{board.title} has no demonstration of an engine; it takes a language model")
     name, own, depth, kind = board.engine
+    engine = engine and canonical(engine, ENGINES)
     if engine in UNITS:
         raise InputError(f"{engine} is a unit; the demonstration of a board is one of the engines {', '.join(ENGINES)}")
     config = configure(engine or name, [*(own if engine in (None, name) else ()), *settings])

@@ -4,6 +4,7 @@ Each subcommand is a file of `sw.commands`, imported only when it is called, so 
 `nomul engines` do not wait for PyTorch.
 """
 
+import functools
 import importlib
 import sys
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import click
 
 from sw.console import guarded
+from sw.help import prepare
 
 COMMANDS = {
     "accelerator": "Write a machine that runs a whole language model, or report what it costs.",
     "bitstream": "Make the file that a board loads, and say what it takes and how fast it is.",
+    "calibrate": "Choose the fixed-point positions of a ternary character model.",
     "check": "Simulate the RTL of an engine or a unit and compare every output with PyTorch.",
     "convert": "Convert ternary weights between the Hugging Face BitNet layout and the dense file.",
     "doctor": "Check every tool that Nomul drives.",
@@ -24,6 +27,7 @@ COMMANDS = {
     "export": "Write a folder for a vendor's tools: an IP-XACT component, or a project for the KV260.",
     "generate": "Continue a prompt with a character model, in floating point or in integers.",
     "import": "Say what a Hugging Face model holds, and write a ternary one as a dense file.",
+    "pack": "Write what goes over a core's streams for a layer, and its results, as .hex files.",
     "report": "Synthesise an engine and report its resources and timing.",
     "trace": "Record every intermediate of the integer model by name.",
     "selftest": "Compare an engine on a board, or on a simulated one, with PyTorch.",
@@ -31,6 +35,11 @@ COMMANDS = {
     "train": "Train a character model on a text.",
     "verilog": "Write an engine as Verilog, with a manifest.",
 }
+
+
+@functools.cache
+def _prepared(name: str) -> click.Command:
+    return prepare(importlib.import_module(f"sw.commands.{name}").command, name)
 
 
 class LazyGroup(click.Group):
@@ -44,7 +53,7 @@ class LazyGroup(click.Group):
         """Import and return a subcommand, or None for a name that is not one."""
         if cmd_name not in COMMANDS:
             return None
-        return importlib.import_module(f"sw.commands.{cmd_name}").command
+        return _prepared(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of subcommands without importing them."""

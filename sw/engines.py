@@ -14,6 +14,7 @@ from hw.engines import ENGINES
 from hw.units import UNITS
 from sw.errors import InputError
 from sw.formats import baseline, boothflex, boothflex_bs, bwta, fp16, mixpe, tint, tlmm
+from sw.names import canonical
 from sw.numerals import read_integer
 
 __all__ = ["FORMS", "choose_form", "configure", "pack_activations", "pack_weights", "parse_setting"]
@@ -95,19 +96,33 @@ MixPE's takes operands in groups (`sw.formats.mixpe.Operands`) as well.
 """
 
 
-def pack_weights(engine: str, config: Any, weight: Any, mode: int = 0) -> npt.NDArray[np.uint8]:
-    """Return the transfers of one token's weights, uint8 [transfers, bytes], little-endian."""
-    return PACKERS[engine](config, weight, mode)
+def _integers(what: str, values: Tensor | npt.NDArray[Any]) -> Tensor:
+    """Return a tensor or an array of integers as a tensor; `InputError` for numbers of another kind."""
+    tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
+    if tensor.is_floating_point() or tensor.is_complex():
+        raise InputError(f"the {what} are {tensor.dtype}; integers are needed")
+    return tensor
 
 
-def pack_activations(config: Any, activations: Tensor) -> npt.NDArray[np.uint8]:
+def pack_weights(
+    engine: str, config: Any, weight: Tensor | npt.NDArray[Any] | mixpe.Operands, mode: int = 0
+) -> npt.NDArray[np.uint8]:
+    """Return the transfers of one token's weights, uint8 [transfers, bytes], little-endian.
+
+    Weights are integers [n_out, n_in], a tensor or an array; MixPE takes `Operands` in groups as well. Raises
+    `InputError` for other numbers, and for weights that the engine's mode does not have.
+    """
+    return PACKERS[engine](config, weight if isinstance(weight, mixpe.Operands) else _integers("weights", weight), mode)
+
+
+def pack_activations(config: Any, activations: Tensor | npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Return the transfers of activation vectors, uint8 [transfers, bytes], little-endian.
 
     Parameters
     ----------
     config : EngineConfig
         Says how many lanes of how many bits a transfer has, lane 0 in the lowest bits.
-    activations : Tensor
+    activations : Tensor or array
         Integers [tokens, n_in]; each vector is padded with zeros to whole transfers.
 
     Raises
@@ -115,6 +130,7 @@ def pack_activations(config: Any, activations: Tensor) -> npt.NDArray[np.uint8]:
     InputError
         If an activation is not a number of `act_bits` bits.
     """
+    activations = _integers("activations", activations).long()
     low, high = -(1 << (config.act_bits - 1)), (1 << (config.act_bits - 1)) - 1
     outside = (activations < low) | (activations > high)
     if outside.any():
@@ -173,6 +189,7 @@ def choose_form(engine: str, settings: Sequence[str]) -> tuple[str, tuple[str, .
     InputError
         If one of the two is none that the engine has.
     """
+    engine = canonical(engine, ENGINES | UNITS)
     if engine not in FORMS:
         return engine, tuple(settings), {}
     chosen, engines = FORMS[engine]
@@ -210,6 +227,7 @@ def configure(engine: str, settings: Sequence[str] = (), target: str | None = No
     InputError
         If the engine or a field does not exist, or a value is not allowed.
     """
+    engine = canonical(engine, ENGINES | UNITS)
     if engine not in ENGINES | UNITS:
         raise InputError(
             f"no engine is called {engine!r}; the engines are {', '.join(ENGINES)}; the units {', '.join(UNITS)}"

@@ -16,6 +16,7 @@ from sw.flow.shapes import SHAPES as PUBLISHED
 from sw.model.integer import IntegerModel
 from sw.model.random_model import characters, random_integer_model
 from sw.model.transformer import SIZES, TransformerConfig
+from sw.names import canonical
 from sw.options import Integer, Seed
 
 __all__ = ["MACHINE_ONLY", "SHAPES", "Choice", "add_options", "machine_options", "take_choice"]
@@ -34,7 +35,7 @@ def _published(name: str) -> tuple[dict[str, Any], int]:
 
 
 SHAPES: dict[str, tuple[dict[str, Any], int]] = {
-    "bitnet-0.73b": _published("0.73B"),
+    "bitnet-0.73b": _published("bitnet-0.73b"),
     "tiny": (SIZES["tiny"], TINY_VOCABULARY),
     "small": (SIZES["small"], TINY_VOCABULARY),
 }
@@ -149,5 +150,6 @@ def add_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def take_choice(options: dict[str, Any]) -> Choice:
     """Take the machine that its options describe out of a command's arguments."""
     named = {name: options.pop(name) for name in ("checkpoint", "shape", "seed", "engine", "settings")}
+    named["shape"] = named["shape"] and canonical(named["shape"], SHAPES)
     fields = {name: options.pop(name) for name in FIELDS}
     return Choice(**named, fields={name: value for name, value in fields.items() if value is not None})

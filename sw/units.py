@@ -61,7 +61,8 @@ def pack_lanes(values: Lanes, width: int, last: npt.NDArray[np.bool_] | None = N
 
 def _refuse_outside(what: str, values: Tensor, bits: int, field: str | None = None) -> None:
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
-    outside = (values < low) | (values > high)
+    wide = values.long()  # a bound need not fit the values' own type
+    outside = (wide < low) | (wide > high)
     if outside.any():
         place = outside.nonzero()[0].tolist()
         said = f"{field} = {bits}" if field else "binary16"

@@ -56,9 +56,13 @@ PLAUSIBLE: dict[str, tuple[str, ...]] = {
     "scheduler": ("tcp://localhost:1",),
     "vendor": ("nomul",),
     "library": ("ip",),
-    "ip_version": ("1.0",),
+    "version": ("1.0",),
 }
 """Values that are right for arguments whose type is any text, by their name."""
+
+
+OFTEN = ("shape", "target", "as_json")
+"""Options that a command mostly wants, though click does not know it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Case:
 
     words: tuple[str, ...]
     stdout: str
-    """file, full, closed or gone."""
+    """file, full, closed, gone, or small: a disk where no file has room."""
     cache: str | None
     """A place of the cache other than the usual."""
     outputs: tuple[str, ...]
@@ -111,7 +115,7 @@ def _good(dice: random.Random, parameter: click.Parameter, engine: str) -> str:
         value = low + dice.choice([0, 1, 1, 2, 4, 8]) if isinstance(kind, Integer) else low + dice.random()
         return str(value if kind.max is None else min(value, kind.max))
     if isinstance(kind, Output):
-        return dice.choice(["out", "new/out", "folder", "text"])
+        return dice.choice(["out", "new/out", "text" if kind.file_okay else "folder"])
     if parameter.name == "settings":
         return _setting(dice, engine)
     return dice.choice(PLAUSIBLE.get(parameter.name or "", TEXTS))
@@ -132,7 +136,8 @@ def case(dice: random.Random) -> Case:
     given: list[tuple[click.Parameter, str | None]] = []
     engine = ""
     for parameter in command.params:
-        if not (parameter.required or isinstance(parameter, click.Argument) or dice.random() < 0.15):
+        likely = 0.7 if parameter.name in OFTEN else 0.15
+        if not (parameter.required or isinstance(parameter, click.Argument) or dice.random() < likely):
             continue
         flag = isinstance(parameter, click.Option) and parameter.is_flag
         for _ in range(dice.choice([1, 1, 2, 3]) if parameter.multiple else 1):
@@ -162,7 +167,7 @@ def case(dice: random.Random) -> Case:
     outputs = tuple(value for parameter, value in given if isinstance(parameter.type, Output) and value)
     return Case(
         tuple(typed),
-        dice.choice([*["file"] * 17, "full", "closed", "gone"]),
+        dice.choice([*["file"] * 16, "full", "closed", "gone", "small"]),
         dice.choice([*[None] * 18, "null/x", "text"]),
         outputs,
     )

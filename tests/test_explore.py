@@ -208,8 +208,8 @@ def test_the_command_synthesises_the_survivors(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "pattern"),
     [
-        (["--model", "9B"], r"model shape '9B' is unknown; choose one of tiny, .*, 3B"),
-        (["--target", "nexys"], r"target 'nexys' is unknown; choose a board \(KV260, .*\), a family \(.*\), cells, .*"),
+        (["--model", "9B"], r"model shape '9B' is unknown; choose one of tiny, .*, bitnet-3b"),
+        (["--target", "nexys"], r"target 'nexys' is unknown; choose a board \(kv260, .*\), a family \(.*\), cells, .*"),
         (["--budget", "cars=3"], r"budget 'cars=3' is not RESOURCE=NUMBER .* of lut, ff, bram, uram, dsp"),
         (["--budget", "lut=50"], r"nothing fits the budget of 50 lut; the smallest choice takes about \d+"),
         (["--clock", "-5"], r"--clock is -5; allowed: above 0"),
@@ -218,8 +218,9 @@ def test_the_command_synthesises_the_survivors(tmp_path, monkeypatch):
         (["--context", "1024"], r"--context is 1024; tiny was made for 256 tokens, so allowed: 1 to 256"),
         (["--prompt", "257"], r"--prompt is 257; tiny was made for 256 tokens, so allowed: 1 to 256"),
         (["--engine", "fp16"], r"engine 'fp16' does not compute ternary projections; choose from tlmm, .*"),
+        (["--synthesise", "9" * 30], r"--synthesise is 9{30}; allowed: 0 to 100"),
         (["--engine", "gpu"], r"no engine is called 'gpu'; the engines are tlmm, .*"),
-        (["--target", "KV260", "--pnr"], r"--pnr is not possible on KV260; nextpnr supports ecp5, gowin and ice40"),
+        (["--target", "KV260", "--pnr"], r"--pnr is not possible on kv260; nextpnr supports ecp5, gowin and ice40"),
     ],
 )
 def test_a_wrong_question_is_refused_in_one_sentence(arguments, pattern):
@@ -228,9 +229,3 @@ def test_a_wrong_question_is_refused_in_one_sentence(arguments, pattern):
     with pytest.raises((InputError, ToolError)) as caught:
         CliRunner().invoke(command, [*given, *arguments], catch_exceptions=False)
     assert re.fullmatch(pattern, str(caught.value)), caught.value
-
-
-def test_an_absurd_number_of_syntheses_is_refused():
-    result = CliRunner().invoke(command, ["--model", "tiny", "--target", "ecp5", "--synthesise", "9" * 30])
-    assert result.exit_code == 2
-    assert re.search(r"'--synthesise': 9+ is not in the range 0<=x<=100\.\n$", result.output)

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from hw.engines import ENGINES
 from sw.commands.report import command
 from sw.errors import InputError
+from sw.flow.answers import answers, worse
 from sw.flow.jobs import Outcome
 from sw.flow.page import markdown, page
 from sw.flow.plots import PLOTS
@@ -73,13 +74,76 @@ def test_ratios_stand_on_the_array_of_the_same_run():
     assert entry["baseline"]["command"].startswith("nomul report baseline --target ecp5 --set lanes_in=16 --set rows=1")
 
 
+def measured(chosen, luts, clocks):
+    """Figures whose LUTs and clocks are given by engine; a clock is that of place and route."""
+    outcomes = {}
+    for name, job in wanted(chosen, None).items():
+        engine = job.arguments["engine"]
+        value = {"lut": luts[engine], "ff": 1, "bram": 0, "uram": 0, "dsp": 0, "tools": ["Yosys 0.70"]}
+        if job.function.endswith(":routed"):
+            value = {"fmax_mhz": clocks[engine], "device": "a chip", "tools": ["nextpnr 0.9"]}
+        outcomes[name] = Outcome(job, value)
+    return figures(chosen, outcomes)
+
+
+def test_an_engine_with_several_modes_has_a_row_for_each():
+    found = made_up(builds(["boothflex", "boothflex_bs"], ["small"], ["ecp5"], []))
+    assert [(f.build.engine, f.product, f.macs_per_cycle) for f in found] == [
+        ("boothflex", "int8 x int8", 16), ("boothflex", "ternary x int8", 64),
+        ("boothflex_bs", "ternary x int8", 16), ("boothflex_bs", "int2 x int8", 16), ("boothflex_bs", "int4 x int8", 8),
+        ("boothflex_bs", "int6 x int8", 5), ("boothflex_bs", "int8 x int8", 4),
+    ]  # fmt: skip
+    assert found[0].ratio == pytest.approx(4 * found[1].ratio)
+    assert (found[0].bits_per_weight, found[1].bits_per_weight) == (8, 2)
+    assert found[2].utilization > found[6].utilization * 0.9  # four digits are four cycles of a quarter of the products
+
+
+def test_what_takes_fp16_stands_beside_the_array_of_fp16():
+    for build in builds(["mixpe_fp16", "fp16", "mixpe"], SIZES, ALL_TARGETS, []):
+        assert build.baseline().engine == ("baseline" if build.engine == "mixpe" else "fp16")
+    (figure,) = made_up(builds(["mixpe_fp16"], ["small"], ["xcup"], []))
+    assert (figure.product, figure.baseline_build.config.rows) == ("int4 x fp16", 8)
+
+
+def test_the_page_answers_first_which_core_is_best_on_a_device():
+    chosen = builds(["tlmm", "mixpe", "baseline", "bwta"], ["small"], ["ecp5", "xc7"], [])
+    luts = {"tlmm": 240, "mixpe": 2176, "baseline": 1600, "bwta": 630}
+    clocks = {"tlmm": 200, "mixpe": 70, "baseline": 186, "bwta": 190}
+    found = measured(chosen, luts, clocks)
+    best = {(answer.library, answer.product): answer for answer in answers(found)}
+    assert {key: answer.figure.build.engine for key, answer in best.items()} == {
+        ("ecp5", "ternary x int8"): "tlmm", ("ecp5", "binary x ternary"): "tlmm", ("ecp5", "int4 x int8"): "baseline",
+        ("xc7", "ternary x int8"): "tlmm", ("xc7", "binary x ternary"): "bwta", ("xc7", "int4 x int8"): "baseline",
+    }  # fmt: skip
+    top = best["ecp5", "ternary x int8"]
+    assert (top.device, top.copies, top.products, top.clock_mhz) == ("ecp5: ULX3S-85F", 348, 348 * 24, 200)
+    assert top.rate == pytest.approx(348 * 24 * 0.2)
+    assert top.over_plain == pytest.approx(348 * 24 * 200 / (52 * 16 * 186))
+    assert best["xc7", "int4 x int8"].copies is None
+    assert worse(found)[0] == (
+        "On ecp5 mixpe takes more LUTs for a product than the plain INT8 array: 1.36 times for int4 x int8; "
+        "its clock is 70 MHz, the array's 186."
+    )
+    text = page(found, "nomul report --all")
+    assert 0 < text.index("The best core") < text.index("Worse than a plain array") < text.index("Everything that was")
+    for each in (text.replace("&#x27;", "'"), markdown(found, "nomul")):
+        assert worse(found)[0] in each
+
+
+def test_a_subset_has_no_empty_cards():
+    text = page(made_up(builds(["tint"], ["small"], ["xcup"], [])), "nomul report --all tint --target xcup")
+    cards = re.findall(r"<figure id=\"([^\"]+)\">(.*?)</figure>", text, re.DOTALL)
+    assert [name for name, _ in cards] == ["lut-per-mac", "bits-against-area"]
+    assert all("<svg" in card for _, card in cards)
+
+
 def test_markdown_has_a_row_for_each_figure():
     found = made_up(builds(["tint", "tlmm"], SIZES, ["ice40", "gowin"], []))
     text = markdown(found, "nomul report --all")
     assert len(re.findall(r"^\| (?:tint|tlmm) \|", text, re.MULTILINE)) == len(found) == 16
     assert "Yosys stopped: <no> LUTRAM" in text
     assert "An iCE40 has no memories of look-up tables" in text
-    assert "does not fit iCEBreaker" in markdown(made_up(builds(["tint"], SIZES, ["ice40"], []), 400), "nomul")
+    assert "does not fit icebreaker" in markdown(made_up(builds(["tint"], SIZES, ["ice40"], []), 400), "nomul")
 
 
 def test_the_page_in_a_browser(whole):
@@ -113,9 +177,27 @@ def test_the_page_in_a_browser(whole):
                 ".backgroundColor]"
             )
             assert contrast(ink, paper) > 7, (ink, paper)
+            check_headings(view)
             check_sorting(view)
             view.close()
         browser.close()
+
+
+def check_headings(view) -> None:
+    """Headings stay in sight, at the top of their table's window, while its rows pass."""
+    tops = view.eval_on_selector_all(
+        ".scroll",
+        """all => all.map(box => {
+            box.scrollTop = box.scrollHeight;
+            const head = box.querySelector("th").getBoundingClientRect(), frame = box.getBoundingClientRect();
+            const moved = box.scrollTop;
+            box.scrollTop = 0;
+            return [moved, head.top - frame.top, frame.height, innerHeight];
+        })""",
+    )
+    assert any(moved > 100 for moved, *_ in tops)
+    for moved, top, height, window in tops:
+        assert abs(top) < 3 and height <= window, (moved, top)
 
 
 def check_sorting(view) -> None:

@@ -76,14 +76,14 @@ def command(
         every_seed=every_seed,
         say=lambda message: console.stderr.print(message, highlight=False),
     )
-    file = output or BUILD / f"{board}-{name}{chosen.suffix}"
+    file = output or BUILD / f"{chosen.name}-{name}{chosen.suffix}"
     write_atomically(file, result.data)
     load = chosen.loader.format(file=file)
     used = {name: getattr(result.synthesis, name) for name in RESOURCES if chosen.budget.get(name)}
     if as_json:
         console.print_json(
             {
-                "board": board,
+                "board": chosen.name,
                 **held,
                 "file": str(file),
                 "bytes": len(result.data),

@@ -13,14 +13,14 @@ from hw.units import UNITS
 from sim.check import Product, check_product
 from sim.runner import SIMULATORS
 from sw.commands.check_grouped import check_grouped
-from sw.commands.check_unit import check_random, finish_unit
+from sw.commands.check_unit import check_random, finish_unit, show_differences
 from sw.commands.operands import choose_operands
 from sw.console import CheckpointPath, json_option, print_json, stderr, stdout
 from sw.engines import choose_form, configure
 from sw.errors import InputError
 from sw.flow.tops import BUSES
 from sw.model import checkpoints
-from sw.options import Integer, Number, Seed
+from sw.options import Integer, Number, Output, Seed
 
 __all__ = ["check_layer", "command"]
 
@@ -41,6 +41,7 @@ def check_layer(
     bus: str = "stream",
     stall: float = 0.0,
     seed: int = 0,
+    waves: Path | None = None,
 ) -> dict[str, Any]:
     """Simulate an engine on one layer of a checkpoint; return the figures that `nomul check --json` prints."""
     found = choose_operands(engine, config, path, layer, mode, activations, tokens, seed)
@@ -51,7 +52,8 @@ def check_layer(
         highlight=False,
     )
     product = Product(found.weight, found.activations, found.mode)
-    figures = check_product(engine, config, product, simulator=simulator, bus=bus, stall=stall, seed=seed)
+    options: dict[str, Any] = {"simulator": simulator, "bus": bus, "stall": stall, "seed": seed, "waves": waves}
+    figures = check_product(engine, config, product, **options)
     return {"engine": engine, "mode": name, "layer": found.layer, "weights": found.weight_source, **figures}
 
 
@@ -79,13 +81,7 @@ def show(result: dict[str, Any]) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     stdout.print(table)
-    if result["first_mismatch"]:
-        first = result["first_mismatch"]
-        stdout.print(
-            f"first difference: token {first['token']}, row {first['row']}, tile {first['tile']}: "
-            f"expected {first['expected']}, got {first['got']}; replay with --seed {result['seed']}",
-            highlight=False,
-        )
+    show_differences(result, ("token", "row", "tile"))
 
 
 @click.command()
@@ -104,19 +100,24 @@ def show(result: dict[str, Any]) -> None:
 @click.option("--bus", type=click.Choice(BUSES), default=BUSES[0], show_default=True)
 @click.option("--stall", default=0.0, show_default=True, type=Number(0, 0.9), help="Chance of a wait.")
 @click.option("--seed", default=0, show_default=True, type=Seed(), help="Of stalls and random activations.")
+@click.option("--waves", type=Output(file=True), metavar="FILE.vcd", help="Write every signal's values.")
 @json_option
 def command(
     engine: str, checkpoint: Path | None, layer: str | None, mode: str | None, activations: Path | None, tokens: int,
-    settings: tuple[str, ...], target: str | None, simulator: str, bus: str, stall: float, seed: int, as_json: bool,
+    settings: tuple[str, ...], target: str | None, simulator: str, bus: str, stall: float, seed: int,
+    waves: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Simulate the RTL of ENGINE on a layer and compare every output with PyTorch; exit code 1 if one differs.
+
+    Then the first differences of several rows are listed, and a folder is kept with the design, the operands (.npy) and
+    the streams (.hex).
 
     ENGINE may also be a unit. It runs random jobs, `--tokens` of them, with extremes and ties among them; absmax
     quantises the vectors of `--activations` instead where they are given.
     """
     options: dict[str, Any] = {
         "layer": layer, "mode": mode, "activations": activations, "tokens": tokens, "simulator": simulator, "bus": bus,
-        "stall": stall, "seed": seed,
+        "stall": stall, "seed": seed, "waves": waves,
     }  # fmt: skip
     engine, settings, form = choose_form(engine, settings)
     if engine in GROUPED and form["weight"] == "int4":
@@ -128,7 +129,7 @@ def command(
             if value is not None:
                 what = "modes" if name == "--mode" else "weights"
                 raise InputError(f"{name} is {str(value)!r}, but {engine} is a unit and has no {what}; leave it out")
-        finish_unit(check_random(engine, config, activations, tokens, simulator, bus, stall, seed), as_json)
+        finish_unit(check_random(engine, config, activations, tokens, simulator, bus, stall, seed, waves), as_json)
         return
     _finish(check_layer(engine, config, path=checkpoint or checkpoints.path(), **options), as_json)
 

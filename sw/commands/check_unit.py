@@ -1,6 +1,7 @@
 """The part of `nomul check` that is for units: random jobs, or vectors from a file."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sw.errors import InputError
 from sw.files import plain_file
 from sw.units import absmax_job
 
-__all__ = ["check_random", "finish_unit", "load_activations"]
+__all__ = ["check_random", "finish_unit", "load_activations", "show_differences"]
 
 
 def load_activations(file: Path) -> Tensor:
@@ -37,7 +38,15 @@ def load_activations(file: Path) -> Tensor:
 
 
 def check_random(
-    unit: str, config: Any, file: Path | None, count: int, simulator: str, bus: str, stall: float, seed: int
+    unit: str,
+    config: Any,
+    file: Path | None,
+    count: int,
+    simulator: str,
+    bus: str,
+    stall: float,
+    seed: int,
+    waves: Path | None = None,
 ) -> dict[str, Any]:
     """Simulate a unit on vectors of a file, or on random jobs; return what `nomul check --json` prints."""
     if file is not None and unit != "absmax":
@@ -45,7 +54,22 @@ def check_random(
     jobs = random_jobs(unit, config, count, seed) if file is None else [absmax_job(config, load_activations(file))]
     source = f"{count} random jobs, seed {seed}" if file is None else str(file)
     stderr.print(f"simulating {unit} with {simulator}: {source}", highlight=False)
-    return {"unit": unit} | check_unit(unit, config, jobs, simulator=simulator, bus=bus, stall=stall, seed=seed)
+    options: dict[str, Any] = {"simulator": simulator, "bus": bus, "stall": stall, "seed": seed, "waves": waves}
+    return {"unit": unit} | check_unit(unit, config, jobs, **options)
+
+
+def show_differences(result: dict[str, Any], places: Sequence[str]) -> None:
+    """Print the first differences of a check, each at its `places`, and where the run was kept."""
+    if not result["mismatches"]:
+        return
+    shown = [
+        ", ".join(f"{place} {difference[place]}" for place in places)
+        + f": expected {difference['expected']}, got {difference['got']}"
+        for difference in result["differences"]
+    ]
+    lines = ["the first differences:", *shown] if shown else ["more came out than was expected"]
+    lines.append(f"operands, streams, design and log are in {result['folder']}; replay with --seed {result['seed']}")
+    stdout.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
 def finish_unit(result: dict[str, Any], as_json: bool) -> None:
@@ -70,12 +94,6 @@ def finish_unit(result: dict[str, Any], as_json: bool) -> None:
         }.items():
             table.add_row(name, value)
         stdout.print(table)
-        if result["first_mismatch"]:
-            first = result["first_mismatch"]
-            stdout.print(
-                f"first difference: {first['output']}, transfer {first['transfer']}: expected {first['expected']}, "
-                f"got {first['got']}; replay with --seed {result['seed']}",
-                highlight=False,
-            )
+        show_differences(result, ("output", "job", "transfer"))
     if result["mismatches"]:
         sys.exit(1)

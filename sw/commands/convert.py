@@ -15,7 +15,7 @@ from sw.options import Output
 
 
 @click.command("convert")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=console.CheckpointPath())
 @click.argument("dest", type=Output(file=True, folder=True))
 @console.json_option
 def command(source: Path, dest: Path, as_json: bool) -> None:

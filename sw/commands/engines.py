@@ -12,6 +12,8 @@ from hw.engines import ENGINES
 from hw.spec import Spec
 from hw.units import UNITS
 from sw.console import json_option, print_json, stdout
+from sw.errors import InputError
+from sw.names import canonical
 
 
 def list_fields(specs: Mapping[str, Spec]) -> dict[str, dict[str, Any]]:
@@ -33,10 +35,18 @@ def list_fields(specs: Mapping[str, Spec]) -> dict[str, dict[str, Any]]:
 
 
 @click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
 @json_option
-def command(as_json: bool) -> None:
-    """List the engines and the other units, each field with default, range and meaning."""
-    engines, units = list_fields(ENGINES), list_fields(UNITS)
+def command(names: tuple[str, ...], as_json: bool) -> None:
+    """List the engines and the other units, or those named, each field with default, range and meaning."""
+    chosen = [canonical(name, ENGINES | UNITS) for name in names] or [*ENGINES, *UNITS]
+    for name in chosen:
+        if name not in ENGINES | UNITS:
+            raise InputError(
+                f"no engine is called {name!r}; the engines are {', '.join(ENGINES)}; the units {', '.join(UNITS)}"
+            )
+    engines = list_fields({name: spec for name, spec in ENGINES.items() if name in chosen})
+    units = list_fields({name: spec for name, spec in UNITS.items() if name in chosen})
     if as_json:
         print_json({"engines": engines, "units": units})
         return

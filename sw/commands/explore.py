@@ -14,7 +14,9 @@ from sw.errors import InputError, ToolError
 from sw.flow.explore import NEAR, SHARE, Choice, Question, Search, front, recommend, search
 from sw.flow.jobs import Job, Outcome, run_jobs
 from sw.flow.measure import cells_job, fpga_job, routed_job
-from sw.flow.shapes import Shape, find_device
+from sw.flow.shapes import SHAPES, Shape, find_device
+from sw.model.checkpoints import NAMES
+from sw.names import canonical
 from sw.numerals import read_number
 from sw.options import POSITIVE, Integer
 
@@ -177,7 +179,7 @@ def context_of(shape: Shape, context: int | None, prompt: int) -> int:
 
 
 @click.command()
-@click.option("--model", required=True, metavar="SHAPE", help="tiny, small, tiny_bwta, tiny_mixpe, 0.73B, 2B-4T or 3B.")
+@click.option("--model", required=True, metavar="SHAPE", help=f"{', '.join((*NAMES, *SHAPES))}.")
 @click.option("--target", required=True, metavar="T", help="A board, an FPGA family, cells, or a Liberty file.")
 @click.option("--clock", type=POSITIVE, metavar="MHZ", help="Clock; by default what is usual on the target.")
 @click.option("--bandwidth", type=POSITIVE, metavar="GB/S", help="External memory; by default the board's peak.")
@@ -217,13 +219,14 @@ def command(
     if pnr and device.target not in ("ecp5", "gowin", "ice40"):
         raise InputError(f"--pnr is not possible on {device.name}; nextpnr supports ecp5, gowin and ice40")
     for engine in engines:
-        if engine not in ENGINES:
+        if canonical(engine, ENGINES) not in ENGINES:
             raise InputError(f"no engine is called '{engine}'; the engines are {', '.join(ENGINES)}")
     asked = parse_budget(budget, device.target)
     limits = asked or {name: float(round(SHARE * most)) for name, most in device.resources.items()}
     question = Question(
         shape, device, clock or device.clock_mhz, bandwidth or device.bandwidth, limits, prompt,
-        context_of(shape, context, prompt), engines, device.usable_bits(asked),
+        context_of(shape, context, prompt), tuple(canonical(engine, ENGINES) for engine in engines),
+        device.usable_bits(asked),
     )  # fmt: skip
     with status("searching") as say:
         result = search(question, say)

@@ -11,9 +11,11 @@ from hw.engines import ENGINES
 from sw.commands.simulated import simulated_job
 from sw.console import stderr, write_atomically
 from sw.errors import InputError
+from sw.flow.answers import answers, worse
 from sw.flow.jobs import run_jobs
 from sw.flow.page import markdown, page, tools
 from sw.flow.survey import ALL_TARGETS, SIZES, Build, builds, figures, name_of, wanted
+from sw.names import canonical
 
 __all__ = ["FOLDER", "report_all"]
 
@@ -59,6 +61,7 @@ def report_all(
     InputError
         If the engine does not exist, or a library is not there.
     """
+    engine = engine and canonical(engine, ENGINES)
     if engine is not None and engine not in ENGINES:
         raise InputError(f"no engine is called {engine!r}; the engines are {', '.join(ENGINES)}")
     for file in liberties:
@@ -75,7 +78,13 @@ def report_all(
     names = list(jobs)
     outcomes = run_jobs([jobs[name] for name in names], workers=workers, scheduler=scheduler, description="building")
     found = figures(chosen, dict(zip(names, outcomes, strict=True)))
-    result = {"command": command, "tools": tools(found), "entries": [figure.as_json() for figure in found]}
+    result = {
+        "command": command,
+        "tools": tools(found),
+        "answers": [answer.as_json() for answer in answers(found)],
+        "worse_than_plain": worse(found),
+        "entries": [figure.as_json() for figure in found],
+    }
     files = {
         "index.html": page(found, command),
         "report.md": markdown(found, command),

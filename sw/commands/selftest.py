@@ -77,7 +77,7 @@ def command(
             console.stderr.print(f"{n_out} x {n_in}: {n_out} results agree", highlight=False)
     seconds = time.perf_counter() - begin
     if as_json:
-        found: dict[str, Any] = {"port": port, "board": board_name, "engine": name, "products": vectors}
+        found: dict[str, Any] = {"port": port, "board": board.name, "engine": name, "products": vectors}
         console.print_json({**found, "results": results, "mismatches": 0, "seconds": round(seconds, 2)})
     else:
         console.stdout.print(f"{results} results of {vectors} products agree with PyTorch", highlight=False)

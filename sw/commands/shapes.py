@@ -4,15 +4,16 @@ from sw.errors import InputError
 from sw.flow.shapes import SHAPES, Shape
 from sw.formats.checkpoint import open_checkpoint
 from sw.model import checkpoints
+from sw.names import canonical
 
 __all__ = ["find_shape"]
 
 
 def find_shape(name: str) -> Shape:
     """Return a published model's shape, or read that of a committed one; InputError with all names for another."""
-    known = {key.lower(): shape for key, shape in SHAPES.items()}
-    if name.lower() in known:
-        return known[name.lower()]
+    name = canonical(name, (*checkpoints.NAMES, *SHAPES))
+    if name in SHAPES:
+        return SHAPES[name]
     if name not in checkpoints.NAMES:
         allowed = ", ".join((*checkpoints.NAMES, *SHAPES))
         raise InputError(f"model shape '{name}' is unknown; choose one of {allowed}")

@@ -38,7 +38,7 @@ __all__ = ["SOURCES", "Job", "Outcome", "fingerprint", "run_jobs"]
 SOURCES = ("hw", "sw/flow")
 """Folders whose Python files a result depends on."""
 
-ASIDE = {"cost.py", "explore.py", "jobs.py", "page.py", "plots.py", "shapes.py", "survey.py"}
+ASIDE = {"answers.py", "cost.py", "explore.py", "jobs.py", "page.py", "plots.py", "shapes.py", "survey.py"}
 """Files of sw/flow that choose jobs or show results, and change none."""
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 import matplotlib
 from matplotlib.figure import Figure as Canvas
 
-from sw.flow.survey import Figure
+from sw.flow.answers import default_of
+from sw.flow.survey import PLAIN, Figure
 
 __all__ = ["PLOTS", "draw"]
 
@@ -24,29 +25,24 @@ Styles = dict[str, tuple[str, str]]
 """Colour and mark by target or library."""
 
 Point = tuple[str, str, float]
-"""Engine, target or library, value."""
+"""Row, target or library, value."""
 
 
-def default_of(figures: Sequence[Figure]) -> list[Figure]:
-    """Return one figure of each engine and target: the default's, or the largest size's that was built."""
-    order = ("default", "large", "medium", "small")
-    chosen: dict[tuple[str, str], Figure] = {}
-    for figure in sorted(figures, key=lambda figure: order.index(figure.build.size)):
-        if figure.value is not None:
-            chosen.setdefault((figure.build.engine, figure.build.library), figure)
-    return list(chosen.values())
+def label(figure: Figure) -> str:
+    """Return a figure's row in a plot: rows of one product stand together."""
+    return f"{figure.product}: {figure.build.engine}"
 
 
 def lut_per_mac(figures: Sequence[Figure]) -> list[Point]:
     """LUTs for each product."""
     found = default_of([figure for figure in figures if figure.resource == "lut"])
-    return [(f.build.engine, f.build.library, f.per_mac) for f in found if f.per_mac]
+    return [(label(f), f.build.library, f.per_mac) for f in found if f.per_mac]
 
 
 def area_per_mac(figures: Sequence[Figure]) -> list[Point]:
     """Area for each product."""
     found = default_of([figure for figure in figures if figure.resource == "area"])
-    return [(f.build.engine, f.build.library, f.per_mac) for f in found if f.per_mac]
+    return [(label(f), f.build.library, f.per_mac) for f in found if f.per_mac]
 
 
 def fmax(figures: Sequence[Figure]) -> list[Point]:
@@ -54,14 +50,14 @@ def fmax(figures: Sequence[Figure]) -> list[Point]:
     return [
         (f.build.engine, f.build.library, f.fmax_mhz)
         for f in figures
-        if f.fmax_mhz and f.build.size == "small"
+        if f.fmax_mhz and f.build.size == "small" and f.mode == 0
     ]  # fmt: skip
 
 
 def rate_per_lut(figures: Sequence[Figure]) -> list[Point]:
     """Millions of products a second for each LUT, at the clock of place and route."""
     return [
-        (f.build.engine, f.build.library, f.fmax_mhz / f.per_mac)
+        (label(f), f.build.library, f.fmax_mhz / f.per_mac)
         for f in figures
         if f.resource == "lut" and f.fmax_mhz and f.per_mac
     ]
@@ -70,18 +66,18 @@ def rate_per_lut(figures: Sequence[Figure]) -> list[Point]:
 def energy(figures: Sequence[Figure]) -> list[Point]:
     """Energy of a product in picojoules."""
     return [
-        (f.build.engine, f.build.library, f.picojoules_per_mac)
+        (label(f), f.build.library, f.picojoules_per_mac)
         for f in figures
         if f.picojoules_per_mac and f.build.size == "small"
     ]
 
 
 def bits_against_area(figures: Sequence[Figure]) -> list[tuple[str, str, float, float]]:
-    """Bits of the weight stream for each weight, and cost of a product over the INT8 array's."""
+    """Bits of the weight stream for each weight, and cost of a product over the plain array's."""
     return [
-        (f.build.engine, f.build.library, f.bits_per_weight, f.ratio)
+        (label(f), f.build.library, f.bits_per_weight, f.ratio)
         for f in default_of(figures)
-        if f.ratio and f.build.engine != "baseline"
+        if f.ratio and f.build.engine not in PLAIN
     ]
 
 
@@ -102,7 +98,7 @@ PLOTS: dict[str, tuple[str, str, Callable[[Sequence[Figure]], list[Point]] | Non
         "xcup); in a library static timing before layout.",
     ),
     "rate-per-lut": (
-        "MAC per second per LUT", "millions of products a second for each LUT", rate_per_lut,
+        "MAC per second per LUT", "10^6 products/s for each LUT", rate_per_lut,
         "The small size, at the clock of place and route: an estimate as far as the clock is one.",
     ),
     "energy-per-mac": (
@@ -112,8 +108,8 @@ PLOTS: dict[str, tuple[str, str, Callable[[Sequence[Figure]], list[Point]] | Non
     ),
     "bits-against-area": (
         "Bits per weight against area", "bits of the weight stream for each weight", None,
-        "Cost of a product over that of the plain INT8 array on the same target, in the same run. Each engine's "
-        "default, or the largest size that was built.",
+        "Cost of a product over that of the plain array on the same target, in the same run: of INT8, or for FP16 "
+        "activations of FP16. Each engine's default, or the largest size that was built.",
     ),
 }  # fmt: skip
 """By name: title, axis, what is drawn (None for the scatter), and what to know about it."""
@@ -157,10 +153,10 @@ def _styles(names: Sequence[str]) -> Styles:
 
 
 def _strip(points: Sequence[Point], axis: str, styles: Styles) -> Canvas | None:
-    """Draw a row for each engine, a mark for each target, on a logarithmic axis."""
+    """Draw a row for each engine and product, a mark for each target, on a logarithmic axis."""
     if not points:
         return None
-    engines = list(dict.fromkeys(engine for engine, _, _ in points))
+    engines = sorted({engine for engine, _, _ in points})
     canvas = Canvas(figsize=(4.9, 1.5 + 0.34 * len(engines)), layout="constrained")
     axes = canvas.add_subplot()
     for target, (colour, marker) in styles.items():
@@ -206,11 +202,16 @@ def _scatter(figures: Sequence[Figure], axis: str, styles: Styles) -> Canvas | N
     for engine, _, bits, ratio in points:
         if engine not in lowest or ratio < lowest[engine][1]:
             lowest[engine] = (bits, ratio)
+    widest = max(bits for _, _, bits, _ in points)
     for engine, place in lowest.items():
-        axes.annotate(engine, place, textcoords="offset points", xytext=(5, -10), fontsize=9, color=INK)
+        # Names of points on the right stand to the left of them, or they would run out of the figure.
+        left = place[0] ** 2 > widest * min(bits for _, _, bits, _ in points)
+        side = "right" if left else "left"
+        offset = (-5 if left else 5, -10)
+        axes.annotate(engine, place, textcoords="offset points", xytext=offset, ha=side, fontsize=9, color=INK)
     _logarithmic(axes, [bits for _, _, bits, _ in points], axis)
     axes.set_ylim(bottom=0)
-    axes.set_ylabel("cost of a product, INT8 array = 1")
+    axes.set_ylabel("cost of a product, plain array = 1")
     axes.grid(color="#8888", linewidth=0.5)
     canvas.legend(loc="outside upper center", ncols=4, frameon=False, handletextpad=0.1, columnspacing=0.9)
     return canvas

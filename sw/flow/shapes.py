@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sw.errors import InputError
 from sw.flow.targets import TARGETS
+from sw.names import canonical
 
 __all__ = ["DEVICES", "SHAPES", "Device", "Shape", "find_device"]
 
@@ -68,17 +69,17 @@ SHAPES = {
     shape.name: shape
     for shape in (
         Shape(
-            "0.73B", 24, 1536, 4096, 16, 16, 96, 32002,
+            "bitnet-0.73b", 24, 1536, 4096, 16, 16, 96, 32002,
             "1bitLLM/bitnet_b1_58-large as TeLLMe v2's release runs it (github.com/UCI-CORSA/TeLLMe_FPGA_2026, "
             "config.hpp)", context=2048,
         ),
         Shape(
-            "2B-4T", 30, 2560, 6912, 20, 5, 128, 128256,
+            "bitnet-2b-4t", 30, 2560, 6912, 20, 5, 128, 128256,
             "microsoft/bitnet-b1.58-2B-4T, config.json; technical report arXiv 2504.12285",
             context=4096,
         ),
         Shape(
-            "3B", 26, 3200, 8640, 32, 32, 100, 32002,
+            "bitnet-3b", 26, 3200, 8640, 32, 32, 100, 32002,
             "1bitLLM/bitnet_b1_58-3B, whose shape is LLaMA-3B's; the one that VitaLLM (arXiv 2604.27396) reports on",
             context=2048,
         ),
@@ -121,31 +122,31 @@ class Device:
 
 
 DEVICES = {
-    device.name.lower(): device
+    device.name: device
     for device in (
         Device(
-            "KV260", "xcup", {"lut": 117120, "ff": 234240, "bram": 144, "uram": 64, "dsp": 1248}, 250, 17.1, 4096,
+            "kv260", "xcup", {"lut": 117120, "ff": 234240, "bram": 144, "uram": 64, "dsp": 1248}, 250, 17.1, 4096,
             {"bram": 36864, "uram": 294912},
             "AMD DS987 (XCK26); 17.1 GB/s and 250 MHz as in TeLLMe v2 (arXiv 2510.15926)",
         ),
         Device(
-            "ULX3S-85F", "ecp5", {"lut": 83640, "ff": 83640, "bram": 208, "dsp": 156}, 100, 0.266, 32,
+            "ulx3s", "ecp5", {"lut": 83640, "ff": 83640, "bram": 208, "dsp": 156}, 100, 0.266, 32,
             {"bram": 18432},
             "Lattice FPGA-DS-02012 (LFE5U-85F); SDRAM of 16 bits, here at 133 MHz",
         ),
         Device(
-            "iCEBreaker", "ice40", {"lut": 5280, "ff": 5280, "bram": 30, "uram": 4, "dsp": 8}, 24, 0.0165, 16,
+            "icebreaker", "ice40", {"lut": 5280, "ff": 5280, "bram": 30, "uram": 4, "dsp": 8}, 24, 0.0165, 16,
             {"bram": 4096, "uram": 262144},
             "Lattice FPGA-DS-02008 (iCE40UP5K); flash of 128 Mbit, four bits at 33 MHz",
         ),
         Device(
-            "TangNano20K", "gowin", {"lut": 20736, "ff": 15552, "bram": 46, "dsp": 48}, 80, 0.664, 8,
+            "tang_nano_20k", "gowin", {"lut": 20736, "ff": 15552, "bram": 46, "dsp": 48}, 80, 0.664, 8,
             {"bram": 18432},
             "Gowin DS226 (GW2AR-18); SDRAM of 32 bits in the package, here at 166 MHz",
         ),
     )
 }  # fmt: skip
-"""Boards by name in lower case."""
+"""Boards by name."""
 
 CELLS_CLOCK = 500.0
 """Assumed clock of standard cells in MHz."""
@@ -159,13 +160,13 @@ def find_device(name: str) -> Device:
     InputError
         If it is none of them.
     """
-    plain = name.lower().replace(" ", "").replace("_", "")
-    if plain in DEVICES:
-        return DEVICES[plain]
+    if (board := canonical(name, DEVICES)) in DEVICES:
+        return DEVICES[board]
+    family = canonical(name, (*TARGETS, "cells"))
     for device in DEVICES.values():
-        if name == device.target:
+        if family == device.target:
             return device
-    if name == "cells":
+    if family == "cells":
         return Device("generic cells", "cells", {}, CELLS_CLOCK, None, None, {}, "sw.flow.generic: gate equivalents")
     path = Path(name)
     if path.is_file():

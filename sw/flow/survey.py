@@ -1,4 +1,4 @@
-"""Every engine in several sizes on every target, each beside the plain INT8 array of equal peak throughput."""
+"""Every engine in several sizes on every target, each beside the plain array of its kind, of equal peak throughput."""
 
 import dataclasses
 import math
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hw.engines import ENGINES
+from hw.engines.contract import Mode
 from sw.flow.cost import arithmetic, cost_model, modelled
 from sw.flow.generic import GENERIC
 from sw.flow.jobs import Job, Outcome
@@ -50,6 +51,12 @@ SETTINGS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
 
 CELLS_MOST = 300
 """Products a cycle of the largest array that is mapped to standard cells here: mapped flat, which takes long."""
+
+PLAIN = {"baseline": "INT8", "fp16": "FP16"}
+"""The plain arrays that the others are set against, and what they multiply."""
+
+FP16_CELLS_MOST = 16
+"""Multiply-adds of FP16 in the largest array of them that is mapped to standard cells here."""
 
 BASELINE_LANES = (16, 14, 12, 10, 8, 7, 6, 5, 4)
 """Lanes of the INT8 array, the first that divides the products."""
@@ -107,8 +114,10 @@ class Build:
         return shlex.join(words)
 
     def baseline(self) -> "Build":
-        """Return the INT8 array that forms as many products in a cycle, in the first mode."""
+        """Return the plain array that forms as many products in a cycle, in the first mode: INT8's or FP16's."""
         macs = self.config.macs_per_cycle
+        if self.config.modes[0].activation_format == "fp16":
+            return Build("fp16", self.size, self.target, (("rows", macs),), self.liberty)
         lanes = next((lanes for lanes in BASELINE_LANES if macs % lanes == 0 and macs // lanes <= 256), None)
         if lanes is None:
             lanes = min(macs, 16)
@@ -120,7 +129,10 @@ class Build:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """What was measured of a build, and of its INT8 array; `missing` says in a sentence why there is nothing."""
+    """What was measured of a build, and of its plain array; `missing` says in a sentence why there is nothing.
+
+    A build has a figure for each of its modes: what it takes is the same, what it computes is not.
+    """
 
     build: Build
     value: Mapping[str, Any] | None
@@ -129,6 +141,25 @@ class Figure:
     routed: Mapping[str, Any] | None
     missing: str = ""
     notes: tuple[str, ...] = ()
+    mode: int = 0
+
+    @property
+    def kind(self) -> Mode:
+        """The mode."""
+        found: Mode = self.build.config.modes[self.mode]
+        return found
+
+    @property
+    def macs_per_cycle(self) -> int:
+        """Products of a cycle in this mode."""
+        return self.kind.macs_per_cycle
+
+    @property
+    def product(self) -> str:
+        """What is multiplied, weights first: 'ternary x int8'."""
+        mode = self.kind
+        weights = _operand(mode.weights, mode.weight_step, mode.weight_format)
+        return f"{weights} x {_operand(mode.activations, mode.activation_step, mode.activation_format)}"
 
     @property
     def resource(self) -> str:
@@ -138,18 +169,18 @@ class Figure:
     @property
     def per_mac(self) -> float | None:
         """LUTs, or area, for each product of a cycle."""
-        return None if self.value is None else self.value[self.resource] / self.build.config.macs_per_cycle
+        return None if self.value is None else self.value[self.resource] / self.macs_per_cycle
 
     @property
     def baseline_per_mac(self) -> float | None:
-        """The same of the INT8 array."""
+        """The same of the plain array."""
         if self.baseline is None:
             return None
         return float(self.baseline[self.resource] / self.baseline_build.config.macs_per_cycle)
 
     @property
     def ratio(self) -> float | None:
-        """Cost of a product over that of the INT8 array."""
+        """Cost of a product over that of the plain array."""
         mine, other = self.per_mac, self.baseline_per_mac
         return None if mine is None or other is None else mine / other
 
@@ -166,23 +197,30 @@ class Figure:
         """Bits of the weight stream for each weight of a layer of `REFERENCE` x `REFERENCE`."""
         config = self.build.config
         size = min(REFERENCE, config.n_in_max)
-        return float(config.weight_width * config.weight_transfers(size, size) / size**2)
+        return float(config.weight_width * config.weight_transfers(size, size, self.mode) / size**2)
 
     @property
     def utilization(self) -> float:
         """Products of that layer, of one token, over those that its cycles have room for."""
         config = self.build.config
         size = min(REFERENCE, config.n_in_max)
-        return float(size * size / (config.cycles(size, size, 1) * config.macs_per_cycle))
+        return float(size * size / (config.cycles(size, size, 1, self.mode) * self.macs_per_cycle))
 
     @property
     def picojoules_per_mac(self) -> float | None:
         """Energy of a product: power x period x cycles / products. Of the simulated job if there was one."""
         value = self.value
-        if self.build.target != "cells" or value is None or not value.get("power_mw") or not value.get("clock_ns"):
+        # Activity was simulated, or assumed, for the first mode.
+        if (
+            self.mode
+            or self.build.target != "cells"
+            or value is None
+            or not value.get("power_mw")
+            or not value.get("clock_ns")
+        ):
             return None
         used = value.get("simulated_utilization") or self.utilization
-        return float(value["power_mw"] * value["clock_ns"] / (self.build.config.macs_per_cycle * used))
+        return float(value["power_mw"] * value["clock_ns"] / (self.macs_per_cycle * used))
 
     def as_json(self) -> dict[str, Any]:
         """Return it as an entry of report.json."""
@@ -190,11 +228,13 @@ class Figure:
         return {
             "engine": self.build.engine,
             "size": self.build.size,
+            "mode": self.kind.name,
+            "product": self.product,
             "target": self.build.target,
             "library": self.build.library,
             "command": self.build.command,
             "config": dataclasses.asdict(config),
-            "macs_per_cycle": config.macs_per_cycle,
+            "macs_per_cycle": self.macs_per_cycle,
             "per_mac": self.per_mac,
             "baseline_per_mac": self.baseline_per_mac,
             "ratio": self.ratio,
@@ -205,6 +245,7 @@ class Figure:
             "figures": None if self.value is None else dict(self.value),
             "place_and_route": None if self.routed is None else dict(self.routed),
             "baseline": {
+                "engine": self.baseline_build.engine,
                 "command": self.baseline_build.command,
                 "config": dataclasses.asdict(self.baseline_build.config),
                 "figures": None if self.baseline is None else dict(self.baseline),
@@ -212,6 +253,15 @@ class Figure:
             "missing": self.missing,
             "notes": list(self.notes),
         }
+
+
+def _operand(values: tuple[int, int], step: int, form: str) -> str:
+    """Name a kind of operand: fp16, binary, ternary, int4 ..."""
+    if form == "fp16":
+        return form
+    if values == (-1, 1):
+        return "binary" if step == 2 else "ternary"
+    return f"int{(values[1] - values[0]).bit_length()}"
 
 
 def builds(
@@ -237,7 +287,7 @@ def not_tried(build: Build) -> str:
     macs = build.config.macs_per_cycle
     if build.engine == "tlmm" and build.target == "ice40":
         return "An iCE40 has no memories of look-up tables, which TLMM's tables are."
-    if build.target == "cells" and macs > CELLS_MOST:
+    if build.target == "cells" and macs > (FP16_CELLS_MOST if build.engine == "fp16" else CELLS_MOST):
         return f"{macs} products a cycle take too long to map flat here; the command by itself does it."
     if build.target == "ice40" and build.engine in modelled(build.target):
         predicted = cost_model(build.engine, build.target).predict(build.config)
@@ -247,12 +297,12 @@ def not_tried(build: Build) -> str:
 
 
 def wanted(chosen: Sequence[Build], clock_ns: float | None) -> dict[str, Job]:
-    """Return the jobs of builds and of their INT8 arrays, by what they are for."""
+    """Return the jobs of builds and of their plain arrays, by what they are for."""
     jobs: dict[str, Job] = {}
     for build in chosen:
         if not_tried(build):
             continue
-        # An array that fits is set against the INT8 array even where that does not fit.
+        # An array that fits is set against the plain array even where that does not fit.
         for each in (build, build.baseline()):
             if each is not build and each.target == "cells" and not_tried(each):
                 continue
@@ -285,12 +335,12 @@ def name_of(build: Build) -> str:
 
 
 def figures(chosen: Sequence[Build], outcomes: Mapping[str, Outcome]) -> list[Figure]:
-    """Return what was measured of each build, from the outcomes of the jobs of `wanted`."""
+    """Return what was measured of each build in each of its modes, from the outcomes of the jobs of `wanted`."""
     found = []
     for build in chosen:
         reference = build.baseline()
         notes: list[str] = []
-        # What is not tried for itself may be there as another's INT8 array.
+        # What is not tried for itself may be there as another's plain array.
         mine = outcomes.get(name_of(build))
         reason = not_tried(build) if mine is None else ""
         other = outcomes.get(name_of(reference))
@@ -298,14 +348,14 @@ def figures(chosen: Sequence[Build], outcomes: Mapping[str, Outcome]) -> list[Fi
         if mine is not None and mine.value is None:
             reason = mine.error
         if not reason and other is None:
-            notes.append("its INT8 array is too large to map flat here")
+            notes.append("its plain array is too large to map flat here")
         elif other is not None and other.value is None:
-            notes.append(f"INT8 array: {other.error}")
+            notes.append(f"plain array: {other.error}")
         if routed is not None and routed.value is None:
             notes.append(f"place and route: {routed.error}")
         value = None if mine is None else mine.value
         notes += filter(None, [_fit(build, value)])
-        found.append(
+        found += [
             Figure(
                 build,
                 value,
@@ -314,8 +364,10 @@ def figures(chosen: Sequence[Build], outcomes: Mapping[str, Outcome]) -> list[Fi
                 None if routed is None else routed.value,
                 reason,
                 tuple(notes),
+                mode,
             )
-        )
+            for mode in range(len(build.config.modes))
+        ]
     return found
 
 

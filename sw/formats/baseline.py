@@ -28,7 +28,8 @@ __all__ = ["check_range", "pack", "prepend", "starts", "steps"]
 
 def check_range(weight: Tensor, low: int, high: int) -> None:
     """Refuse a weight below `low` or above `high` with an InputError that says where it is."""
-    outside = (weight < low) | (weight > high)
+    wide = weight.long()  # a bound need not fit the weights' own type
+    outside = (wide < low) | (wide > high)
     if outside.any():
         row, column = outside.nonzero()[0].tolist()
         raise InputError(f"weight [{row}, {column}] is {int(weight[row, column])}; allowed: {low} to {high}")
