@@ -4,6 +4,7 @@ It also lets a command speak as its user does: options may be given their values
 parameter calls it by its option.
 """
 
+import copy
 import dataclasses
 import functools
 import re
@@ -120,18 +121,19 @@ def _speaking(callback: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def prepare(command: click.Command, path: str) -> click.Command:
-    """Complete a command, or a group and its commands, that is called by `path` after `nomul`."""
+    """Return a copy of a command, or a group, that is called by `path` after `nomul`: one whose help is complete."""
+    command = copy.copy(command)
     if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
-            prepare(inner, f"{path} {name}")
+        command.commands = {name: prepare(inner, f"{path} {name}") for name, inner in command.commands.items()}
         return command
+    command.context_settings = {**command.context_settings, "show_default": True}
+    command.params = [copy.copy(option) for option in command.params]
     # click would cut it.
     command.short_help = (command.help or "").partition("\n\n")[0].replace("\n", " ")
-    command.context_settings["show_default"] = True
     defaults = _machine_defaults(path)
     for option in command.params:
         if isinstance(option.type, click.Choice):
-            option.type.case_sensitive = False
+            option.type = click.Choice(option.type.choices, case_sensitive=False)
         if isinstance(option, click.Option) and option.name in defaults and not option.show_default:
             option.show_default = str(defaults[option.name])
     if command.callback is not None:
