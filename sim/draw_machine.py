@@ -3,6 +3,7 @@
 import dataclasses
 import random
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from sw.model.integer import IntegerModel
 from sw.model.random_model import characters
 from sw.model.transformer import Transformer, TransformerConfig
 
-__all__ = ["MachineJobs", "draw_jobs", "draw_machine", "random_model"]
+__all__ = ["KINDS", "MachineJobs", "draw_jobs", "draw_machine", "random_model"]
 
 FOLLOWS = ("rows", "n_in_max", "n_out_max", "act_bits")
 """Fields of an engine that follow from the machine."""
@@ -108,14 +109,16 @@ class MachineJobs:
     tokens: list[list[int] | None]
 
 
-def draw_jobs(dice: random.Random, model: IntegerModel, timeout: int) -> MachineJobs:
-    """Return a job, one that stalls, one that is refused, one that is given again after a reset; in any order."""
+KINDS = ("plain", "stalled", "refused", "reset")
+"""A job, one that stalls, one that is refused, and one that is given again after a reset."""
+
+
+def draw_jobs(dice: random.Random, model: IntegerModel, timeout: int, kinds: Sequence[str] = KINDS) -> MachineJobs:
+    """Return a job of each of `KINDS`, in any order."""
     context, vocabulary = model.config.context, model.config.vocabulary
     jobs: list[dict[str, Any]] = []
     tokens: list[list[int] | None] = []
-    kinds = ["plain", "stalled", "refused", "reset"]
-    dice.shuffle(kinds)
-    for kind in kinds:
+    for kind in dice.sample(kinds, len(kinds)):
         prompt = [dice.randrange(vocabulary) for _ in range(dice.randint(1, 3))]
         count = dice.randint(1, min(2, context - len(prompt) + 1))
         job = {"prompt": prompt, "tokens": count, "timeout": timeout}

@@ -3,6 +3,7 @@
 import random
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from hw.accelerators.config import AcceleratorConfig
 from hw.accelerators.memory_map import MemoryMap
 from sim.accelerator import build_machine, run_jobs
-from sim.draw_machine import MachineJobs, draw_jobs, draw_machine
+from sim.draw_machine import KINDS, MachineJobs, draw_jobs, draw_machine
 from sw.model.integer import IntegerModel
 
 __all__ = ["find_machine_fault", "machines"]
@@ -34,12 +35,16 @@ def machines(seed: int, simulator: str) -> str | None:
 
 
 def find_machine_fault(
-    dice: random.Random, model: IntegerModel, config: AcceleratorConfig, simulator: str
+    dice: random.Random,
+    model: IntegerModel,
+    config: AcceleratorConfig,
+    simulator: str,
+    kinds: Sequence[str] = KINDS,
 ) -> str | None:
     """Run drawn jobs on a machine, and perhaps with failing memory; return what is wrong, or None."""
     built = build_machine(config, simulator=simulator)
     try:
-        work = draw_jobs(dice, model, TIMEOUT)
+        work = draw_jobs(dice, model, TIMEOUT, kinds)
         memory = {"stall": dice.choice((0, 0, 60, 160))}
         with tempfile.TemporaryDirectory(prefix="nomul-machine-") as name:
             said = run_jobs(built, model, config, work.jobs, Path(name), dice.randrange(1 << 30), memory)

@@ -22,6 +22,7 @@ CONFIGS = {
     "xcup": MixpeConfig(lanes_in=8, rows=4, group=32, target="xcup", **SMALL),
     "xc7": MixpeConfig(lanes_in=7, rows=2, group=14, act_bits=4, codes="unsigned", target="xc7", **SMALL),
     "ecp5": MixpeConfig(lanes_in=8, rows=2, group=32, target="ecp5", **SMALL),
+    "ecp5_ternary": MixpeConfig(lanes_in=5, rows=4, group=10, weight="ternary", scale_bits=5, target="ecp5", **SMALL),
     "ternary": MixpeConfig(lanes_in=8, rows=2, group=16, weight="ternary", target="cells", **SMALL),
     "cells": MixpeConfig(lanes_in=8, rows=4, group=32, codes="unsigned", target="cells", **SMALL),
     "cells_fold": MixpeConfig(lanes_in=4, rows=6, fold=3, group=24, target="cells", **SMALL),

@@ -19,11 +19,13 @@ from hw.arith.gated_sum import gated_sum
 from hw.arith.nibble_product import NibbleProduct
 from hw.arith.pair_sum import PairSum
 from hw.arith.pipeline import Delays
+from hw.arith.plane_sum import PlaneSum
 from hw.arith.recoding import RECODINGS, recoding
 from hw.arith.signed_sum import signed_sum, sum_timing
 from hw.arith.sum_terms import sum_members
 from hw.arith.target import AMD, Target
 from hw.arith.thermometer import decoded_halves, thermometer
+from hw.engines.group_scale_stages import staged_product
 from sw.flow.rtlil import convert
 from sw.flow.run import run_yosys
 
@@ -195,6 +197,34 @@ def test_sums_of_complements(terms: int, accumulates: bool) -> None:
         return legal & (made.total != sum(words, addend if accumulates else Const(0, 1))[:width].as_signed())
 
     prove(Arithmetic([4] * terms + [width], differ), Target.ECP5)
+
+
+@pytest.mark.synth
+@pytest.mark.parametrize(("terms", "code_bits"), [(1, 4), (2, 3), (3, 2)])
+def test_sums_of_planes(terms: int, code_bits: int) -> None:
+    width = 8
+
+    def differ(m: Module, inputs: list[Any]) -> Value:
+        addend, clear, words, codes = inputs[0], inputs[1], inputs[2 : 2 + terms], inputs[2 + terms :]
+        m.submodules.sum = made = PlaneSum(terms, 2, code_bits, width)
+        products = [word.as_signed() * code for word, code in zip(words, codes, strict=True)]
+        m.d.comb += [made.addend.eq(addend), made.clear.eq(clear)]
+        m.d.comb += [port.eq(word) for port, word in zip(made.words, words, strict=True)]
+        m.d.comb += [port.eq(code) for port, code in zip(made.codes, codes, strict=True)]
+        return made.total != sum(products, Mux(clear, 0, addend))[:width].as_signed()
+
+    prove(Arithmetic([width, 1, *[2] * terms, *[code_bits] * terms], differ), Target.ECP5)
+
+
+@pytest.mark.synth
+@pytest.mark.parametrize(("bits", "offset"), [(3, 2), (5, 10)])
+def test_staged_products_with_scales(bits: int, offset: int) -> None:
+    def differ(m: Module, inputs: list[Any]) -> Value:
+        group, scale = inputs
+        # Not every width is the product's own: what is above it is the sign, or left out.
+        return staged_product(m, group, scale, 9).as_signed() != (group * (scale - offset))[:9].as_signed()
+
+    prove(Arithmetic([3, bits], differ), Target.ECP5)
 
 
 @pytest.mark.synth

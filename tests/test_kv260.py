@@ -74,7 +74,10 @@ def test_the_folder_holds_the_same_machine_as_accelerator_verilog(
     run(accelerator, "verilog", *options, "--target", "xcup", "-o", str(tmp_path))
     for file in ("machine_axi.v", "port0.bin", "port1.bin", "registers.md", "machine.h", "machine_driver.py"):
         place = folders["axi"] / ("rtl" if file.endswith(".v") else "") / file
-        assert place.read_bytes() == (tmp_path / file).read_bytes(), file
+        both = [path.read_bytes() for path in (place, tmp_path / file)]
+        if file.endswith(".v"):  # the head of each has its own command
+            both = [text[text.index(b"// Configuration: ") :] for text in both]
+        assert both[0] == both[1], file
     ours, theirs = (json.loads((place / "manifest.json").read_text()) for place in (folders["axi"], tmp_path))
     assert ours.pop("kv260") == {"bitstream": "nomul.bit", "cell": "machine", "clock_mhz": 200.0}
     assert ours == theirs

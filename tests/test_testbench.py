@@ -92,7 +92,7 @@ def test_verilator_runs_it(tmp_path: Path) -> None:
     _, top = write("tint", tmp_path)
     command = ["verilator", "--binary", "--timing", "-Wno-fatal", "--top-module", f"{top}_tb", f"{top}_tb.v", "tint.v"]
     environment = verilator_environment() | {"HOME": str(tmp_path)}
-    subprocess.run([*command, "-CFLAGS", "-O0"], cwd=tmp_path, env=environment, check=True, timeout=600)
+    subprocess.run([*command, "-CFLAGS", "-O0 -std=c++20"], cwd=tmp_path, env=environment, check=True, timeout=600)
     said = subprocess.run([tmp_path / "obj_dir" / f"V{top}_tb"], capture_output=True, text=True, check=True, timeout=60)
     assert said.stdout.startswith(f"PASS: {top}, ")
 

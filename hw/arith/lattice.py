@@ -40,14 +40,24 @@ def add(m: Module, name: str, a: Value, ia: Value, b: Value, ib: Value, carry_in
 
 
 def add_gated(
-    m: Module, name: str, a: Value, ga: Value, b: Value, gb: Value, width: int, *, complemented: bool = False
+    m: Module,
+    name: str,
+    a: Value,
+    ga: Value,
+    b: Value,
+    gb: Value,
+    width: int,
+    *,
+    complemented: bool = False,
+    plus_one: bool = False,
 ) -> Value:
     """Instantiate a + b, each where its gate is set, and return `width` bits, signed.
 
-    With `complemented` the first operand is complemented behind its gates.
+    With `complemented` the first operand is complemented behind its gates; with `plus_one` there is one more, so that
+    both together make b - a.
     """
     columns = [(_bit(a, i), ga, _bit(b, i), gb) for i in range(width)]
-    return _chain(m, name, _GATED ^ 0xFFFF * complemented, columns, Const(0, 1))
+    return _chain(m, name, _GATED ^ 0xFFFF * complemented, columns, Const(int(plus_one), 1))
 
 
 def add_chosen(m: Module, name: str, a: Value, b: Value, c: Value, choice: Value, width: int) -> Value:

@@ -51,7 +51,7 @@ from hw.engines.array_config import ArrayConfig, check_total_bits, least_total_b
 from hw.engines.contract import Mode, check_streams, engine_members
 from hw.engines.group_scale import entry_layout
 from hw.engines.group_schedule import GroupSchedule
-from hw.engines.mixpe_array import MixpeArray, sum_latency
+from hw.engines.mixpe_array import MixpeArray, sum_latency, total_latency
 from hw.repeated import enabled
 
 __all__ = ["Mixpe", "MixpeConfig"]
@@ -134,12 +134,19 @@ class MixpeConfig(ArrayConfig):
     @property
     def digits(self) -> str:
         """Name of the recoding."""
+        if self.target == Target.ECP5.value:
+            return self.recoding or "binary"
         return self.recoding or ("booth4" if Target(self.target) in AMD and self.code_bits == 4 else "ent")
 
     @property
     def nibbles(self) -> bool:
         """Whether products are `hw.arith.nibble_product`s."""
         return Target(self.target) in AMD and self.digits == "booth4" and self.code_bits == 4
+
+    @property
+    def planes(self) -> bool:
+        """Whether sums are `hw.arith.plane_sum`s, and scale units staged."""
+        return self.target == Target.ECP5.value and self.digits == "binary"
 
     @property
     def lined(self) -> bool:
@@ -200,12 +207,12 @@ class MixpeConfig(ArrayConfig):
     @property
     def entry_delay(self) -> int:
         """Transfers from a group's last to the one that brings the entry of a unit's first row."""
-        return sum_latency(self.word_lanes, Target(self.target), self.nibbles) - 1
+        return sum_latency(self) - 1
 
     @property
     def drain(self) -> int:
         """Transfers after a token's last block."""
-        return self.entry_delay + self.turn + 1
+        return self.entry_delay + self.turn + total_latency(self) - 1
 
     @property
     def group_width(self) -> int:

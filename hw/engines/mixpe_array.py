@@ -3,8 +3,8 @@
 Every register moves with the domain's clock, which the engine enables once for each step: so whatever follows a step,
 follows it by a number of steps. Numbering the steps from a pass's last, the rows' sums are in their accumulators after
 step `sum_latency`, when the next pass's first products reach them; the scale units take row t of theirs with step
-`sum_latency` + t, and with that, the entry that came with step `sum_latency` + t - 1. After `sum_latency` + `turn` + 1
-steps the totals are whole.
+`sum_latency` + t, and with that, the entry that came with step `sum_latency` + t - 1. Its total is there
+`total_latency` steps later: after `sum_latency` + `turn` + `total_latency` - 1 steps the totals are whole.
 """
 
 from typing import Protocol
@@ -16,14 +16,16 @@ from amaranth.lib.wiring import Component, In, Member, Out
 from hw.arith.column_sum import running_sum
 from hw.arith.nibble_product import NibbleProduct
 from hw.arith.pipeline import Delays
+from hw.arith.plane_sum import PlaneSum, plane_latency
 from hw.arith.recoding import digit_lines, digit_product, lined_most, lined_product, shift_add
 from hw.arith.signed_sum import signed_sum, sum_timing
 from hw.arith.target import Target
 from hw.engines.group_scale import GroupScale, ScaleConfig, entry_layout, product_offset, zero_constant
+from hw.engines.group_scale_stages import StagedScale, scale_stages
 from hw.engines.group_schedule import GroupConfig, group_step_layout
 from hw.repeated import Repeated
 
-__all__ = ["MixpeArray", "sum_latency"]
+__all__ = ["MixpeArray", "sum_latency", "total_latency"]
 
 
 class MixpeArrayConfig(GroupConfig, ScaleConfig, Protocol):
@@ -32,6 +34,10 @@ class MixpeArrayConfig(GroupConfig, ScaleConfig, Protocol):
     @property
     def nibbles(self) -> bool:
         """Whether products are `hw.arith.nibble_product`s, of two stages."""
+
+    @property
+    def planes(self) -> bool:
+        """Whether sums are `hw.arith.plane_sum`s, and scale units staged."""
 
     @property
     def lined(self) -> bool:
@@ -54,12 +60,21 @@ class MixpeArrayConfig(GroupConfig, ScaleConfig, Protocol):
         """Technology whose arithmetic forms are used."""
 
 
-def sum_latency(lanes: int, target: Target, nibbles: bool) -> int:
+def sum_latency(config: MixpeArrayConfig) -> int:
     """Return the steps from a group's last to the one with which the rows' sums are taken."""
+    lanes, target = config.word_lanes, Target(config.target)
     if target is Target.CELLS:
         return 3
+    if config.planes:
+        # The first register of the activations is the memory's output register.
+        return 2 + plane_latency(lanes, config.code_bits)
     # Operand registers, products of one stage or two, the tree.
-    return 2 + nibbles + sum_timing(lanes, target, negatable=False).latency
+    return 2 + config.nibbles + sum_timing(lanes, target, negatable=False).latency
+
+
+def total_latency(config: MixpeArrayConfig) -> int:
+    """Return the steps from the one with which a row's sum is taken to its total."""
+    return scale_stages(config.scale_bits) if config.planes else 2
 
 
 class MixpeArray(Component):
@@ -106,18 +121,22 @@ class MixpeArray(Component):
         """Build the operands' registers, the rows, the units and what tells them where a group ends."""
         m = Module()
         config = self.config
-        latency = sum_latency(config.word_lanes, Target(config.target), config.nibbles)
+        latency, late = sum_latency(config), total_latency(config) - 2
         delay = Delays(m)
 
         activations = Signal.like(self.step.activations, reset_less=True)
         entries = Signal.like(self.entries, reset_less=True)
-        m.d.sync += [activations.eq(self.step.activations), entries.eq(self.entries)]
+        read = Signal.like(activations, reset_less=True) if config.planes else activations
+        m.d.sync += [read.eq(self.step.activations), entries.eq(self.entries)]
+        if config.planes:
+            m.d.sync += activations.eq(read)
         sums: list[Value] = []
         flags = {name: Signal(name=f"step_{name}") for name in ("first", "last", "full", "end", "opening", "final")}
         m.d.comb += [flag.eq(self.step[name]) for name, flag in flags.items()]
         first = Cat(delay(flags["first"], latency - 2), delay(flags["first"], latency - 1))
+        kind = _PlaneRow if config.planes else _TreeRow if config.trees else _SumRow
         for row in range(config.array_rows):
-            m.submodules[f"row{row}"] = built = (_TreeRow if config.trees else _SumRow)(config)
+            m.submodules[f"row{row}"] = built = kind(config)
             m.d.comb += [built.activations.eq(activations), built.first.eq(first)]
             for lane in range(config.word_lanes):
                 m.d.comb += built.weights[lane].eq(self.weights[row * config.word_lanes + lane])
@@ -142,16 +161,17 @@ class MixpeArray(Component):
         with m.If(take):
             m.d.sync += [begin.eq(opens), closing.eq(closes), last.eq(final)]
         done = Signal()
-        m.d.sync += done.eq(pick[-1])
-        m.d.comb += [self.whole.eq(done & closing), self.final.eq(last)]
+        m.d.sync += done.eq(delay(pick[-1], late))
+        m.d.comb += [self.whole.eq(done & delay(closing, late)), self.final.eq(delay(last, late))]
 
         for number in range(config.units):
-            m.submodules[f"unit{number}"] = unit = GroupScale(config)
+            m.submodules[f"unit{number}"] = unit = (StagedScale if config.planes else GroupScale)(config)
+            if not config.planes:
+                m.d.comb += unit.take_low.eq(ending)
             m.d.comb += [
-                unit.take_low.eq(ending),
                 unit.take.eq(take),
                 unit.pick.eq(pick),
-                unit.begin.eq(begin),
+                unit.begin.eq(delay(begin, late)),
                 unit.sum.eq(total),
                 unit.entry.eq(entries[number]),
             ]
@@ -171,6 +191,31 @@ def _row_members(config: MixpeArrayConfig) -> dict[str, Member]:
         "first": In(2),
         "total": Out(config.group_width),
     }
+
+
+class _PlaneRow(Repeated):
+    """A row on ECP5: a sum for each bit of the codes."""
+
+    def __init__(self, config: MixpeArrayConfig) -> None:
+        self.config = config
+        super().__init__(_row_members(config))
+
+    def build(self, platform: object) -> Module:
+        """Build the codes' registers and the sum."""
+        m = Module()
+        config = self.config
+        # With resets, so that no synthesiser makes look-up tables of them.
+        taken, weights = (Signal.like(self.weights, name=name) for name in ("taken", "weights"))
+        m.submodules.sum = sum_ = PlaneSum(config.word_lanes, config.act_bits, config.code_bits, config.group_width)
+        m.d.sync += [taken.eq(self.weights), weights.eq(taken)]
+        m.d.comb += [
+            *(word.eq(activation) for word, activation in zip(sum_.words, self.activations, strict=True)),
+            *(code.eq(weight) for code, weight in zip(sum_.codes, weights, strict=True)),
+            sum_.addend.eq(sum_.total),
+            sum_.clear.eq(self.first[1]),
+            self.total.eq(sum_.total),
+        ]
+        return m
 
 
 class _SumRow(Repeated):
