@@ -62,8 +62,9 @@ def code(file: Path) -> list[tuple[int, list[str]]]:
 
 
 def blocks() -> list[Block]:
-    """Return every block that has a command."""
-    found = []
+    """Return every block that has a command; one that stands in several is in the first alone."""
+    found: list[Block] = []
+    seen: set[str] = set()
     for file in FILES:
         for number, lines in code(file):
             commands: list[list[str]] = []
@@ -77,6 +78,8 @@ def blocks() -> list[Block]:
                     commands.append([*shlex.split(text, comments=True)[1:], *every])
                 if mark := MARK.search(line):
                     (commands[-1] if commands else every).extend(shlex.split(mark[1]))
+            commands = [words for words in commands if shlex.join(words) not in seen]
+            seen |= {shlex.join(words) for words in commands}
             if commands:
                 found.append(Block(f"{file.name}:{number}", commands))
     return found
