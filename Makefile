@@ -12,7 +12,7 @@ export NOMUL_CACHE ?= $(CURDIR)/build/cache
 export NOMUL_SIM := $(SIM)
 export NOMUL_ENGINE := $(ENGINE)
 
-.PHONY: bench-fullscale setup demo test sim sim-routed verilog report fuzz bench lint clean
+.PHONY: bench-fullscale setup demo test sim sim-routed verilog report fuzz bench forms lint clean
 
 setup: $(READY)
 
@@ -45,6 +45,10 @@ report: $(READY)
 
 fuzz: $(READY)
 	NOMUL_FUZZ_OCTETS=1000000 $(BIN)/pytest -n $(JOBS) sim/test_serial.py
+
+# What every target's own arithmetic costs over the portable form, at all sizes of the report: two hours of one core.
+forms: $(READY)
+	$(BIN)/python -m benchmarks.forms
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.guard
