@@ -273,8 +273,8 @@ def test_the_schema_sees_a_wrong_order(written: Path) -> None:
         (["machine"], r"a machine is made for --checkpoint FILE or for --shape NAME; neither was given"),
         (["tint", "--shape", "tiny"], r"--shape goes with the name 'machine' only; the name is 'tint'"),
         (["wonder"], r"no engine is called 'wonder'; the engines are .*"),
-        (["tint", "--vendor", "1 x"], r"vendor is '1 x'; allowed: letters, digits, '.', '-' and '_', .*"),
-        (["tint", "--ip-version", "a b"], r"version is 'a b'; allowed: letters, digits, '.', '-' and '_'"),
+        (["tint", "--vendor", "1 x"], r"--vendor is '1 x'; allowed: letters, digits, '.', '-' and '_', .*"),
+        (["tint", "--ip-version", "a b"], r"--ip-version is 'a b'; allowed: letters, digits, '.', '-' and '_'"),
         (["tint", "--set", "rows=0"], r"TintConfig field 'rows' is 0; allowed: 1 to 256"),
     ],
 )

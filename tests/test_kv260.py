@@ -180,14 +180,14 @@ def test_yosys_reads_the_rtl_for_ultrascale(kind: str, folders: dict[str, Path])
     [
         (["--shape", "tiny"], r"a machine of memory block has its weights in the bitstream; give it some with .*"),
         (["--shape", "bitnet-0.73b", "--random", "1"], r"the weights of bitnet-0.73b take \d+.\d Mbit, and .* 5.3; .*"),
-        (["--shape", "tiny", "--memory", "axi", "--ports", "5"], r"ports is 5; a KV260 has 4 HP ports"),
+        (["--shape", "tiny", "--memory", "axi", "--ports", "5"], r"--ports is 5; a KV260 has 4 HP ports"),
         (
             ["--shape", "tiny", "--memory", "axi", "--port-bits", "256"],
-            r"port_bits is 256; an HP port of a KV260 has 32, 64 or 128",
+            r"--port-bits is 256; an HP port of a KV260 has 32, 64 or 128",
         ),
         (
             ["--shape", "tiny", "--memory", "axi", "--clock-mhz", "500"],
-            r"clock_mhz is 500; allowed on a KV260: 10 to 333",
+            r"--clock-mhz is 500; allowed on a KV260: 10 to 333",
         ),
         (["--shape", "tiny", "--ports", "2"], r"--ports goes with --memory axi only; the memory is block"),
         (["--shape", "huge"], r"no shape is called 'huge'; the shapes are .*"),
