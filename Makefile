@@ -14,7 +14,7 @@ export NOMUL_CACHE ?= $(CURDIR)/build/cache
 export NOMUL_SIM := $(SIM)
 export NOMUL_ENGINE := $(ENGINE)
 
-.PHONY: bench-fullscale setup demo test sim sim-routed verilog report fuzz bench lint clean
+.PHONY: bench-fullscale setup demo test sim sim-routed verilog report fuzz bench forms lint clean
 
 setup: $(READY)
 
@@ -50,6 +50,10 @@ fuzz: $(READY)
 	NOMUL_FUZZ_CASES=2000 $(BIN)/pytest tests/test_cli_fuzz.py
 	$(BIN)/python -m sim.fuzz configurations $(NOMUL_FUZZ_CONFIGS)
 	$(BIN)/python -m sim.fuzz machines $(NOMUL_FUZZ_MACHINES)
+
+# What every target's own arithmetic costs over the portable form, at all sizes of the report: two hours of one core.
+forms: $(READY)
+	$(BIN)/python -m benchmarks.forms
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.guard

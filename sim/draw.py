@@ -90,8 +90,8 @@ def engine_runs(config: Any, bus: str, dice: random.Random, budget: int = 400) -
     total = sum(config.cycles(**product.job) for product in row)
     reset = dataclasses.replace(stalled, seed=stalled.seed + 1, reset_after=dice.randint(1, total))
     wrong = row[0].job | {dice.choice(("n_in", "n_out", "tokens")): 0}
-    place = dice.choice(("illegal_first", "illegal_last"))
-    return [*alone, stalled, reset, dataclasses.replace(Run(row[:1]), **{place: wrong})]
+    place: dict[str, Any] = {dice.choice(("illegal_first", "illegal_last")): wrong}
+    return [*alone, stalled, reset, dataclasses.replace(Run(row[:1]), **place)]
 
 
 def unit_runs(unit: str, config: Any, bus: str, dice: random.Random, budget: int = 400) -> list[UnitRun]:
@@ -107,5 +107,5 @@ def unit_runs(unit: str, config: Any, bus: str, dice: random.Random, budget: int
     total = sum(config.cycles(**job.fields) for job in row)
     reset = dataclasses.replace(stalled, seed=stalled.seed + 1, reset_after=dice.randint(1, total))
     wrong = row[0].fields | {dice.choice([*config.job_limits]): 0}
-    place = dice.choice(("illegal_first", "illegal_last"))
-    return [*alone, stalled, reset, dataclasses.replace(UnitRun(row[:1]), **{place: [wrong]})]
+    place: dict[str, Any] = {dice.choice(("illegal_first", "illegal_last")): [wrong]}
+    return [*alone, stalled, reset, dataclasses.replace(UnitRun(row[:1]), **place)]

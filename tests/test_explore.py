@@ -210,6 +210,7 @@ def test_the_command_synthesises_the_survivors(tmp_path, monkeypatch):
     [
         (["--model", "9B"], r"model shape '9B' is unknown; choose one of tiny, .*, bitnet-3b"),
         (["--target", "nexys"], r"target 'nexys' is unknown; choose a board \(kv260, .*\), a family \(.*\), cells, .*"),
+        (["--synthesise", "9" * 30], r"--synthesise is 9{30}; allowed: 0 to 100"),
         (["--budget", "cars=3"], r"budget 'cars=3' is not RESOURCE=NUMBER .* of lut, ff, bram, uram, dsp"),
         (["--budget", "lut=50"], r"nothing fits the budget of 50 lut; the smallest choice takes about \d+"),
         (["--clock", "-5"], r"--clock is -5; allowed: above 0"),
