@@ -6,6 +6,8 @@ READY  := $(VENV)/.ready
 ENGINE ?=
 SIM    ?= verilator
 JOBS   ?= auto
+NOMUL_FUZZ_CONFIGS  ?= 1000
+NOMUL_FUZZ_MACHINES ?= 100
 
 # Simulators and results that are kept: what `make clean` removes.
 export NOMUL_CACHE ?= $(CURDIR)/build/cache
@@ -45,6 +47,9 @@ report: $(READY)
 
 fuzz: $(READY)
 	NOMUL_FUZZ_OCTETS=1000000 $(BIN)/pytest -n $(JOBS) sim/test_serial.py
+	NOMUL_FUZZ_CASES=2000 $(BIN)/pytest tests/test_cli_fuzz.py
+	$(BIN)/python -m sim.fuzz configurations $(NOMUL_FUZZ_CONFIGS)
+	$(BIN)/python -m sim.fuzz machines $(NOMUL_FUZZ_MACHINES)
 
 # What every target's own arithmetic costs over the portable form, at all sizes of the report: two hours of one core.
 forms: $(READY)

@@ -1,9 +1,14 @@
 """Configuration fields: a frozen dataclass whose every field states its range, and refuses what is outside it."""
 
+import copy
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["FieldError", "describe", "parameter", "refuse", "validate"]
+__all__ = ["INPUT_BITS", "FieldError", "check_inputs", "describe", "parameter", "refuse", "validate"]
+
+INPUT_BITS = (1 << 16) - 256
+"""Most bits of all streams into a component: Amaranth numbers a design's inputs in 16 bits, and a bus has others."""
 
 
 def parameter(
@@ -69,3 +74,23 @@ def validate(config: Any) -> None:
             )
         if not valid:
             refuse(config, field.name, describe(field))
+
+
+def check_inputs(config: Any, field: str, bits: Callable[[Any], int]) -> None:
+    """Refuse a field with which the streams into a component are too wide, and say the largest that is possible.
+
+    Parameters
+    ----------
+    config
+        A configuration whose fields are checked one by one already.
+    field : str
+        An integer field on which the width depends.
+    bits : callable
+        Bits of the streams together, of a configuration.
+    """
+    if bits(config) > INPUT_BITS:
+        trial, value = copy.copy(config), getattr(config, field)
+        while value > 1 and bits(trial) > INPUT_BITS:
+            value -= 1
+            object.__setattr__(trial, field, value)
+        refuse(config, field, f"at most {value}, as the streams into it have {bits(config):,} of {INPUT_BITS:,} bits")

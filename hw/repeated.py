@@ -28,6 +28,7 @@ from amaranth.hdl import (
     Signal,
     Value,
 )
+from amaranth.hdl._ast import Assign
 from amaranth.lib.wiring import Component, In, Signature
 
 __all__ = ["ModuleInstance", "Repeated", "Written", "enabled", "resettable", "written"]
@@ -37,7 +38,15 @@ ENABLE = "clk_en"
 
 
 class ModuleInstance(Instance):
-    """The instance that a repeated component becomes. Wrappers that rewrite a design make plain instances of it."""
+    """The instance that a repeated component becomes.
+
+    It has a statement of the domain `sync`, which does nothing: what a wrapper makes of it tells what it would have
+    made of the component's own.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.add_statements("sync", Signal(name="canary").eq(0))
 
 
 class Repeated(Component):
@@ -94,9 +103,23 @@ class Written:
             control.append(("i", ENABLE, around.enable))
         return ModuleInstance(self._names[key], *control, *ports)
 
-    def names(self) -> set[str]:
-        """Return the names of the modules so far."""
-        return set(self._names.values())
+    def reached(self, design: Fragment) -> bool:
+        """Tell whether all instances of modules in a design are as they were made, or in a renamed domain.
+
+        What they have of statements is taken away: they are ready to be printed.
+        """
+        names, waiting, domains, used = set(self._names.values()), [design], [], False
+        while waiting:
+            part = waiting.pop()
+            waiting += [inner for inner, *_ in part.subfragments]
+            domains += part.domains.values()
+            if isinstance(part, Instance) and part.type in names:
+                used = True
+                ((statement, *more),) = part.statements.values()
+                if more or not isinstance(statement, Assign):
+                    return False
+                part.statements.clear()
+        return not (used and any(domain.async_reset or domain.clk_edge != "pos" for domain in domains))
 
     def modules(self) -> Iterator[tuple[str, Elaboratable]]:
         """Yield each module's name and what to elaborate for it; those that it holds come after it."""

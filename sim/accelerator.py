@@ -83,16 +83,16 @@ def stripe_bytes(config: AcceleratorConfig) -> int:
     return -(-words * config.port_bits // 8 // 4096) * 4096
 
 
-def build_machine(config: AcceleratorConfig, dram: DramConfig | None = None) -> Simulator:
+def build_machine(config: AcceleratorConfig, dram: DramConfig | None = None, simulator: str = "verilator") -> Simulator:
     """Generate a machine and build a simulator of it; its parameters come later, from files.
 
     A machine whose memory is DRAM gets one, with the sizes of its ports whatever `dram` says.
     """
     if config.memory == "block":
-        return build(verilog(Machine(config), TOP), TOP, target=config.engine_config.target)
+        return build(verilog(Machine(config), TOP), TOP, simulator, config.engine_config.target)
     sizes = {"ports": config.ports, "port_bits": config.port_bits, "size": config.ports * stripe_bytes(config)}
     component = MachineWithDram(config, dataclasses.replace(dram or DramConfig(), **sizes))
-    return build(verilog_with_dram(component, TOP), TOP, target=config.engine_config.target)
+    return build(verilog_with_dram(component, TOP), TOP, simulator, config.engine_config.target)
 
 
 def write_dram(

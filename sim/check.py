@@ -33,9 +33,12 @@ __all__ = [
     "build_netlist",
     "check_product",
     "expect",
+    "fits",
     "oracle",
+    "padded",
     "random_product",
     "random_words",
+    "rows_beyond",
 ]
 
 
@@ -90,7 +93,7 @@ def expect(engine: str, config: Any, product: Product) -> Tensor:
     return oracle(product.weight, product.activations)
 
 
-def _beyond(engine: str, config: Any, product: Product) -> Tensor:
+def rows_beyond(engine: str, config: Any, product: Product) -> Tensor:
     """Return the results of rows beyond n_out, int64 [tokens]: zero, or in FP16 what zero weights give."""
     if config.modes[product.mode].activation_format == "integer" or not isinstance(product.weight, Tensor):
         return torch.zeros(len(product.activations), dtype=torch.int64)
@@ -98,7 +101,8 @@ def _beyond(engine: str, config: Any, product: Product) -> Tensor:
     return expect(engine, config, nothing)[:, 0]
 
 
-def _fits(config: Any, product: Product) -> None:
+def fits(config: Any, product: Product) -> None:
+    """Raise InputError if a product is larger than an engine takes, or has a value that its mode does not have."""
     for name, length, most in (
         ("n_in", product.weight.shape[1], config.n_in_max),
         ("n_out", product.weight.shape[0], config.n_out_max),
@@ -192,7 +196,7 @@ def bench_engine(
         return [simulator.run("sim.axi_bench", {"cases": [case]}, **more)["results"][0] for case in cases]
 
 
-def _padded(config: Any, product: Product) -> Tensor:
+def padded(config: Any, product: Product) -> Tensor:
     """Fill the last transfer of each vector with legal values, which must not change a result."""
     missing = -product.activations.shape[1] % config.activation_lanes
     if getattr(config, "padding", "any") == "zero":
@@ -207,11 +211,11 @@ def _padded(config: Any, product: Product) -> Tensor:
 def _case(engine: str, config: Any, run: Run, file: Path) -> Case:
     arrays: dict[str, Any] = {}
     for number, product in enumerate(run.products):
-        _fits(config, product)
-        arrays[f"activations{number}"] = pack_activations(config, _padded(config, product))
+        fits(config, product)
+        arrays[f"activations{number}"] = pack_activations(config, padded(config, product))
         arrays[f"weights{number}"] = pack_weights(engine, config, product.weight, product.mode)
         arrays[f"expected{number}"] = expect(engine, config, product).numpy()
-        arrays[f"padding{number}"] = _beyond(engine, config, product).numpy()
+        arrays[f"padding{number}"] = rows_beyond(engine, config, product).numpy()
     np.savez(file, **arrays)
     model = sum(config.cycles(**product.job) for product in run.products)
     return Case(
@@ -252,7 +256,7 @@ def check_product(
     Utilisation is products needed over products that the cycles allowed at full use, stalls and padding included.
     `folder` is where the run was kept, if something differed. The values of all signals are written to `waves`.
     """
-    _fits(config, product)
+    fits(config, product)
     built = build_engine(engine, config, simulator, bus, waves=waves is not None)
     with Evidence() as evidence:
         run = Run([product], stall, seed)
@@ -292,11 +296,11 @@ def _keep(
     else:
         parts = {"codes": product.weight.codes, "zeros": product.weight.zeros, "scales": product.weight.scales}
         operands |= {f"weights_{name}": part.numpy() for name, part in parts.items()}
-    beyond = _beyond(engine, config, product)[:, None].expand(-1, -expected.shape[1] % config.rows)
+    beyond = rows_beyond(engine, config, product)[:, None].expand(-1, -expected.shape[1] % config.rows)
     blocks = torch.cat([expected, beyond], dim=1).reshape(-1, config.rows).numpy()
     last = np.tile(np.arange(1, len(blocks) // len(expected) + 1) == len(blocks) // len(expected), len(expected))
     streams = {
-        "activations": pack_activations(config, _padded(config, product)),
+        "activations": pack_activations(config, padded(config, product)),
         "weights": pack_weights(engine, config, product.weight, product.mode),
         "results_expected": pack_lanes(blocks, config.total_width, last),
     }

@@ -14,7 +14,7 @@ def simulator_name() -> str:
     return os.environ.get("NOMUL_SIM") or SIMULATORS[0]
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Refuse a NOMUL_ENGINE that has no bench, which would leave no test, and a NOMUL_SIM that is no simulator."""
     benches = sorted(file.stem.removeprefix("test_") for file in Path(__file__).parent.glob("test_*.py"))
     for name, variable, allowed in (

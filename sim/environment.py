@@ -47,7 +47,7 @@ def plain_place(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def plain_names() -> Iterator[None]:
-    """Give the folders of cocotb and Verilator other names, if they lie in one like `my work`, which breaks makefiles."""
+    """Give the folders of cocotb and Verilator names for makefiles, where they lie in a folder such as `my work`."""
     from cocotb_tools import config
 
     with tempfile.TemporaryDirectory(prefix="nomul-links-") as links:

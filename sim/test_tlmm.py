@@ -7,13 +7,15 @@ equal the engine's cost model.
 
 import dataclasses
 import itertools
+import shutil
 from typing import Any
 
 import pytest
 import torch
 
 from hw.engines.tlmm import TlmmConfig
-from sim.check import Product, Run, bench_engine, build_engine
+from sim.check import Product, Run, bench_engine, build_engine, random_product
+from sim.runner import SIMULATORS
 from sim.scenarios import extremes, run, run_scenarios
 
 SMALL: dict[str, Any] = {"n_in_max": 96, "n_out_max": 48}
@@ -74,3 +76,27 @@ def test_no_sum_of_the_longest_reduction_overflows(simulator_name: str) -> None:
     with pytest.raises(ValueError, match=r"^TlmmConfig field 'total_bits' is 14; allowed: 15 or more"):
         dataclasses.replace(config, total_bits=config.total_width - 1)
     run("tlmm", CONFIGS["half"], simulator_name, [Run([extremes(config)])])
+
+
+ONE_STAGE = {"table": "full", "group": 2, "tables": 2, "rows": 1, "fill_units": 1, "n_in_max": 8, "n_out_max": 8}
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("simulator", SIMULATORS)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ONE_STAGE | {"target": "xcup"},
+        ONE_STAGE | {"target": "xc7", "group": 3, "rows": 2, "banks": 1, "weights": "dense"},
+        {"tables": 8, "rows": 2, "fill_units": 1, "n_in_max": 6, "n_out_max": 4},
+    ],
+    ids=["one stage", "one stage, dense", "tables far beyond the longest vector"],
+)
+def test_smallest_sums_and_longest_steps(fields: dict[str, Any], simulator: str) -> None:
+    """A sum of one stage takes its accumulator early; a step may have many beats beyond the end of a vector."""
+    if simulator == "icarus" and not shutil.which("iverilog"):
+        pytest.skip("Icarus is not installed")
+    config = TlmmConfig(**fields)
+    jobs = [random_product(min(n_in, config.n_in_max), min(n_out, config.n_out_max), 6, config, n_in)
+            for n_in, n_out in ((8, 8), (3, 4), (5, 1))]  # fmt: skip
+    run("tlmm", config, simulator, [*(Run([job]) for job in jobs), Run(jobs, stall=0.4, seed=1)])

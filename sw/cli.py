@@ -17,6 +17,7 @@ from sw.help import prepare
 COMMANDS = {
     "accelerator": "Write a machine that runs a whole language model, or report what it costs.",
     "bitstream": "Make the file that a board loads, and say what it takes and how fast it is.",
+    "calibrate": "Choose the fixed-point positions of a ternary character model.",
     "check": "Simulate the RTL of an engine or a unit and compare every output with PyTorch.",
     "convert": "Convert ternary weights between the Hugging Face BitNet layout and the dense file.",
     "doctor": "Check every tool that Nomul drives.",
@@ -26,6 +27,7 @@ COMMANDS = {
     "export": "Write a folder for a vendor's tools: an IP-XACT component, or a project for the KV260.",
     "generate": "Continue a prompt with a character model, in floating point or in integers.",
     "import": "Say what a Hugging Face model holds, and write a ternary one as a dense file.",
+    "pack": "Write what goes over a core's streams for a layer, and its results, as .hex files.",
     "report": "Synthesise an engine and report its resources and timing.",
     "trace": "Record every intermediate of the integer model by name.",
     "selftest": "Compare an engine on a board, or on a simulated one, with PyTorch.",

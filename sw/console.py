@@ -15,7 +15,15 @@ from typing import Any, NoReturn
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from sw.errors import InputError, ToolError
@@ -56,15 +64,56 @@ class CheckpointPath(click.Path):
         return super().convert(value, param, ctx)
 
 
+class _Lines(Progress):
+    """A bar; where there is no terminal, a line when it begins, and one for each tenth of what takes long."""
+
+    SECONDS = 5.0
+    """Between two lines, at least."""
+
+    def __init__(self, *columns: ProgressColumn, **options: Any) -> None:
+        self._plain = not stderr.is_terminal
+        self._said: dict[TaskID, tuple[int, float]] = {}
+        super().__init__(*columns, console=stderr, disable=self._plain, **options)
+
+    def add_task(self, description: str, *args: Any, **options: Any) -> TaskID:
+        """Begin a task."""
+        task = super().add_task(description, *args, **options)
+        if self._plain:
+            self._said[task] = 0, self.get_time()
+            stderr.print(description)
+        return task
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        """Count steps of a task."""
+        super().advance(task_id, advance)
+        self._say(task_id)
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        """Set how far a task is."""
+        super().update(task_id, **changes)
+        self._say(task_id)
+
+    def _say(self, task_id: TaskID) -> None:
+        tenth, when = self._said.get(task_id, (10, 0.0))
+        task = self._tasks[task_id]
+        if task.percentage // 10 > tenth and self.get_time() - when >= self.SECONDS:
+            self._said[task_id] = int(task.percentage // 10), self.get_time()
+            stderr.print(f"{task.description}: {task.percentage:.0f} %")
+
+
 def progress_bar(*columns: ProgressColumn, **options: Any) -> Progress:
     """Return a bar on stderr: the description as text, the bar, and more columns; what is left by default."""
     more = columns or (TaskProgressColumn(), TimeRemainingColumn())
-    return Progress(TextColumn("{task.description}", markup=False), BarColumn(), *more, console=stderr, **options)
+    return _Lines(TextColumn("{task.description}", markup=False), BarColumn(), *more, **options)
 
 
 @contextlib.contextmanager
 def status(text: str) -> Iterator[Callable[[str], None]]:
     """Say on stderr what is being done while the block runs; call what it yields with what is done next."""
+    if not stderr.is_terminal:
+        stderr.print(text)
+        yield stderr.print
+        return
     with stderr.status(Text(text)) as shown:
         yield lambda following: shown.update(Text(following))
 

@@ -4,6 +4,7 @@ It also lets a command speak as its user does: options may be given their values
 parameter calls it by its option.
 """
 
+import copy
 import dataclasses
 import functools
 import re
@@ -29,6 +30,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "nomul bitstream ulx3s",
         "nomul bitstream icebreaker --engine tint -o engine.bin",
     ),
+    "calibrate": ("nomul calibrate model.safetensors --text text.txt -o calibrated.safetensors",),
     "check": (
         "nomul check tlmm",
         "nomul check tint --layer model.layers.0.mlp.down_proj --tokens 8 --set lanes_in=16 --stall 0.2",
@@ -62,6 +64,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "talk": ('nomul talk sim --prompt "ROMEO:" --tokens 20', "nomul talk /dev/ttyUSB0"),
     "trace": ("nomul trace --tokens 8 -o trace.safetensors",),
     "train": ("nomul train --text text.txt --size tiny -o mine.safetensors",),
+    "pack": ("nomul pack tint --tokens 1 -o vectors", "nomul pack absmax --bus axi -o vectors"),
     "verilog": ("nomul verilog tlmm --set rows=8 -o verilog", "nomul verilog tint --bus axi --target ecp5 -o verilog"),
 }
 """Examples of each command."""
@@ -76,7 +79,7 @@ def _names(command: str) -> dict[str, list[str]]:
         from sw.boards import BOARDS
 
         return {"BOARD": list(BOARDS)} | ({} if command == "talk" else {"ENGINE": list(ENGINES)})
-    if command in ("check", "verilog", "report", "engines"):
+    if command in ("check", "pack", "verilog", "report", "engines"):
         word = "NAME" if command == "engines" else "ENGINE"
         return {word: list(ENGINES), f"{word}, a unit": list(UNITS)}
     if command == "export axi-ip":
@@ -118,18 +121,19 @@ def _speaking(callback: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def prepare(command: click.Command, path: str) -> click.Command:
-    """Complete a command, or a group and its commands, that is called by `path` after `nomul`."""
+    """Return a copy of a command, or a group, that is called by `path` after `nomul`: one whose help is complete."""
+    command = copy.copy(command)
     if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
-            prepare(inner, f"{path} {name}")
+        command.commands = {name: prepare(inner, f"{path} {name}") for name, inner in command.commands.items()}
         return command
+    command.context_settings = {**command.context_settings, "show_default": True}
+    command.params = [copy.copy(option) for option in command.params]
     # click would cut it.
     command.short_help = (command.help or "").partition("\n\n")[0].replace("\n", " ")
-    command.context_settings["show_default"] = True
     defaults = _machine_defaults(path)
     for option in command.params:
         if isinstance(option.type, click.Choice):
-            option.type.case_sensitive = False
+            option.type = click.Choice(option.type.choices, case_sensitive=False)
         if isinstance(option, click.Option) and option.name in defaults and not option.show_default:
             option.show_default = str(defaults[option.name])
     if command.callback is not None:

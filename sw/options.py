@@ -109,8 +109,6 @@ class Output(click.Path):
             folder = path.absolute()
             while not folder.is_dir():
                 folder = folder.parent
-                if folder.exists() and not folder.is_dir():
-                    raise InputError(f"{path} cannot be written: {folder} is no folder")
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:

@@ -56,7 +56,7 @@ PLAUSIBLE: dict[str, tuple[str, ...]] = {
     "scheduler": ("tcp://localhost:1",),
     "vendor": ("nomul",),
     "library": ("ip",),
-    "ip_version": ("1.0",),
+    "version": ("1.0",),
 }
 """Values that are right for arguments whose type is any text, by their name."""
 
@@ -71,7 +71,7 @@ class Case:
 
     words: tuple[str, ...]
     stdout: str
-    """file, full, closed or gone."""
+    """file, full, closed, gone, or small: a disk where no file has room."""
     cache: str | None
     """A place of the cache other than the usual."""
     outputs: tuple[str, ...]
@@ -167,7 +167,7 @@ def case(dice: random.Random) -> Case:
     outputs = tuple(value for parameter, value in given if isinstance(parameter.type, Output) and value)
     return Case(
         tuple(typed),
-        dice.choice([*["file"] * 17, "full", "closed", "gone"]),
+        dice.choice([*["file"] * 16, "full", "closed", "gone", "small"]),
         dice.choice([*[None] * 18, "null/x", "text"]),
         outputs,
     )

@@ -32,6 +32,9 @@ from tests.cli_files import fill, snapshot
 SECONDS = 60
 """After which a call hangs."""
 
+DISK = 4096
+"""Bytes that a file may have where the disk is small."""
+
 
 def _cut(*arguments: Any, **named: Any) -> Any:
     raise ToolError("the fuzzer goes no further")
@@ -49,6 +52,7 @@ CUTS: dict[str, Callable[..., Any]] = {
     "sim.check.build_engine": _cut,
     "sim.unit_check.build_engine": _cut,
     "sim.board.simulated_top": _cut,
+    "sw.commands.calibrate.calibrate_on": _cut,
     "sw.commands.check_unit.random_jobs": _few_jobs,
     "sw.commands.generate_rtl.build_machine": _cut,
     "sw.commands.generate.generate_float": lambda model, start, tokens, *rest: iter([0] * tokens),
@@ -83,6 +87,7 @@ def _child(call: Case, streams: Path) -> None:
     os.setsid()
     out = {
         "file": lambda: os.open(streams / "out", os.O_CREAT | os.O_WRONLY),
+        "small": lambda: os.open(streams / "out", os.O_CREAT | os.O_WRONLY),
         "full": lambda: os.open("/dev/full", os.O_WRONLY),
         "closed": lambda: os.open(os.devnull, os.O_WRONLY),
         "gone": _broken_pipe,
@@ -94,6 +99,8 @@ def _child(call: Case, streams: Path) -> None:
     if call.stdout == "closed":
         sys.stdout = None  # type: ignore[assignment]
         os.close(1)
+    if call.stdout == "small":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (DISK, DISK))
     resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))
     os.environ["COLUMNS"] = "200"
     if call.cache is not None:
@@ -150,8 +157,8 @@ def run(call: Case, work: Path, streams: Path) -> Outcome:
     return Outcome(code, *texts)
 
 
-def fault(call: Case, found: Outcome, before: dict[str, Any], after: dict[str, Any]) -> str | None:
-    """Return what is wrong with the outcome of a call, or None."""
+def fault(call: Case, found: Outcome, work: Path, before: dict[str, Any]) -> str | None:
+    """Return what is wrong with the outcome of a call in a working folder, which was as `before` says; or None."""
     said = [line for line in found.err.splitlines() if line.startswith("nomul: ")]
     if found.code == -signal.SIGALRM:
         return f"it takes more than {SECONDS} s"
@@ -163,21 +170,25 @@ def fault(call: Case, found: Outcome, before: dict[str, Any], after: dict[str, A
         return f"{len(said)} sentences"
     if found.code != 2 and said:
         return "a sentence and no exit code"
-    if found.code == 2 and found.out:
+    if found.code == 2 and found.out and call.stdout == "file":
         return "a refusal, and something on stdout"
     if found.code == 0 and "--json" in call.words and call.stdout == "file" and "--help" not in call.words:
         try:
             json.loads(found.out)
         except ValueError:
             return "no JSON"
+    after = snapshot(work)
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-    # What is whole stays, though the words about it had nowhere to go.
+    # Links are written through. What is whole stays, though the words about it had nowhere to go.
     refused = found.code == 2 and call.stdout == "file"
-    allowed = () if refused else tuple(os.path.normpath(output) for output in call.outputs)
+    outputs = () if refused else call.outputs
+    allowed = {os.path.relpath(os.path.realpath(work / output), os.path.realpath(work)) for output in outputs}
     left = [
         name
         for name in changed
-        if not any(name == path or name.startswith(f"{path}/") or path.startswith(f"{name}/") for path in allowed)
+        if not any(
+            path in (".", name) or name.startswith(f"{path}/") or path.startswith(f"{name}/") for path in allowed
+        )
     ]
     return f"{sorted(left)} left behind" if left else None
 
@@ -209,7 +220,7 @@ def fuzz(cases: int, seed: int) -> list[str]:
             found = run(call, work, streams)
             slow.append((time.monotonic() - start, str(call)))
             ends["cut" if "goes no further" in found.err else str(found.code)] += 1
-            wrong = fault(call, found, before, snapshot(work))
+            wrong = fault(call, found, work, before)
             if wrong is not None:
                 last = found.err.strip().splitlines()[-1:] or [""]
                 faults.append(f"case {number} of seed {seed}: {wrong}: {call} -> {found.code} {last[0][:300]}")

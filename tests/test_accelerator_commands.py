@@ -27,6 +27,7 @@ from sw.model.generation import generate_integer
 from sw.model.integer import IntegerModel
 from sw.model.store import save_model
 from sw.model.transformer import Transformer
+from tests.lint import warnings
 
 SMALL = ["--lanes", "4", "--tile", "3", "--set", "tables=4", "--set", "fill_units=2"]
 REPORT = ["report", "--shape", "tiny", "--target", "ecp5"]
@@ -74,6 +75,8 @@ def test_verilog_writes_what_a_host_needs(memory: str, checkpoint: Path, tmp_pat
     text = (tmp_path / "machine_axi.v").read_text()
     assert {Path(name).name for name in result["files"]} == {path.name for path in tmp_path.iterdir()}
     assert run("verilog", *options, "-o", str(tmp_path))["written"] == []
+
+    assert warnings(text, "machine_axi", "portable", tmp_path / "lint") == ""
 
     body = re.search(r"^module machine_axi\b.*?^endmodule", text, re.MULTILINE | re.DOTALL)
     assert body is not None

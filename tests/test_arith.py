@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from amaranth.hdl import Cat, Const, Module, Mux, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.arith.digit_sum import add_digits, scaled_sum
@@ -18,6 +18,7 @@ from hw.arith.digits import digit_chain, digit_term
 from hw.arith.gated_sum import gated_sum
 from hw.arith.nibble_product import NibbleProduct
 from hw.arith.pair_sum import PairSum
+from hw.arith.pipeline import Delays
 from hw.arith.plane_sum import PlaneSum
 from hw.arith.recoding import RECODINGS, recoding
 from hw.arith.signed_sum import signed_sum, sum_timing
@@ -271,3 +272,12 @@ def test_models_exist() -> None:
 
     for model in MODELS.values():
         assert (Path(pyosys.__file__).parent / "share" / model.removeprefix("+/")).exists()
+
+
+def test_nothing_is_known_before_it_is_made():
+    delay, value = Delays(Module()), Signal(4)
+    assert delay(value, 0) is value and delay(value, 2) is not delay(value, 1)
+    with pytest.raises(ValueError, match="a delay is -1 cycles; allowed: 0 or more"):
+        delay(value, -1)
+    with pytest.raises(ValueError, match="is 0 cycles; allowed: 1 or more"):
+        delay.spread(Signal(), 0, 3)

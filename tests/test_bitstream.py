@@ -152,7 +152,7 @@ def test_boards_that_are_none(capsys):
 def test_talk_refuses_what_it_cannot_do(capsys):
     for arguments, message in (
         (["talk"], "nomul: port is missing; give a serial port such as /dev/ttyUSB0, or sim\n"),
-        (["talk", "sim", "--tokens", "0"], "nomul: tokens is 0; allowed: 1 or more\n"),
+        (["talk", "sim", "--tokens", "0"], "nomul: --tokens is 0; allowed: 1 or more\n"),
         (["talk", "sim", "--json"], "nomul: --json wants one prompt: give it with --prompt\n"),
         (["talk", "/dev/nothing"], "nomul: port /dev/nothing cannot be opened: No such file or directory\n"),
     ):

@@ -17,6 +17,7 @@ import torch
 
 from sim.test_machine import SHAPE
 from sw.cli import cli, main
+from sw.flow import trials
 from sw.help import EXAMPLES
 from sw.model.calibration import calibrate
 from sw.model.store import save_model
@@ -88,6 +89,8 @@ BLOCKS = blocks()
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand in a folder with the files that commands in the text name."""
     monkeypatch.chdir(tmp_path)
+    # `nomul doctor` waits so many seconds for a tool, which is not long where many tests run.
+    monkeypatch.setattr(trials, "TIMEOUT", 600)
     torch.manual_seed(1)
     model = Transformer(SHAPE).eval()
     positions = calibrate(model, torch.randint(SHAPE.vocabulary, (2, 16)))

@@ -18,7 +18,19 @@ from tests.test_mutations import one_accumulator_bit
 pytestmark = pytest.mark.bench
 
 ROWS = 2
-TLMM = ["tlmm", "--set", "group=2", "--set", "tables=4", "--set", f"rows={ROWS}", "--set", "fill_units=4"]
+TLMM = [
+    "tlmm",
+    "--sim",
+    "icarus",
+    "--set",
+    "group=2",
+    "--set",
+    "tables=4",
+    "--set",
+    f"rows={ROWS}",
+    "--set",
+    "fill_units=4",
+]
 
 
 @pytest.fixture

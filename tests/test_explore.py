@@ -219,6 +219,7 @@ def test_the_command_synthesises_the_survivors(tmp_path, monkeypatch):
         (["--context", "1024"], r"--context is 1024; tiny was made for 256 tokens, so allowed: 1 to 256"),
         (["--prompt", "257"], r"--prompt is 257; tiny was made for 256 tokens, so allowed: 1 to 256"),
         (["--engine", "fp16"], r"engine 'fp16' does not compute ternary projections; choose from tlmm, .*"),
+        (["--synthesise", "9" * 30], r"--synthesise is 9{30}; allowed: 0 to 100"),
         (["--engine", "gpu"], r"no engine is called 'gpu'; the engines are tlmm, .*"),
         (["--target", "KV260", "--pnr"], r"--pnr is not possible on kv260; nextpnr supports ecp5, gowin and ice40"),
     ],

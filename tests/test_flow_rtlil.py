@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from amaranth.back import rtlil
-from amaranth.hdl import Const, Instance, Module, Signal, signed
+from amaranth.hdl import Cat, Const, Instance, Module, Mux, Signal, signed
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,6 +14,8 @@ from sw.errors import ToolError
 from sw.flow.merge import merge
 from sw.flow.rtlil import convert, to_verilog, verilog
 from sw.flow.run import run_yosys
+from sw.flow.widths import make_explicit
+from tests.lint import warnings
 
 
 class Row(wiring.Component):
@@ -104,16 +106,16 @@ def assert_equivalent(gold, gate, top):
 
 def test_one_module_for_each_kind():
     text = convert(Array(3, 4), "array")
-    assert rtlil_modules(text) == ["array", "array_table", "array_row"]
-    assert len(re.findall(r"cell \\array_table ", text)) == 3
-    assert len(re.findall(r"cell \\array_row ", text)) == 4
+    assert rtlil_modules(text) == ["array", "array__table", "array__row"]
+    assert len(re.findall(r"cell \\array__table ", text)) == 3
+    assert len(re.findall(r"cell \\array__row ", text)) == 4
 
 
 def test_modules_that_differ_stay_apart():
     text = convert(Array(3, 2, offsets=[1, 2, 1]), "array")
-    assert sorted(rtlil_modules(text)) == ["array", "array_row", "array_row_1", "array_table", "array_table_1"]
-    table = dict(re.findall(r"cell \\(array_table\S*) \\(table_\d)", text))
-    assert re.findall(r"cell \\(array_table\S*) ", text) == ["array_table", "array_table_1", "array_table"], table
+    assert sorted(rtlil_modules(text)) == ["array", "array__row", "array__row_1", "array__table", "array__table_1"]
+    table = dict(re.findall(r"cell \\(array__table\S*) \\(table_\d)", text))
+    assert re.findall(r"cell \\(array__table\S*) ", text) == ["array__table", "array__table_1", "array__table"], table
 
 
 @pytest.mark.parametrize("offsets", [[0, 0, 0], [3, 5, 3]])
@@ -145,7 +147,7 @@ def test_names_of_modules():
                 m.d.comb += [row.a.eq(self.a), self.y[index].eq(row.y)]
             return m
 
-    assert sorted(rtlil_modules(convert(Several(), "t"))) == ["t", "t_U", "t_int8", "t_row", "t_sum"]
+    assert sorted(rtlil_modules(convert(Several(), "t"))) == ["t", "t__U", "t__int8", "t__row", "t__sum"]
 
 
 def test_names_of_wires_do_not_keep_modules_apart():
@@ -160,7 +162,7 @@ def test_names_of_wires_do_not_keep_modules_apart():
         "  cell \\t.right \\right\n    connect \\b \\b [0]\n    connect \\y \\a [1]\n  end\nend\n"
     )
     merged = merge(top + first + second)
-    assert rtlil_modules(merged) == ["t", "t_left"]
+    assert rtlil_modules(merged) == ["t", "t__left"]
     assert merged.count("connect \\a \\b [0]") == 2  # the ports of both instances are called what the survivor's are
 
 
@@ -250,7 +252,7 @@ def test_a_large_array_is_quick(benchmark_seconds=20):
     text = convert(Array(30, 16), "array")
     printed = to_verilog(text)
     assert len(rtlil_modules(text)) == 3
-    assert modules(printed) == ["array", "array_row", "array_table"]
+    assert modules(printed) == ["array", "array__row", "array__table"]
     assert time.monotonic() - start < benchmark_seconds
 
 
@@ -296,3 +298,78 @@ def test_ports_of_one_value_keep_their_own_attributes():
     pins.second.attrs["WHICH"] = "the second"
     found = re.findall(r'(?:\(\* WHICH = "(.*)" \*\)\n  )?output (\w+);', verilog(pins, "pins"))
     assert found == [(r"the \"first\"", "first"), ("the second", "second"), ("", "third")]
+
+
+OPERATORS = {
+    "+": lambda a, b: a + b, "-": lambda a, b: a - b, "&": lambda a, b: a & b, "|": lambda a, b: a | b,
+    "^": lambda a, b: a ^ b, "==": lambda a, b: a == b, "!=": lambda a, b: a != b, "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b, ">": lambda a, b: a > b, ">=": lambda a, b: a >= b,
+    "*": lambda a, b: a * b, "<<": lambda a, b: a << b.as_unsigned()[:2], ">>": lambda a, b: a >> b.as_unsigned()[:2],
+    "part": lambda a, b: a.as_unsigned().bit_select(b.as_unsigned()[:2], 1), "neg": lambda a, b: -(a + b),
+    "zero": lambda a, b: a == 0, "least": lambda a, b: (a + Const(-3, signed(9))) < Const(2, 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shapes", [(4, 4), (3, 6), (6, 3), (signed(4), signed(6)), (signed(6), 3), (2, signed(5))])
+def test_explicit_widths_are_the_same_circuits_and_clean(shapes, tmp_path):
+    class Operators(wiring.Component):
+        def __init__(self):
+            self.values = [function(Signal(shapes[0]), Signal(shapes[1])) for function in OPERATORS.values()]
+            outputs = {f"y{i}": Out(value.shape()) for i, value in enumerate(self.values)}
+            super().__init__({"a": In(shapes[0]), "b": In(shapes[1]), **outputs})
+
+        def elaborate(self, platform):
+            m = Module()
+            for i, function in enumerate(OPERATORS.values()):
+                wide = Signal(14 if i % 2 else 11, name=f"wide{i}")
+                m.d.comb += [wide.eq(function(self.a, self.b)), getattr(self, f"y{i}").eq(wide)]
+            return m
+
+    text = convert(Operators(), "operators")
+    explicit = make_explicit(text)
+    assert explicit != text
+    assert_equivalent(text, explicit, "operators")
+    printed = to_verilog(text)
+    assert_equivalent(text, printed, "operators")
+    found = warnings(printed, "operators", "portable", tmp_path)
+    assert set(re.findall(r"%Warning-(\w+)", found)) <= {"DECLFILENAME", "UNUSEDSIGNAL", "CMPCONST"}, found
+
+
+def test_wires_of_no_bits_are_not_printed():
+    class Empty(wiring.Component):
+        a: In(1)
+        y: Out(2)
+
+        def elaborate(self, platform):
+            m = Module()
+            nothing, all_but = Signal(0), Signal(3)
+            with m.If(self.a):
+                m.d.comb += nothing.eq(Mux(self.a, nothing, Signal(0)))
+            m.d.sync += [all_but.eq(Cat(nothing, self.a, Mux(self.a, nothing, Signal(0)))), self.y.eq(all_but)]
+            return m
+
+    assert "[-1:0]" not in verilog(Empty(), "empty")
+
+
+def test_a_choice_without_a_default_gets_one():
+    class Choice(wiring.Component):
+        a: In(3)
+        b: In(2)
+        y: Out(4)
+
+        def elaborate(self, platform):
+            m = Module()
+            with m.Switch(self.a):
+                with m.Case(1), m.Switch(self.b):
+                    with m.Case(2):
+                        m.d.comb += self.y.eq(5)
+                    with m.Case(3):
+                        m.d.comb += self.y.eq(7)
+                with m.Case(2, 6):
+                    m.d.comb += self.y.eq(9)
+            return m
+
+    text = convert(Choice(), "choice")
+    printed = to_verilog(text)
+    assert printed.count("default: ;") == printed.count("endcase") == 2
+    assert_equivalent(text, printed, "choice")

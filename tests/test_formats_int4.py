@@ -110,7 +110,7 @@ def test_a_zero_of_0_borrows_from_the_next_of_its_word():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"bits": 8}, "bits is 8; only 4-bit weights are supported"),
+        *[({"bits": bits}, f"bits is {bits}; only 4-bit weights are supported") for bits in (2, 3, 8)],
         (
             {"quant_method": "gptq", "bits": 4, "checkpoint_format": "marlin"},
             "checkpoint_format is 'marlin'; supported ",

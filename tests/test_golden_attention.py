@@ -93,3 +93,17 @@ def test_attention_saturates_at_the_largest_scale() -> None:
     assert result["scores"].tolist() == [[[[524287]]]]
     assert abs(int(result["output"][0, 0, 0, 0]) - 65535 * 8) <= 65535 * 8 * 2**-13
     assert int(result["output"].abs().max()) <= 524287
+
+
+def test_heads_of_two_elements_that_share_keys() -> None:
+    """Queries as a model makes them: those of all heads of a token lie side by side."""
+    generator = torch.Generator().manual_seed(2)
+    cache = random_cache(generator, 5, batch=1, kv_heads=1, dim=2)
+    queries = torch.randint(-127, 128, (1, 3, 2, 2), generator=generator).transpose(1, 2)
+    one = constant(1e-6 * 2**8)
+    scale = type(one)(one.mantissa.expand(1, 3, 2).transpose(1, 2), one.exponent.expand(1, 3, 2).transpose(1, 2))
+    unit = constant(8 / (255 * 127))
+    copied = type(one)(scale.mantissa.contiguous(), scale.exponent.contiguous())
+    assert attend(queries, scale, unit, cache)["output"].equal(
+        attend(queries.contiguous(), copied, unit, cache)["output"]
+    )

@@ -1,5 +1,7 @@
 """What commands say of themselves, the names that they take, and how their errors speak."""
 
+import io
+import itertools
 import json
 import re
 from pathlib import Path
@@ -7,9 +9,11 @@ from typing import Any
 
 import click
 import pytest
+from rich.console import Console
 
 from hw.engines import ENGINES
 from hw.units import UNITS
+from sw import console
 from sw.boards import BOARDS, find_board
 from sw.cli import cli, main
 from sw.commands.shapes import find_shape
@@ -61,8 +65,8 @@ def test_help_is_whole(path: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 def test_defaults_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(said(capsys, "accelerator", "verilog", "--help")[1].split())
     for default in (
-        "AXI4 ports. [default: (1)]",
-        "on the chip. [default: (1024)]",
+        "AXI4 ports. [default: (1);",
+        "on the chip. [default: (1024);",
         "[tlmm|tint|boothflex] [default: tlmm]",
     ):
         assert default in text
@@ -127,7 +131,7 @@ def test_an_engine_and_a_model_have_one_name(capsys: pytest.CaptureFixture[str])
         ("export kv260 --shape tiny --memory axi --port-bits 256 -o x", r"--port-bits is 256; an HP port of .*"),
         ("export axi-ip tlmm --ip-version a,b -o x", r"--ip-version is 'a,b'; allowed: letters, .*"),
         ("generate --prompt A --backend rtl --lanes 7", r"--lanes is 7; allowed: an even number from 2 up"),
-        ("train --text text.txt --size tiny --learning-rate 0 -o y", r"--learning-rate is 0.*; it must be .*"),
+        ("train --text text.txt --size tiny --learning-rate 0 -o y", r"--learning-rate is 0; allowed: above 0"),
     ],
 )  # fmt: skip
 def test_a_message_names_the_option(
@@ -138,3 +142,23 @@ def test_a_message_names_the_option(
     code, _, error = said(capsys, *arguments.split())
     assert code == 2 and re.fullmatch(f"nomul: {sentence}\n", error)
     assert not Path("x").exists()
+
+
+def test_progress_is_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    written, clock = io.StringIO(), itertools.count()
+    monkeypatch.setattr(console, "stderr", Console(file=written, width=40, **console.PLAIN))
+    with console.status("elaborating a[/]b") as say:
+        say("writing")
+    bar = console.progress_bar(get_time=lambda: float(next(clock)))
+    with bar:
+        task = bar.add_task("Reading", total=100)
+        for _ in range(100):
+            bar.advance(task)
+    lines = written.getvalue().splitlines()
+    assert lines[:3] == ["elaborating a[/]b", "writing", "Reading"]
+    assert lines[3:] == [f"Reading: {tenth} %" for tenth in range(10, 101, 10)]
+    written.truncate(0)
+    with console.progress("Fast", 1000) as advance:
+        for _ in range(1000):
+            advance()
+    assert written.getvalue().strip("\0") == "Fast\n"

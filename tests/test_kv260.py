@@ -74,7 +74,10 @@ def test_the_folder_holds_the_same_machine_as_accelerator_verilog(
     run(accelerator, "verilog", *options, "--target", "xcup", "-o", str(tmp_path))
     for file in ("machine_axi.v", "port0.bin", "port1.bin", "registers.md", "machine.h", "machine_driver.py"):
         place = folders["axi"] / ("rtl" if file.endswith(".v") else "") / file
-        assert place.read_bytes() == (tmp_path / file).read_bytes(), file
+        both = [path.read_bytes() for path in (place, tmp_path / file)]
+        if file.endswith(".v"):  # the head of each has its own command
+            both = [text[text.index(b"// Configuration: ") :] for text in both]
+        assert both[0] == both[1], file
     ours, theirs = (json.loads((place / "manifest.json").read_text()) for place in (folders["axi"], tmp_path))
     assert ours.pop("kv260") == {"bitstream": "nomul.bit", "cell": "machine", "clock_mhz": 200.0}
     assert ours == theirs
@@ -177,14 +180,14 @@ def test_yosys_reads_the_rtl_for_ultrascale(kind: str, folders: dict[str, Path])
     [
         (["--shape", "tiny"], r"a machine of memory block has its weights in the bitstream; give it some with .*"),
         (["--shape", "bitnet-0.73b", "--random", "1"], r"the weights of bitnet-0.73b take \d+.\d Mbit, and .* 5.3; .*"),
-        (["--shape", "tiny", "--memory", "axi", "--ports", "5"], r"ports is 5; a KV260 has 4 HP ports"),
+        (["--shape", "tiny", "--memory", "axi", "--ports", "5"], r"--ports is 5; a KV260 has 4 HP ports"),
         (
             ["--shape", "tiny", "--memory", "axi", "--port-bits", "256"],
-            r"port_bits is 256; an HP port of a KV260 has 32, 64 or 128",
+            r"--port-bits is 256; an HP port of a KV260 has 32, 64 or 128",
         ),
         (
             ["--shape", "tiny", "--memory", "axi", "--clock-mhz", "500"],
-            r"clock_mhz is 500; allowed on a KV260: 10 to 333",
+            r"--clock-mhz is 500; allowed on a KV260: 10 to 333",
         ),
         (["--shape", "tiny", "--ports", "2"], r"--ports goes with --memory axi only; the memory is block"),
         (["--shape", "huge"], r"no shape is called 'huge'; the shapes are .*"),

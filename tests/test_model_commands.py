@@ -132,6 +132,32 @@ def test_train_distils_from_a_teacher(capsys: pytest.CaptureFixture[str], tmp_pa
     assert code == 2 and "has other characters than" in err
 
 
+def test_calibrate_chooses_the_positions_of_a_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    save_model(tmp_path / "bare", load_model(checkpoints.path())[0])
+    (tmp_path / "text").write_text(checkpoints.sample_text())
+    generate = ("generate", "--prompt", "S", "--tokens", 3, "--checkpoint")
+    code, out, err = nomul(capsys, *generate, tmp_path / "bare")
+    wanted = f"nomul calibrate {tmp_path / 'bare'} --text FILE -o FILE"
+    assert (code, out) == (
+        2,
+        "",
+    ) and err == f"nomul: {tmp_path / 'bare'} has no fixed-point positions; {wanted} chooses them\n"
+    words = [str(tmp_path / word.lower()) if word == "FILE" else word for word in wanted.split()[1:]]
+    words[words.index("--text") + 1] = str(tmp_path / "text")
+    assert nomul(capsys, *words)[0] == 0
+    found, trained = IntegerModel.load(tmp_path / "file"), IntegerModel.load(checkpoints.path())
+    assert abs(found.positions.residual - trained.positions.residual) <= 1
+    for name in ("keys", "values"):
+        pairs = zip(getattr(found.positions, name), getattr(trained.positions, name), strict=True)
+        assert all(abs(one - other) <= 1 for one, other in pairs)
+    assert nomul(capsys, *generate, tmp_path / "file")[1] == nomul(capsys, *generate, "tiny")[1]
+    for kind in ("mixpe", "bwta"):
+        code, _, err = nomul(capsys, *generate, f"tiny_{kind}")
+        assert code == 2 and err.endswith(f" is a {kind} model; only ternary ones run in integers and in machines\n")
+        refused = nomul(capsys, "calibrate", f"tiny_{kind}", "--text", tmp_path / "text", "-o", tmp_path / "no")
+        assert refused[0] == 2 and not (tmp_path / "no").exists()
+
+
 def test_trace_writes_every_intermediate(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     output = tmp_path / "trace.safetensors"
     code, out, _ = nomul(capsys, "trace", "--tokens", 9, "-o", output, "--json")

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from amaranth.back import rtlil
-from amaranth.hdl import DomainRenamer, EnableInserter, Module, ResetInserter
+from amaranth.hdl import ClockDomain, DomainRenamer, EnableInserter, Module, ResetInserter
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.repeated import Repeated, enabled, resettable
@@ -15,19 +15,19 @@ from tests.test_flow_rtlil import rtlil_modules
 built = []
 
 
-def assert_equivalent(gold, gate, top):
+def assert_equivalent(gold, gate, top, reset="rst"):
     """Prove that two designs agree for seven cycles after a reset, for all inputs, whatever their wires are called."""
     sides = []
     for name, text in (("gold", gold), ("gate", gate)):
         read = "read_rtlil" if text.startswith("attribute") else "read_verilog"
         sides.append(
-            f"{read} {name}.txt\nhierarchy -check -top {top}\nproc\nflatten\nrename {top} {name}\n"
+            f"{read} {name}.txt\nhierarchy -check -top {top}\nproc\nasync2sync\nflatten\nrename {top} {name}\n"
             f"design -stash {name}\n"
         )
     script = (
         "".join(sides) + "design -copy-from gold gold\ndesign -copy-from gate gate\n"
         "miter -equiv -flatten -make_assert gold gate miter\nhierarchy -top miter\n"
-        "sat -verify -prove-asserts -seq 8 -set-at 1 in_rst 1 -prove-skip 1 miter\nwrite_json done.json\n"
+        f"sat -verify -prove-asserts -seq 8 -set-at 1 in_{reset} 1 -prove-skip 1 miter\nwrite_json done.json\n"
     )
     run_yosys(script, {"gold.txt": gold, "gate.txt": gate}, ["done.json"])
 
@@ -97,7 +97,7 @@ def test_equal_ones_are_built_once_and_are_the_same_circuit():
     built.clear()
     text = convert(Rows([1, 3, 1, 3, 1]), "rows")
     assert sorted(built) == [1, 3]
-    assert sorted(rtlil_modules(text)) == ["rows", "rows_inner", "rows_row", "rows_row_1"]
+    assert sorted(rtlil_modules(text)) == ["rows", "rows__inner", "rows__row", "rows__row_1"]
     assert text.count("attribute \\top 1") == 1
     built.clear()
     raw = rtlil.convert(Rows([1, 3, 1, 3, 1]), name="rows")
@@ -108,7 +108,7 @@ def test_equal_ones_are_built_once_and_are_the_same_circuit():
 
 def test_a_repeated_component_may_be_the_top():
     text = convert(Row(4), "row")
-    assert sorted(rtlil_modules(text)) == ["row", "row_inner"]
+    assert sorted(rtlil_modules(text)) == ["row", "row__inner"]
     assert_equivalent(rtlil.convert(Row(4), name="row"), text, "row")
 
 
@@ -143,16 +143,16 @@ def test_another_circuit_is_noticed():
 
 def test_ports_that_do_nothing_go_and_common_constants_move_inside():
     text = convert(Rows([1, 1, 1]), "rows")
-    row = re.search(r"^module \\rows_row\n(.*?)^end$", text, re.MULTILINE | re.DOTALL)[1]
+    row = re.search(r"^module \\rows__row\n(.*?)^end$", text, re.MULTILINE | re.DOTALL)[1]
     assert re.findall(r"input \d+ \\(\w+)", row) == ["clk", "rst", "a"]
     assert "connect \\keep 1'1" in row
-    inner = re.search(r"^module \\rows_inner\n(.*?)^end$", text, re.MULTILINE | re.DOTALL)[1]
+    inner = re.search(r"^module \\rows__inner\n(.*?)^end$", text, re.MULTILINE | re.DOTALL)[1]
     assert re.findall(r"input \d+ \\(\w+)", inner) == ["clk", "rst", "a"]
 
 
 def test_a_constant_of_some_stays_a_port():
     text = convert(Rows([1, 1, 1], held=(1,)), "rows")
-    row = re.search(r"^module \\rows_row\n(.*?)^end$", text, re.MULTILINE | re.DOTALL)[1]
+    row = re.search(r"^module \\rows__row\n(.*?)^end$", text, re.MULTILINE | re.DOTALL)[1]
     assert re.findall(r"input \d+ \\(\w+)", row) == ["clk", "rst", "a", "keep"]
     assert_equivalent(rtlil.convert(Rows([1, 1, 1], held=(1,)), name="rows"), text, "rows")
 
@@ -194,10 +194,44 @@ def test_a_wrapper_reaches_the_registers_of_modules(wrapper):
     assert_equivalent(plain, text, "wrapped")
 
 
-@pytest.mark.parametrize("wrap", [ENABLES[0], RESETS[0], lambda _, rows: DomainRenamer("other")(rows)])
-def test_a_wrapper_that_does_not_reach_modules_is_refused(wrap):
-    with pytest.raises(ValueError, match=r"^row0 is a repeated component inside something that a wrapper"):
-        convert(Wrapped(wrap, [1, 1]), "wrapped")
+@pytest.mark.parametrize("wrap", [ENABLES[0], RESETS[0]])
+def test_a_wrapper_that_does_not_reach_modules_has_none_to_reach(wrap):
+    plain = rtlil.convert(Wrapped(wrap, [1, 1, 3]), name="wrapped")
+    assert_equivalent(plain, convert(Wrapped(wrap, [1, 1, 3]), "wrapped"), "wrapped")
+
+
+class Renamed(Component):
+    """Rows in a domain of another name, of which `domain` is made."""
+
+    def __init__(self, **domain):
+        self.domain = domain
+        super().__init__({"a": In(4), "other_clk": In(1), "other_rst": In(1), "y": Out(4).array(3)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.domains.other = other = ClockDomain(**self.domain)
+        rows = Rows([1, 1, 3])
+        m.submodules.rows = DomainRenamer("other")(rows)
+        m.d.comb += [other.clk.eq(self.other_clk), other.rst.eq(self.other_rst), rows.a.eq(self.a)]
+        m.d.comb += [mine.eq(theirs) for mine, theirs in zip(self.y, rows.y, strict=True)]
+        return m
+
+
+def test_modules_in_a_renamed_domain_have_its_clock():
+    built.clear()
+    text = convert(Renamed(), "renamed")
+    assert sorted(built) == [1, 3]
+    plain = rtlil.convert(Renamed(), name="renamed")
+    assert_equivalent(plain, text, "renamed", reset="other_rst")
+    assert_equivalent(plain, to_verilog(text), "renamed", reset="other_rst")
+
+
+@pytest.mark.parametrize("domain", [{"async_reset": True}, {"clk_edge": "neg"}])
+def test_a_domain_that_modules_do_not_know_has_none(domain):
+    kinds = {"async_reset": r"cell \$adff", "clk_edge": r"CLK_POLARITY 0"}
+    text = convert(Renamed(**domain), "renamed")
+    assert re.search(kinds[next(iter(domain))], text)
+    assert_equivalent(rtlil.convert(Renamed(**domain), name="renamed"), text, "renamed", reset="other_rst")
 
 
 def test_arguments_that_cannot_be_hashed_are_refused():

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hw.bus import serial as gateware
 from hw.bus.uart import UartReceiver, UartTransmitter, uart_divisor
 from sw.errors import InputError, ToolError
-from sw.serial import Board, Damage, Error, Frame, Info, Line, Message, Parser, crc, encode
+from sw.serial import Board, Damage, EngineBoard, Error, Frame, Info, Line, Message, Parser, crc, encode
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "serial.md"
 VECTORS = re.search(r"<!-- vectors: frames -->\n```text\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[1].splitlines()
@@ -144,6 +144,33 @@ def test_a_board_that_misbehaves(answer, message):
     board = Board(FakeBoard(answer).line, timeout=0.3)
     with pytest.raises(ToolError, match=message):
         list(board.generate([1], 2))
+
+
+def test_a_token_that_the_model_does_not_have():
+    board = Board(FakeBoard(token(0, 64) + token(1, 65)).line)
+    with pytest.raises(ToolError, match=r"^token 1 is 65; the model has 65, from 0 on$"):
+        list(board.generate([1], 2, 65))
+
+
+@pytest.mark.parametrize("ask", [lambda board: list(board.generate([1], 2)), lambda board: board.info()])
+def test_a_board_that_sends_good_frames_for_ever_is_given_up(ask):
+    class Flood:
+        def write(self, octets):
+            pass
+
+        def read(self, seconds):
+            return encode(Message.LOADED, b"12") * 9
+
+    board = Board(Flood(), timeout=0.05, tries=1)
+    with pytest.raises(ToolError, match=r"^(the board fell silent after 0 of 2 tokens|no board answers: .*)$"):
+        ask(board)
+
+
+def test_an_engine_that_sends_too_many_results():
+    values = b"".join(encode(Message.VALUE, struct.pack("<Hi", index, 0)) for index in range(4))
+    engine = EngineBoard(FakeBoard(values).line)
+    with pytest.raises(ToolError, match=r"^the engine sends more than the 3 results that were asked$"):
+        engine.run(b"", 1, 3)
 
 
 def test_a_board_that_is_not_there():

@@ -1,5 +1,6 @@
 """A working folder whose name has a space, and other characters that makefiles and shells take for themselves."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,12 @@ def test_simulators_are_built_and_run_there(simulator: str, tmp_path: Path, monk
     monkeypatch.chdir(there)
     monkeypatch.setenv("NOMUL_CACHE", str(there / "cache"))
     monkeypatch.syspath_prepend(str(there / "sources"))
-    built = build(VERILOG, "counter", simulator)
+    built = build(VERILOG, "counter", simulator, waves=True)
     assert there in built.folder.resolve().parents
     run = there / "the run"
     run.mkdir()
-    assert built.run("count_bench", {}, folder=run) == {"q": 5}
-    assert build(VERILOG, "counter", simulator) == built
+    waves = there / "the waves.vcd"
+    assert built.run("count_bench", {}, folder=run, waves=waves) == {"q": 5}
+    assert build(VERILOG, "counter", simulator, waves=True) == built
+    declarations, _, changes = waves.read_text().partition("$enddefinitions $end")
+    assert re.search(r"\$var \w+ +4 \S+ q\b", declarations) and "b0101 " in changes

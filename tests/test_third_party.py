@@ -14,6 +14,7 @@ from sw.formats.architecture import Architecture
 from sw.formats.checkpoint import open_checkpoint
 from sw.formats.companions import KEPT
 from sw.formats.huggingface import read_config
+from sw.formats.int4_checkpoint import open_int4
 from sw.formats.survey import survey
 
 FALCON = {"head_dim": 32, "rope_parameters": {"rope_type": "default", "rope_theta": 1000042.0}, "rms_norm_eps": 1e-5}
@@ -57,7 +58,7 @@ def model(request, tmp_path_factory):
 def nomul(*arguments):
     with pytest.raises(SystemExit) as stop:
         main([str(argument) for argument in arguments])
-    return stop.value.code
+    return stop.value.code or 0
 
 
 def assert_equal(one, other):
@@ -175,8 +176,8 @@ def other_config(name, **fields):
                 "Layers without rotary embedding are not supported: no_rope_layers is [1, 0].",
             ],
         ),
-        ("qwen3", {}, ["The model_type 'qwen3' is not supported; supported are 'bitnet' and 'llama'."]),
-        ("gemma2", {}, ["The model_type 'gemma2' is not supported; supported are 'bitnet' and 'llama'."]),
+        ("qwen3", {"head_dim": 16}, ["The model_type 'qwen3' is not supported; supported are 'bitnet' and 'llama'."]),
+        ("gemma2", {"head_dim": 16}, ["The model_type 'gemma2' is not supported; supported are 'bitnet' and 'llama'."]),
         (
             "llama",
             {"attention_bias": True},
@@ -241,3 +242,64 @@ def test_a_weight_that_is_no_trit(tmp_path):
     with pytest.raises(InputError, match=rf"layer {name}: the weight at \[3, 5\] is 0\.5, but beside a weight_scale"):
         open_checkpoint(folder).layer(name)
     assert read_config(folder)["model_type"] == "llama"
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"symmetric": False}, {"strategy": "channel"}, {"symmetric": False, "actorder": "weight"}], ids=str
+)
+def test_compressed_tensors_is_read_as_its_library_reads_it(tmp_path, capsys, settings):
+    meant = make.compressed(tmp_path / "model", **settings)
+    checkpoint = open_int4(tmp_path / "model")
+    assert (checkpoint.kind, len(meant)) == ("compressed-tensors", 14) and checkpoint.shapes.keys() == meant.keys()
+    for name, weight in meant.items():
+        assert torch.equal(checkpoint.layer(name).dequantise(), weight), name
+    assert nomul("import", tmp_path / "model", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["kind"] == "compressed-tensors" and said["runs"]["layer"].startswith("nomul check mixpe")
+    assert said["unsupported"] == [
+        "Whole models of INT4 layers are run by no command; 'nomul check mixpe' runs each layer."
+    ]
+
+
+def test_compressed_tensors_of_other_kinds_are_refused_by_name(tmp_path):
+    make.compressed(tmp_path / "model", bits=8)
+    with pytest.raises(InputError, match=r"config_groups\.group_0\.weights\.num_bits is 8; supported: 4$"):
+        open_int4(tmp_path / "model")
+    make.compressed(tmp_path / "other")
+    folder = tmp_path / "other"
+    settings = read_config(folder)["quantization_config"]
+    tensors = load_file(folder / "model.safetensors")
+    name = "model.layers.0.mlp.up_proj"
+    save_file({**tensors, f"{name}.weight_g_idx": torch.arange(64).flip(0) // 32}, folder / "model.safetensors")
+    with pytest.raises(InputError, match=rf"layer {name}: weight_g_idx reorders the inputs \(actorder\), which is not"):
+        open_int4(folder).layer(name)
+    for change, message in (
+        (
+            {"format": "nvfp4-pack-quantized"},
+            "the format of compressed-tensors is 'nvfp4-pack-quantized'; supported is ",
+        ),
+        (
+            {"transform_config": {"R1": {}}},
+            "quantization_config.transform_config is {'R1': {}}, which is not supported",
+        ),
+        ({"kv_cache_scheme": {"num_bits": 8}}, "quantization_config.kv_cache_scheme is {'num_bits': 8}, which is not"),
+        (
+            {"config_groups": {"a": {"input_activations": {}}}},
+            "the setting quantization_config.config_groups.a.input_act",
+        ),
+        ({"config_groups": {"a": 5}}, "quantization_config.config_groups.a is 5, but a JSON object is needed"),
+        ({"rotated": 1}, "the setting quantization_config.rotated is 1, and Nomul does not know what it changes"),
+    ):
+        make.edit(folder, quantization_config={**settings, **change})
+        with pytest.raises(InputError, match=f"^{re.escape(f'{folder}: {message}')}"):
+            open_int4(folder)
+    tensors[f"{name}.weight_shape"] = torch.tensor([96, 60])
+    save_file(tensors, folder / "model.safetensors")
+    make.edit(folder, quantization_config=settings)
+    assert open_int4(folder).shapes[name] == (96, 60)
+    tensors[f"{name}.weight_shape"] = torch.tensor([96, 128])
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(
+        InputError, match=rf"layer {name}: weight_packed is I32 \[96, 8\] and weight_shape \[96, 128\], b"
+    ):
+        open_int4(folder)

@@ -63,9 +63,44 @@ def packed(folder, quantization, scale_type=torch.bfloat16):
     return edit(folder, quantization_config=quantization)
 
 
+def compressed(folder, bits=4, symmetric=True, strategy="group", actorder=None):
+    """Save a Llama that compressed-tensors has quantised and packed; return the weights that it says they mean."""
+    reason = "needs compressed-tensors, which makes the model"
+    quantization = pytest.importorskip("compressed_tensors.quantization", reason=reason)
+    from compressed_tensors.compressors import ModelCompressor
+    from compressed_tensors.quantization.lifecycle.forward import fake_quantize
+    from compressed_tensors.quantization.utils import calculate_qparams
+
+    model = transformers.AutoModelForCausalLM.from_config(transformers.LlamaConfig(**SIZES, tie_word_embeddings=False))
+    size = 32 if strategy == "group" else None
+    args = quantization.QuantizationArgs(
+        num_bits=bits, type="int", symmetric=symmetric, strategy=strategy, group_size=size, actorder=actorder
+    )
+    scheme = quantization.QuantizationScheme(targets=["Linear"], weights=args)
+    config = quantization.QuantizationConfig(
+        config_groups={"group_0": scheme}, ignore=["lm_head"], format="pack-quantized", quantization_status="frozen"
+    )
+    quantization.apply_quantization_config(model, config)
+    meant = {}
+    for name, module in model.named_modules():
+        if hasattr(module, "weight_scale"):
+            groups = module.weight.data.reshape(len(module.weight), -1, size or module.weight.shape[1])
+            scale, zero = calculate_qparams(groups.amin(-1), groups.amax(-1), args)
+            module.weight_scale.data = scale.to(module.weight_scale.dtype).reshape(module.weight_scale.shape)
+            if hasattr(module, "weight_zero_point"):
+                module.weight_zero_point.data = zero.to(module.weight_zero_point.dtype)
+            points = getattr(module, "weight_zero_point", None)
+            meant[name] = fake_quantize(module.weight.data, module.weight_scale, points, args).float()
+    compressor = ModelCompressor.from_pretrained_model(model)
+    compressor.compress_model(model)
+    model.save_pretrained(folder)
+    compressor.update_config(folder)
+    return meant
+
+
 def trits(folder):
     """Save what transformers 4 saves of a packed model that it has loaded: its state, with trits as floats."""
-    state = {name: value.contiguous() for name, value in load(folder).state_dict().items() if name != "lm_head.weight"}
+    state = {name: value.clone() for name, value in load(folder).state_dict().items()}
     state = {name: value if name.endswith("scale") else value.bfloat16() for name, value in state.items()}
     save_file(state, folder / "model.safetensors", {"format": "pt"})
     return folder

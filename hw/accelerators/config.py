@@ -118,6 +118,8 @@ class AcceleratorConfig:
         if len(self.steps) != shape.head_dim // 2:
             refuse(self, "steps", f"head_dim / 2 = {shape.head_dim // 2} phases")
         engine = self.engine_config  # whose own checks, and those of the chunks, are made with it
+        if engine.act_bits != CODE_BITS:
+            raise ValueError(f"the engine's act_bits is {engine.act_bits}; in a machine allowed: {CODE_BITS}")
         if self.memory == "axi" and engine.dense_code is not None and not engine.decodes:
             least = 8 * engine.dense_code.group
             if self.ports * self.port_bits < least:

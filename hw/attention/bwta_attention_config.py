@@ -3,7 +3,7 @@
 import dataclasses
 
 from hw.arith.target import TARGETS, Target
-from hw.config import parameter, refuse, validate
+from hw.config import check_inputs, parameter, refuse, validate
 from hw.engines.bwta import BwtaConfig
 from hw.unit_contract import Port
 
@@ -42,6 +42,8 @@ class BwtaAttentionConfig:
             refuse(self, "lanes_in", f"at most {self.length_max}, the larger of size_max and keys_max")
         if self.target == Target.CELLS.value and self.queue is not None:
             refuse(self, "queue", "none for target 'cells', whose accumulators hold the results")
+        query = 8 if self.query_bits <= 8 else 16
+        check_inputs(self, "rows", lambda trial: (2 * trial.rows + query) * trial.lanes_in)
 
     @property
     def length_max(self) -> int:

@@ -12,7 +12,8 @@ Streams, a transfer of the engine in each transfer of the bus:
     m_axis_results      row r in container r, of 32 bits (64 for results wider than 32), sign-extended; `tlast` on the
                         last transfer of a token
 
-`tlast` of the inputs is ignored: the job says how many transfers a vector has.
+`tlast` of the inputs is ignored: the job says how many transfers a vector has. With `padded`, each stream is as wide as
+the next power of two of bytes, as DMA engines and width converters want it; the bytes above are ignored, or zero.
 
 Registers: see `REGISTERS`; `hw.bus.job_registers` says how a job is run. Its data may be sent before or after START.
 """
@@ -38,8 +39,11 @@ REGISTERS = register_map(
 """The register map, in order of addresses."""
 
 
-def axi_stream_members(prefix: str, width: int, *, master: bool) -> dict[str, Member]:
-    """Return the pins of an AXI4-Stream port of `width` data bits."""
+def axi_stream_members(prefix: str, width: int, *, master: bool, padded: bool = False) -> dict[str, Member]:
+    """Return the pins of an AXI4-Stream port of `width` data bits in whole bytes, or in a power of two of bytes."""
+    width = -(-width // 8) * 8
+    if padded:
+        width = 1 << (width - 1).bit_length()
     forward, backward = (Out, In) if master else (In, Out)
     pins = {"tdata": forward(width), "tvalid": forward(1), "tready": backward(1), "tlast": forward(1)}
     return {f"{prefix}_{name}": member for name, member in pins.items()}
@@ -56,6 +60,8 @@ class AxiEngine(Component):
         The configuration that it was made from, a dataclass.
     number : int
         What the register ENGINE holds, 32 bits.
+    padded : bool
+        Whether streams are as wide as a power of two of bytes.
 
     Members
     -------
@@ -73,7 +79,7 @@ class AxiEngine(Component):
         If `number` does not fit the register.
     """
 
-    def __init__(self, engine: Component, config: EngineConfig, number: int) -> None:
+    def __init__(self, engine: Component, config: EngineConfig, number: int, *, padded: bool = False) -> None:
         self.engine, self.config = engine, config
         limits = {"n_in": config.n_in_max, "n_out": config.n_out_max, "tokens": TOKENS_MAX}
         self.jobs = JobRegisters(limits, "tokens", REGISTERS, number, config, len(config.modes))
@@ -83,9 +89,9 @@ class AxiEngine(Component):
         super().__init__(
             {"aclk": In(1), "aresetn": In(1), "irq": Out(1)}
             | axi_lite_members("s_axi")
-            | axi_stream_members("s_axis_activations", lanes, master=False)
-            | axi_stream_members("s_axis_weights", -(-config.weight_width // 8) * 8, master=False)
-            | axi_stream_members("m_axis_results", self.result_bits * config.rows, master=True)
+            | axi_stream_members("s_axis_activations", lanes, master=False, padded=padded)
+            | axi_stream_members("s_axis_weights", config.weight_width, master=False, padded=padded)
+            | axi_stream_members("m_axis_results", self.result_bits * config.rows, master=True, padded=padded)
         )
         mark_pins(self)
 

@@ -41,6 +41,8 @@ class AxiUnit(Component):
         The configuration that it was made from, a dataclass.
     number : int
         What the register ENGINE holds, 32 bits.
+    padded : bool
+        Whether streams are as wide as a power of two of bytes.
 
     Members
     -------
@@ -54,14 +56,15 @@ class AxiUnit(Component):
         If `number` does not fit the register.
     """
 
-    def __init__(self, unit: Component, config: UnitConfig, number: int) -> None:
+    def __init__(self, unit: Component, config: UnitConfig, number: int, *, padded: bool = False) -> None:
         self.unit, self.config = unit, config
         self.jobs = JobRegisters(config.job_limits, config.repeats, unit_registers(config), number, config)
         pins = {"aclk": In(1), "aresetn": In(1), "irq": Out(1)} | axi_lite_members("s_axi")
         for ports, prefix in ((config.inputs, "s_axis"), (config.outputs, "m_axis")):
             for port in ports:
                 bus = f"{prefix}_{port.name}"
-                pins |= axi_stream_members(bus, container_bits(port) * port.lanes, master=prefix == "m_axis")
+                width = container_bits(port) * port.lanes
+                pins |= axi_stream_members(bus, width, master=prefix == "m_axis", padded=padded)
         super().__init__(pins)
         mark_pins(self)
 

@@ -40,7 +40,7 @@ from hw.arith.target import TARGETS, Target
 from hw.config import parameter, refuse, validate
 from hw.engines.array_config import PRODUCT_MOST, ArrayConfig, check_total_bits, least_total_bits
 from hw.engines.baseline_array import TREE_GAP, TREE_LATENCY, BaselineSums, BaselineTrees
-from hw.engines.contract import Mode
+from hw.engines.contract import Mode, check_streams
 from hw.engines.dot import DotEngine, dot_cycles
 
 __all__ = ["Baseline", "BaselineConfig"]
@@ -78,6 +78,7 @@ class BaselineConfig(ArrayConfig):
         validate(self)
         self.check_size()
         check_total_bits(self, PRODUCT_MOST, " products")
+        check_streams(self)
         if self.trees and 8 * self.lanes_in < self.total_width:
             fewest = -(-self.total_width // 8)
             refuse(self, "lanes_in", f"{fewest} or more for target 'cells', whose start values take a row's weights")

@@ -39,7 +39,7 @@ from hw.config import parameter, refuse, validate
 from hw.engines.array_config import PRODUCT_MOST, ArrayConfig, check_total_bits, least_total_bits
 from hw.engines.baseline_array import TREE_GAP, TREE_LATENCY
 from hw.engines.boothflex_array import DIGITS, PASSES, SUMS_STAGES, FlexSums, FlexTrees
-from hw.engines.contract import Mode
+from hw.engines.contract import Mode, check_streams
 from hw.engines.dot import DotEngine, dot_cycles
 
 __all__ = ["BoothFlex", "BoothFlexConfig"]
@@ -79,6 +79,7 @@ class BoothFlexConfig(ArrayConfig):
             fewest = -(-self.total_width // 8)
             refuse(self, "lanes_in", f"{fewest} or more for target 'cells', whose start values take a row's weights")
         self.check_queue()
+        check_streams(self)
 
     @property
     def act_bits(self) -> int:

@@ -25,7 +25,7 @@ from hw.arith.target import TARGETS, Target
 from hw.config import parameter, refuse, validate
 from hw.engines.array_config import PRODUCT_MOST, ArrayConfig, check_total_bits, least_total_bits
 from hw.engines.boothflex_bs_array import DIGITS_OF_MODE, STAGES, SerialSums
-from hw.engines.contract import Mode
+from hw.engines.contract import Mode, check_streams
 from hw.engines.dot import DotEngine, dot_cycles
 
 __all__ = ["BoothFlexBs", "BoothFlexBsConfig"]
@@ -55,6 +55,7 @@ class BoothFlexBsConfig(ArrayConfig):
         if self.lanes_in > self.n_in_max:
             refuse(self, "lanes_in", f"at most n_in_max = {self.n_in_max}")
         check_total_bits(self, PRODUCT_MOST, " products")
+        check_streams(self)
 
     @property
     def act_bits(self) -> int:

@@ -43,7 +43,7 @@ from hw.config import parameter, refuse, validate
 from hw.engines.array_config import ArrayConfig, check_total_bits, least_total_bits
 from hw.engines.bwta_array import BwtaSums, sums_latency
 from hw.engines.bwta_trees import TREES_LATENCY, BwtaTrees
-from hw.engines.contract import Mode
+from hw.engines.contract import Mode, check_streams
 from hw.engines.dot import DotEngine, dot_cycles
 
 __all__ = ["Bwta", "BwtaConfig"]
@@ -99,6 +99,7 @@ class BwtaConfig(ArrayConfig):
         if self.padding == "zero" and not self.trees:
             refuse(self, "padding", "any, unless target is 'cells'")
         check_total_bits(self, 1, "")
+        check_streams(self)
 
     @property
     def counting(self) -> str:

@@ -24,10 +24,20 @@ from amaranth.hdl import ShapeLike, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Member, Out
 
+from hw.config import check_inputs
 from hw.memory.trit_decoder import GroupCode
 from hw.spec import Spec
 
-__all__ = ["TOKENS_MAX", "EngineConfig", "EngineSpec", "MachineEngineConfig", "Mode", "engine_members", "job_layout"]
+__all__ = [
+    "TOKENS_MAX",
+    "EngineConfig",
+    "EngineSpec",
+    "MachineEngineConfig",
+    "Mode",
+    "check_streams",
+    "engine_members",
+    "job_layout",
+]
 
 TOKENS_MAX = 65535
 """Largest number of tokens in one job."""
@@ -155,6 +165,18 @@ class MachineEngineConfig(EngineConfig, Protocol):
 
 class EngineSpec(Spec):
     """An engine as the commands see it; its configuration is an `EngineConfig`."""
+
+
+def check_streams(config: MachineEngineConfig) -> None:
+    """Refuse more rows than the weights of a step, and activations in octets of a bus, have wires for."""
+
+    def bits(trial: MachineEngineConfig) -> int:
+        weights = -(-trial.weight_width // 8) * 8
+        if trial.dense_code is not None and trial.decodes:
+            weights = max(weights, trial.dense_groups * trial.dense_code.width)
+        return weights + trial.activation_lanes * (8 if trial.act_bits <= 8 else 16)
+
+    check_inputs(config, "rows", bits)
 
 
 def job_layout(n_in_max: int, n_out_max: int, modes: int = 1) -> data.StructLayout:

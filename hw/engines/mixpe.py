@@ -52,7 +52,7 @@ from hw.arith.recoding import LINED, RECODINGS, Recoding, lined_most, recoding
 from hw.arith.target import AMD, TARGETS, Target
 from hw.config import parameter, refuse, validate
 from hw.engines.array_config import ArrayConfig, check_total_bits, least_total_bits
-from hw.engines.contract import Mode, engine_members
+from hw.engines.contract import Mode, check_streams, engine_members
 from hw.engines.group_scale import entry_layout
 from hw.engines.group_schedule import GroupSchedule
 from hw.engines.mixpe_array import MixpeArray, sum_latency, total_latency
@@ -118,6 +118,7 @@ class MixpeConfig(ArrayConfig):
             self._scaled_most,
             f" activations of {self.act_bits} bits with scales of {self.scale_bits} bits",
         )
+        check_streams(self)
 
     @property
     def _most(self) -> int:

@@ -30,7 +30,7 @@ from amaranth.lib.wiring import Component
 from hw.arith.target import TARGETS
 from hw.config import parameter, refuse, validate
 from hw.engines.array_config import ArrayConfig
-from hw.engines.contract import Mode, engine_members
+from hw.engines.contract import Mode, check_streams, engine_members
 from hw.engines.dot import DotEngine, dot_cycles
 from hw.engines.fp16_align import ALIGN_LATENCY, GroupAlign, side_share
 from hw.engines.mixpe_fp16_array import GROUP_LATENCY, MixpeFp16Array
@@ -72,6 +72,7 @@ class MixpeFp16Config(ArrayConfig):
         if self.total_width > WIDEST:
             most = (1 << (WIDEST - 2 - 3 - PLACES - self.significand)) - 1
             refuse(self, "n_in_max", f"1 to {most}, for results of {WIDEST} bits with significand = {self.significand}")
+        check_streams(self)
 
     @property
     def group_steps(self) -> int:

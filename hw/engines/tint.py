@@ -34,7 +34,7 @@ from hw.arith.gated_sum import gated_timing
 from hw.arith.target import TARGETS, Target
 from hw.config import parameter, refuse, validate
 from hw.engines.array_config import ArrayConfig, check_total_bits, least_total_bits
-from hw.engines.contract import Mode
+from hw.engines.contract import Mode, check_streams
 from hw.engines.dot import DotEngine, dot_cycles
 from hw.engines.tint_array import TREE_GAP, TREE_LATENCY, TintSums, TintTrees, correction_chunk
 from hw.memory.trit_decoder import GroupCode
@@ -83,6 +83,7 @@ class TintConfig(ArrayConfig):
         if self.weight_lanes is not None and self.weight_lanes > self._step_bytes:
             refuse(self, "weight_lanes", f"1 to {self._step_bytes}, the bytes of a step")
         check_total_bits(self, 1 << (self.act_bits - 1), f" activations of {self.act_bits} bits")
+        check_streams(self)
 
     @property
     def _step_bytes(self) -> int:

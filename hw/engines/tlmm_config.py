@@ -10,7 +10,7 @@ from hw.arith.sum_terms import SumTiming, sum_width
 from hw.arith.target import TARGETS, Target
 from hw.config import parameter, refuse, validate
 from hw.engines.array_config import check_total_bits, least_total_bits
-from hw.engines.contract import Mode
+from hw.engines.contract import Mode, check_streams
 from hw.engines.tlmm_schedule import LookupSchedule
 from hw.engines.tlmm_table import index_codes, walk_entries
 from hw.memory.queue import Queue
@@ -63,6 +63,7 @@ class TlmmConfig:
                 f"{self._block_units} units of five groups",
             )
         check_total_bits(self, 1 << (self.act_bits - 1), f" activations of {self.act_bits} bits")
+        check_streams(self)
 
     @property
     def _block_units(self) -> int:

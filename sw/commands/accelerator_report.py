@@ -183,7 +183,7 @@ def show(result: dict[str, Any]) -> None:
         rows = sorted(result["resources"]["parts"].items(), key=lambda row: -row[1]["lut"])
         for name, part in [*rows, ("total", result["resources"]["total"])]:
             values = [part[key] for key in ("lut", "lutram_as_lut", "ff", "dsp", "bram", "uram")]
-            table.add_row(name.removeprefix(f"{TOP}_"), *(f"{value:,g}" for value in values))
+            table.add_row(name.removeprefix(f"{TOP}__"), *(f"{value:,g}" for value in values))
         stdout.print(table)
         if result["fmax_mhz"]:
             stdout.print(f"Fmax {result['fmax_mhz']:.1f} MHz", highlight=False)

@@ -15,8 +15,10 @@ from hw.arith.target import TARGETS
 from sw.accelerators import dram_image, hex_files
 from sw.console import json_option, print_files, print_json, status, stdout, write_folder
 from sw.flow.c_header import c_header
+from sw.flow.heading import check_name, with_heading
 from sw.flow.machine_manifest import TOP, machine_manifest
 from sw.flow.rtlil import verilog
+from sw.flow.template import template
 from sw.host import machine_driver
 from sw.machines import Choice, machine_options
 from sw.model.integer import IntegerModel
@@ -25,7 +27,7 @@ from sw.options import Output
 
 def register_table(manifest: dict[str, Any]) -> str:
     """Return the registers as Markdown."""
-    lines = [f"# Registers of {TOP}", "", "| offset | name | access | meaning |", "|---|---|---|---|"]
+    lines = [f"# Registers of {manifest['top']}", "", "| offset | name | access | meaning |", "|---|---|---|---|"]
     for register in manifest["registers"]:
         bits = "".join(f"<br>bit {bit['bit']} {bit['name']}: {bit['meaning']}" for bit in register["bits"])
         lines.append(
@@ -56,13 +58,13 @@ class MachineFiles:
     """By file name; none without weights."""
 
 
-def make_machine(choice: Choice) -> MachineFiles:
-    """Generate a machine, and the files of its weights if it has any."""
+def make_machine(choice: Choice, top: str = TOP) -> MachineFiles:
+    """Generate a machine of which `top` is the top module, and the files of its weights if it has any."""
     config, model = choice.build()
-    manifest = machine_manifest(config)
+    manifest = machine_manifest(config, top)
     manifest["model"] = {"name": choice.name, "random_seed": choice.seed, "weights": model is not None}
     with status("writing Verilog"):
-        text = verilog(AxiMachine(config), TOP)
+        text = with_heading(verilog(AxiMachine(config), top), manifest)
     images: dict[str, bytes] = {}
     if model is not None:
         with status("packing weights"):
@@ -75,12 +77,13 @@ def json_file(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
-def write_machine(choice: Choice, folder: Path) -> dict[str, Any]:
+def write_machine(choice: Choice, folder: Path, top: str = TOP) -> dict[str, Any]:
     """Write a machine into a folder, each file only if it changes; return what was written."""
-    machine = make_machine(choice)
+    machine = make_machine(choice, top)
     manifest, config = machine.manifest, machine.config
     files = {
-        f"{TOP}.v": machine.verilog.encode(),
+        f"{top}.v": machine.verilog.encode(),
+        f"{top}.vh": template(manifest).encode(),
         "manifest.json": json_file(manifest),
         "registers.md": register_table(manifest).encode(),
         "machine.h": c_header(manifest).encode(),
@@ -103,12 +106,13 @@ def write_machine(choice: Choice, folder: Path) -> dict[str, Any]:
 @click.command("verilog")
 @machine_options
 @click.option("--target", type=click.Choice(TARGETS), help="Technology whose arithmetic forms are used.")
+@click.option("--name", callback=check_name, default=TOP, show_default=True, help="Name of the top module.")
 @click.option("-o", "--output", required=True, type=Output(folder=True), help="Folder.")
 @json_option
-def command(choice: Choice, target: str | None, output: Path, as_json: bool) -> None:
+def command(choice: Choice, target: str | None, name: str, output: Path, as_json: bool) -> None:
     """Write a machine: Verilog, manifest, register map, image of the weights, C header and Python driver."""
     torch.set_num_threads(1)
-    result = write_machine(choice.for_target(target), output)
+    result = write_machine(choice.for_target(target), output, name)
     if as_json:
         print_json(result)
         return

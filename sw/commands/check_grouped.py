@@ -1,4 +1,4 @@
-"""Weights in groups for `nomul check`: a layer of a MixPE model, or of a GPTQ or AWQ checkpoint."""
+"""Weights in groups for `nomul check`: a layer of a MixPE model, or of a checkpoint of INT4 layers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from sw.model.activations import record
 from sw.model.store import linears, load_model
 from sw.quantize.mixpe import from_int4, lost_scales, quantise, scale_width
 
-__all__ = ["check_grouped", "grouped_product", "read_grouped"]
+__all__ = ["check_grouped", "choose_grouped", "grouped_product", "read_grouped"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ def grouped_product(config: Any, tokens: int, *, whole: bool) -> Product:
     return Product(Operands(codes.codes + bias, zeros, scales, codes.group), vectors)
 
 
-def check_grouped(
+def choose_grouped(
     engine: str,
     settings: Sequence[str],
     target: str | None,
@@ -115,13 +115,9 @@ def check_grouped(
     mode: str | None,
     activations: Path | None,
     tokens: int,
-    simulator: str,
-    bus: str,
-    stall: float,
     seed: int,
-    waves: Path | None = None,
-) -> dict[str, Any]:
-    """Simulate an engine on one layer in groups; return the figures that `nomul check --json` prints.
+) -> tuple[Grouped, Any, Product, str]:
+    """Return (what was read, configuration, product, where its vectors come from) of a layer in groups.
 
     The engine's group, codes and width of scales are the layer's, unless settings say otherwise.
     """
@@ -129,7 +125,7 @@ def check_grouped(
     path = path or checkpoints.path("tiny_mixpe")
     chosen = any(setting.partition("=")[0] == "scale_bits" for setting in settings)
     grouped = read_grouped(path, layer, given if chosen else None)
-    name, operands = grouped.name, grouped.operands
+    operands = grouped.operands
     signed = int(operands.codes.min()) < 0 or int(operands.zeros.min()) < 0
     group = 0 if operands.group >= operands.shape[1] else operands.group
     found = [f"group={group}", f"codes={'signed' if signed else 'unsigned'}", f"scale_bits={grouped.scale_bits}"]
@@ -138,19 +134,39 @@ def check_grouped(
     if activations is not None:
         vectors, source = load_activations(activations)[:tokens], str(activations)
     elif grouped.speaks:
-        vectors, source = record(path, name, checkpoints.sample_text(), tokens).long(), "the model on the sample text"
+        vectors = record(path, grouped.name, checkpoints.sample_text(), tokens).long()
+        source = "the model on the sample text"
     else:
         most = 1 << (config.act_bits - 1)
         random = torch.Generator().manual_seed(seed)
         vectors = torch.randint(-most, most, (tokens, operands.shape[1]), generator=random)
         source = f"random, seed {seed}"
-    called = config.modes[number].name
-    stderr.print(f"simulating {engine} in mode {called} on {name} with {simulator}; activations: {source}")
-    product = Product(operands, vectors, number)
-    options: dict[str, Any] = {"simulator": simulator, "bus": bus, "stall": stall, "seed": seed, "waves": waves}
-    figures = check_product(engine, config, product, **options)
+    return grouped, config, Product(operands, vectors, number), source
+
+
+def check_grouped(
+    engine: str,
+    settings: Sequence[str],
+    target: str | None,
+    *,
+    simulator: str,
+    bus: str,
+    stall: float,
+    waves: Path | None = None,
+    **choice: Any,
+) -> dict[str, Any]:
+    """Simulate an engine on one layer in groups; return the figures that `nomul check --json` prints.
+
+    The rest of what `choose_grouped` takes, `choice` says.
+    """
+    grouped, config, product, source = choose_grouped(engine, settings, target, **choice)
+    called, operands = config.modes[product.mode].name, grouped.operands
+    stderr.print(f"simulating {engine} in mode {called} on {grouped.name} with {simulator}; activations: {source}")
+    options: dict[str, Any] = {"simulator": simulator, "bus": bus, "stall": stall, "waves": waves}
+    figures = check_product(engine, config, product, seed=choice["seed"], **options)
     kind = f"in groups of {operands.group}, with integer scales"
     scales = {"group_scales": operands.scales.numel(), "scale_bits": grouped.scale_bits, "scales_lost": grouped.lost}
     return {
-        "engine": engine, "mode": called, "layer": name, "weights": kind, "group": operands.group, **scales, **figures,
+        "engine": engine, "mode": called, "layer": grouped.name, "weights": kind, "group": operands.group, **scales,
+        **figures,
     }  # fmt: skip

@@ -11,9 +11,10 @@ from sw.commands.accelerator_verilog import json_file, make_machine
 from sw.commands.verilog import make_engine
 from sw.console import json_option, print_files, print_json, write_folder
 from sw.engines import choose_form, configure
+from sw.flow.heading import check_name
 from sw.flow.ipxact import SCHEMAS, Identity, component_xml
 from sw.flow.machine_manifest import TOP
-from sw.flow.tops import SPECS
+from sw.flow.tops import BUSES, SPECS
 from sw.machines import MACHINE_ONLY, add_options, take_choice
 from sw.names import canonical
 from sw.options import Output, refuse_given
@@ -30,6 +31,8 @@ MACHINE = "machine"
 @click.option("--vendor", default="nomul", show_default=True)
 @click.option("--library", default="ip", show_default=True)
 @click.option("--ip-version", "version", default="1.0", show_default=True, help="Version of the component.")
+@click.option("--bus", type=click.Choice(BUSES[1:]), default=BUSES[1], show_default=True, help="Not of a machine.")
+@click.option("--name", "top", callback=check_name, help="Name of the top module, and first part of all others'.")
 @click.option("-o", "--output", required=True, type=Output(folder=True), help="Folder.")
 @json_option
 def command(
@@ -39,6 +42,8 @@ def command(
     vendor: str,
     library: str,
     version: str,
+    bus: str,
+    top: str | None,
     output: Path,
     as_json: bool,
     **options: Any,
@@ -50,15 +55,16 @@ def command(
     torch.set_num_threads(1)
     name = canonical(name, (MACHINE, *SPECS))
     if name == MACHINE:
-        Identity(vendor, library, TOP, version)
-        machine = make_machine(take_choice(options).for_target(target))
+        refuse_given(("bus",), f"goes with the name of an engine or a unit; the name is {MACHINE!r}")
+        Identity(vendor, library, top or TOP, version)
+        machine = make_machine(take_choice(options).for_target(target), top or TOP)
         manifest, text, images = machine.manifest, machine.verilog, machine.images
     else:
         refuse_given(MACHINE_ONLY, f"goes with the name {MACHINE!r} only; the name is {name!r}")
         engine, settings, _ = choose_form(name, options["settings"])
         config = configure(engine, settings, target)
-        Identity(vendor, library, engine, version)
-        manifest, text = make_engine(engine, config, "axi")
+        Identity(vendor, library, top or engine, version)
+        manifest, text = make_engine(engine, config, bus, top)
         images = {}
     top = manifest["top"]
     sets = {"rtl": [f"{top}.v"]}

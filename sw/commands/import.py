@@ -16,6 +16,7 @@ from sw.formats.int4 import Int4Layer
 from sw.formats.int4_checkpoint import Int4Checkpoint
 from sw.formats.support import standard_tensors
 from sw.formats.survey import KINDS, Survey, open_model, survey
+from sw.model.integer import IntegerModel, Positions
 from sw.model.store import load_model
 from sw.options import Output
 from sw.quantize.mixpe import lost_scales, scale_width
@@ -28,9 +29,9 @@ from sw.quantize.mixpe import lost_scales, scale_width
 def command(source: Path, output: Path | None, as_json: bool) -> None:
     """Read the Hugging Face model in DIR, every weight of it, and say what it holds and what Nomul does not support.
 
-    DIR has config.json and safetensors files of a BitNet model (packed, or float master weights), or of a GPTQ or AWQ
-    INT4 model. With -o, a ternary model is written as one dense file, with its tokenizer, if Nomul knows what its every
-    setting means.
+    DIR has config.json and safetensors files of a BitNet model (packed, or float master weights), or of a GPTQ, AWQ or
+    compressed-tensors INT4 model. With -o, a ternary model is written as one dense file, with its tokenizer, if Nomul
+    knows what its every setting means.
     """
     if output is not None:
         console.destination(output)
@@ -85,8 +86,13 @@ def _runs(found: Survey, model: Checkpoint | Int4Checkpoint | None, path: Path) 
         layers = f"nomul check {engine} --checkpoint {path} --layer {model.layers[0]}"
     if isinstance(model, Checkpoint):
         try:
-            load_model(path)
-            return {"layer": layers, "model": f"nomul generate --checkpoint {path} --prompt TEXT", "why_not": None}
+            loaded, config = load_model(path)
+            command = f"nomul generate --checkpoint {path} --prompt TEXT"
+            try:
+                IntegerModel(loaded, Positions.from_config(config, loaded.config.layers, str(path)))
+            except InputError:
+                command += " --backend float"
+            return {"layer": layers, "model": command, "why_not": None}
         except InputError as error:
             why = str(error)
     else:

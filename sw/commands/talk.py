@@ -31,7 +31,7 @@ SIMULATED_BAUD_RATIO = 16
 @click.option("--board", default="ulx3s", show_default=True, help="With port sim: the board that is simulated.")
 @click.option("--baud", type=Integer(1), default=BAUD, show_default=True)
 @click.option("--prompt", help="One prompt; without it, each line of the standard input is one.")
-@click.option("--tokens", type=Integer(), default=80, show_default=True, help="Characters to generate.")
+@click.option("--tokens", type=Integer(1), default=80, show_default=True, help="Characters to generate.")
 @click.option("--timeout", type=POSITIVE, help="Seconds to wait for an answer; 2, or 600 for a simulated board.")
 @console.json_option
 def command(
@@ -52,8 +52,6 @@ def command(
     name = port or port_option
     if name is None:
         raise InputError("port is missing; give a serial port such as /dev/ttyUSB0, or sim")
-    if tokens < 1:
-        raise InputError(f"tokens is {tokens}; allowed: 1 or more")
     if as_json and prompt is None:
         raise InputError("--json wants one prompt: give it with --prompt")
     if port is not None and port_option is not None and port != port_option:

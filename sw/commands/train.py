@@ -12,16 +12,14 @@ from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
 from sw import console
 from sw.errors import InputError
-from sw.model.calibration import calibrate
+from sw.model.calibration import calibrate_on
 from sw.model.conversion import to_grid, to_mixpe
 from sw.model.store import load_model, save_model
-from sw.model.text import encode, read_text, split, windows
+from sw.model.text import encode, read_text, split
 from sw.model.training import Progress as TrainingProgress
 from sw.model.training import TrainingConfig, loss_on, train
 from sw.model.transformer import SIZES, TransformerConfig
 from sw.options import POSITIVE, Integer, Number, Output, Seed
-
-CALIBRATION_WINDOWS = 64
 
 
 @click.command("train")
@@ -104,9 +102,7 @@ def command(
     elif kind != "float":
         to_grid(model)
     if kind == "ternary":
-        extra["integer"] = calibrate(
-            model, windows(training_part, config.context)[0][0][:CALIBRATION_WINDOWS]
-        ).to_dict()
+        extra["integer"] = calibrate_on(model, training_part).to_dict()
     save_model(output, model, extra)
     state.unlink()
     result = {

@@ -52,14 +52,15 @@ def take_contents(text: str) -> tuple[str, Contents]:
 def put_contents(text: str, contents: Contents) -> str:
     """Return Verilog whose memories begin with `contents`."""
     modules = re.split(r"^(?=module )", text, flags=re.MULTILINE)
-    for index, module in enumerate(modules):
-        name = re.split(r"[\s(]", module, maxsplit=2)[1] if module.startswith("module ") else ""
-        for (holder, memory), (words, repeated) in contents.items():
-            if holder == name:
-                declared = re.compile(rf"^  reg (?:\[[\d:]+\] )?(\\?{re.escape(memory)} ?) \[\d+:0\];\n", re.MULTILINE)
-                module, count = declared.subn(lambda found: found[0] + _loop(found[1], words, repeated), module)
-                assert count == 1, (holder, memory)
-        modules[index] = module
+    places = {re.split(r"[\s(]", module, maxsplit=2)[1]: index for index, module in enumerate(modules) if module}
+    for (holder, memory), (words, repeated) in contents.items():
+        place = places[holder]
+        declared = re.search(
+            rf"^  reg (?:\[[\d:]+\] )?(\\?{re.escape(memory)} ?) \[\d+:0\];\n", modules[place], re.MULTILINE
+        )
+        assert declared, (holder, memory)
+        end = declared.end()
+        modules[place] = modules[place][:end] + _loop(declared[1], words, repeated) + modules[place][end:]
     return "".join(modules)
 
 

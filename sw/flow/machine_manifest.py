@@ -32,8 +32,8 @@ PINS = {
 }
 
 
-def machine_manifest(config: AcceleratorConfig) -> dict[str, Any]:
-    """Return the manifest of a machine, ready to be printed as JSON."""
+def machine_manifest(config: AcceleratorConfig, top: str = TOP) -> dict[str, Any]:
+    """Return the manifest of a machine of which `top` is the top module, ready to be printed as JSON."""
     ports = {}
     for name, member in axi_machine_members(config).items():
         bus = name.split("_")[:2]
@@ -41,7 +41,7 @@ def machine_manifest(config: AcceleratorConfig) -> dict[str, Any]:
         direction = "output" if member.flow == Out else "input"
         ports[name] = {"direction": direction, "width": Shape.cast(member.shape).width, "meaning": meaning}
     return {
-        "top": TOP,
+        "top": top,
         "summary": f"a language model of {config.shape.layers} layers; projections by {config.engine}",
         "id": MAGIC,
         "version": VERSION,

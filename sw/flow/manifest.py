@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+from collections.abc import Iterator
 from typing import Any
 
 from amaranth.hdl import Shape
@@ -43,7 +44,8 @@ def manifest(engine: str, config: Any, component: Component, top: str) -> dict[s
     """Return the manifest of an engine or a unit and its top module, ready to be printed as JSON.
 
     `ports` lists direction, width and meaning of every port of the Verilog module; a stream NAME is NAME__payload,
-    NAME__valid and NAME__ready, and a transfer happens in each cycle in which valid and ready are both high.
+    NAME__valid and NAME__ready, and a transfer happens in each cycle in which valid and ready are both high. `streams`
+    says how much memory bandwidth each takes at most.
     """
     unit = engine in UNITS
     meanings = unit_meanings(config) if unit else MEANINGS | AXI_MEANINGS
@@ -70,6 +72,7 @@ def manifest(engine: str, config: Any, component: Component, top: str) -> dict[s
         **(_unit_figures(config) if unit else _engine_figures(config)),
         "ports": ports,
         "payloads": layouts,
+        "streams": {name: _stream(port["width"]) for name, port in _data(ports)},
         "registers": [register_entry(register) for register in registers],
         "versions": {name: importlib.metadata.version(name) for name in ("nomul", "amaranth")},
     }
@@ -137,6 +140,19 @@ def register_entry(register: Register) -> dict[str, Any]:
         "meaning": register.meaning,
         "bits": bits,
     }
+
+
+def _data(ports: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each stream's name and the port of its data."""
+    for name, port in ports.items():
+        for end in ("__payload", "_tdata"):
+            if name.endswith(end):
+                yield name.removesuffix(end), port
+
+
+def _stream(bits: int) -> dict[str, Any]:
+    """Return what a stream moves at full use, a transfer a cycle; the same number is its MB/s for each MHz of clock."""
+    return {"bits_per_transfer": bits, "bytes_per_cycle": bits / 8, "mb_per_s_for_each_mhz": bits / 8}
 
 
 def _layout(shape: Any) -> dict[str, Any]:

@@ -9,8 +9,9 @@ its instances move inside.
 
 Names follow from names alone, never from the machine, the folder or the order of a dictionary:
 
-* a module is `TOP_LEAF`, where LEAF is its instance's name without its number (`tlmm.table_3.row_11` becomes
-  `tlmm_row`); modules of that name that are not identical are numbered `tlmm_row_1`, `tlmm_row_2`;
+* a module is `TOP__LEAF`, where LEAF is its instance's name without its number (`tlmm.table_3.row_11` becomes
+  `tlmm__row`), so that designs of different names share none; modules of that name that are not identical are
+  numbered `tlmm__row_1`, `tlmm__row_2`;
 * wires, memories and instances get valid Verilog identifiers; ports of the top module keep their names;
 * `src` and other bookkeeping attributes go, attributes that mean something to a tool (`keep`, `ram_style`) stay;
 * aliases (a named wire that nothing reads) go, and so does the mark of a signed wire: what an operator does with its
@@ -271,7 +272,7 @@ def _identifiers(module: Module) -> dict[str, str]:
 
 
 def _module_names(modules: Mapping[str, Module], top: str) -> dict[str, str]:
-    """Turn the names of modules' first instances into their own: that of `table_3.row_11` in `tlmm` is `tlmm_row`.
+    """Turn the names of modules' first instances into their own: that of `table_3.row_11` in `tlmm` is `tlmm__row`.
 
     A number without `_` before it goes only where there are several of its kind: `row0` and `row1`, but not `int8`.
     """
@@ -288,7 +289,7 @@ def _module_names(modules: Mapping[str, Module], top: str) -> dict[str, str]:
         stem = leaf.rstrip("0123456789")
         if stem != leaf and (stem[-1] in "_$" or kinds[stem] > 1):
             leaf = stem.rstrip("_$") if len(stem.rstrip("_$")) > 1 else leaf
-        names[path] = f"{_identifier(top)}_{_identifier(leaf)}"
+        names[path] = f"{_identifier(top)}__{_identifier(leaf)}"
     return names
 
 

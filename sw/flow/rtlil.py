@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from amaranth.back import rtlil
-from amaranth.hdl import Elaboratable, Fragment, Instance, Signal
+from amaranth.hdl import Elaboratable, Fragment, Signal
 
 from hw.accelerators.trace import trace_model
 from hw.arith.cells import cell_models
 from hw.memory.rom import rom_model
-from hw.repeated import ModuleInstance, Written, written
+from hw.repeated import written
 from sw.flow.contents import put_contents, take_contents
 from sw.flow.merge import merge
 from sw.flow.run import run_yosys
@@ -35,49 +35,47 @@ def convert(component: Elaboratable, name: str = "top") -> str:
     name
         The top module's name, a Verilog identifier.
 
-    Raises
-    ------
-    ValueError
-        If a wrapper of Amaranth's, such as `EnableInserter`, rewrites what a repeated component is in: use
-        `hw.repeated.enabled` or `hw.repeated.resettable`.
+    A wrapper of Amaranth's, such as `EnableInserter`, that rewrites what a repeated component is in does not reach its
+    module. Such a design is elaborated as Amaranth does it, part by part; `hw.repeated.enabled` and
+    `hw.repeated.resettable` are faster. `DomainRenamer` reaches modules, whose clock is a port.
 
     """
-    with _uncollected(), written(component) as collected:
-        texts = [rtlil.convert(_Checked(component, collected), name=name, emit_src=False)]
-        texts += [
-            rtlil.convert(_Checked(part, collected), name=module, emit_src=False)
-            for module, part in collected.modules()
-        ]
+    with _uncollected():
+        texts = _shared(component, name) or [rtlil.convert(component, name=name, emit_src=False)]
         members = list(component.signature.flatten(component)) if hasattr(component, "signature") else []
         ports = {"__".join(map(str, path)): value for path, _, value in members}
         attributes = {port: value.attrs for port, value in ports.items() if isinstance(value, Signal)}
         return merge("\n".join(texts), list(ports), attributes)
 
 
-class _Checked(Elaboratable):
-    """A component whose repeated parts no wrapper such as `EnableInserter` has rewritten: it would not reach them."""
+def _shared(component: Elaboratable, name: str) -> list[str]:
+    """Return RTLIL in which repeated components are modules; nothing if one is where its module would be wrong."""
+    with written(component) as collected:
+        whole = Fragment.get(component, None)
+        if not collected.reached(whole):
+            return []
+        texts = [rtlil.convert(_Elaborated(component, whole), name=name, emit_src=False)]
+        for module, part in collected.modules():
+            inside = Fragment.get(part, None)
+            if not collected.reached(inside):
+                return []
+            texts.append(rtlil.convert(_Elaborated(part, inside), name=module, emit_src=False))
+        return texts
 
-    def __init__(self, component: Any, collected: Written) -> None:
-        self._component, self._collected = component, collected
+
+class _Elaborated(Elaboratable):
+    """A component with what it was elaborated to."""
+
+    def __init__(self, component: Any, fragment: Fragment) -> None:
+        self._component, self._fragment = component, fragment
 
     def __getattr__(self, name: str) -> Any:
         """Look like the component, its signature and ports included."""
         return getattr(self._component, name)
 
     def elaborate(self, platform: object) -> Fragment:
-        """Elaborate the component and look through its parts."""
-        whole = Fragment.get(self._component, platform)
-        names = self._collected.names()
-        waiting = [whole]
-        while waiting:
-            for part, name, _ in waiting.pop().subfragments:
-                waiting.append(part)
-                if isinstance(part, Instance) and not isinstance(part, ModuleInstance) and part.type in names:
-                    raise ValueError(
-                        f"{name} is a repeated component inside something that a wrapper such as EnableInserter "
-                        "rewrites, which does not reach its module: see hw.repeated"
-                    )
-        return whole
+        """Return what was elaborated."""
+        return self._fragment
 
 
 @contextmanager

@@ -8,8 +8,8 @@ and cut by rules of their own, to the same result, and a linter cannot know that
 * "is zero" of several bits is a comparison with zero;
 * wires of no bits, which Verilog does not have, and the multiplexers that drive them are left out.
 
-The sum of two operands that are one bit narrower than the result stays as it is: it is how a carry is written. So does a
-product: synthesisers look for just that.
+The sum of two operands that are one bit narrower than the result stays as it is, since a carry is written so, and a
+product stays as it is, since synthesisers look for it.
 """
 
 import re

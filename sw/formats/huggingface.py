@@ -31,8 +31,6 @@ METHODS = ("bitnet", "gptq", "awq")
 """Values of `quant_method` that are read."""
 
 FOREIGN = {
-    ".weight_packed": "compressed-tensors",
-    ".weight_shape": "compressed-tensors",
     ".weight_scale_inv": "block-wise FP8",
     ".quant_state.bitsandbytes__nf4": "bitsandbytes",
     ".W_q": "HQQ",
@@ -102,7 +100,9 @@ def refuse_foreign(container: Container, config: Mapping[str, Any]) -> None:
     """Raise `InputError`, which names the format, for weights in one that is not read."""
     settings = quantization(config)
     method = settings.get("quant_method")
-    remedy = "it reads 'bitnet', and 'gptq' and 'awq' of 4 bits; quantise the float model to one of these"
+    remedy = "it reads 'bitnet', and of 4 bits 'gptq', 'awq' and 'compressed-tensors' in the format 'pack-quantized'"
+    if method == "compressed-tensors" and settings.get("format") == "pack-quantized":
+        return
     if method is not None and method not in METHODS:
         form = f" in the format {settings['format']!r}" if settings.get("format") else ""
         raise InputError(f"quant_method is {method!r}{form}, which Nomul does not read; {remedy}")

@@ -1,4 +1,4 @@
-"""Group-wise INT4 layers, and the two layouts that publish them: GPTQ and AWQ.
+"""Group-wise INT4 layers, and two layouts that publish them: GPTQ and AWQ.
 
 Both keep, per layer, `qweight` and `qzeros` (int32 words of eight 4-bit codes) and `scales`, and mean
 
@@ -123,15 +123,15 @@ def from_gptq(
     n_in, n_out = qweight.shape[0] * CODES_PER_WORD, qweight.shape[1]
     if qzeros.shape[1] * CODES_PER_WORD != n_out or scales.shape != (qzeros.shape[0], n_out):
         raise _misfit(name, "GPTQ", qweight, qzeros, scales)
-    group_size = _group_size(name, n_in, scales.shape[0], group_size)
+    group_size = group_size_of(name, n_in, scales.shape[0], group_size)
     if g_idx is not None and not torch.equal(g_idx.long(), torch.arange(n_in) // group_size):
         raise InputError(
             f"layer {name}: g_idx reorders the inputs (act-order, desc_act), which is not supported; "
             f"groups of {group_size} consecutive inputs are needed"
         )
     words = qzeros.numpy().view(np.uint32) + np.uint32(zero_offset * 0x11111111)
-    zeros = _nibbles(torch.from_numpy(words.view(np.int32))).reshape(scales.shape[0], n_out)
-    codes = _nibbles(qweight).permute(1, 0, 2).reshape(n_out, n_in)
+    zeros = nibbles(torch.from_numpy(words.view(np.int32))).reshape(scales.shape[0], n_out)
+    codes = nibbles(qweight).permute(1, 0, 2).reshape(n_out, n_in)
     return Int4Layer(name, codes, zeros.T.contiguous(), scales.T.contiguous(), group_size)
 
 
@@ -144,14 +144,14 @@ def from_awq(name: str, qweight: Tensor, qzeros: Tensor, scales: Tensor, group_s
     n_in, n_out = qweight.shape[0], qweight.shape[1] * CODES_PER_WORD
     if qzeros.shape[1] * CODES_PER_WORD != n_out or scales.shape != (qzeros.shape[0], n_out):
         raise _misfit(name, "AWQ", qweight, qzeros, scales)
-    group_size = _group_size(name, n_in, scales.shape[0], group_size)
+    group_size = group_size_of(name, n_in, scales.shape[0], group_size)
     place = torch.tensor(AWQ_ORDER).argsort()
-    codes = _nibbles(qweight)[..., place].reshape(n_in, n_out)
-    zeros = _nibbles(qzeros)[..., place].reshape(scales.shape[0], n_out)
+    codes = nibbles(qweight)[..., place].reshape(n_in, n_out)
+    zeros = nibbles(qzeros)[..., place].reshape(scales.shape[0], n_out)
     return Int4Layer(name, codes.T.contiguous(), zeros.T.contiguous(), scales.T.contiguous(), group_size)
 
 
-def _nibbles(words: Tensor) -> Tensor:
+def nibbles(words: Tensor) -> Tensor:
     """Split int32 [..., n] into uint8 [..., n, 8], lowest nibble first."""
     octets = words.contiguous().unsqueeze(-1).view(torch.uint8)
     return torch.stack((octets & 15, octets >> 4), dim=-1).flatten(-2)
@@ -169,7 +169,8 @@ def _check_words(name: str, qweight: Tensor, qzeros: Tensor, scales: Tensor) -> 
         )
 
 
-def _group_size(name: str, n_in: int, groups: int, group_size: int | None) -> int:
+def group_size_of(name: str, n_in: int, groups: int, group_size: int | None) -> int:
+    """Return the inputs in a group; -1 says one group, None what the shapes say. `InputError` if they do not fit."""
     if group_size is None and n_in % groups == 0:
         group_size = n_in // groups
     elif group_size == -1:

@@ -1,10 +1,11 @@
-"""GPTQ and AWQ checkpoints: which layers they hold, and how config.json says to read them."""
+"""GPTQ, AWQ and compressed-tensors checkpoints: which layers they hold, and how config.json says to read them."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sw.errors import InputError
+from sw.formats import compressed_tensors
 from sw.formats.architecture import quantization
 from sw.formats.checkpoint import OpenCheckpoint
 from sw.formats.companions import companions
@@ -39,16 +40,16 @@ NEUTRAL = {"lm_head": False, "zero_point": True, "pack_dtype": "int32", "is_marl
 
 
 class Int4Checkpoint(OpenCheckpoint[Int4Layer]):
-    """An open GPTQ or AWQ checkpoint; its `kind` is `gptq` or `awq`."""
+    """An open checkpoint of INT4 layers; its `kind` is `gptq`, `awq` or `compressed-tensors`."""
 
 
 def int4_layers(container: Container) -> list[str]:
-    """Return the names of the layers of a container that are stored as `qweight`."""
-    return [name.removesuffix(".qweight") for name in container if name.endswith(".qweight")]
+    """Return the names of the layers of a container that are stored as `qweight` or `weight_packed`."""
+    return [name.rpartition(".")[0] for name in container if name.endswith((".qweight", ".weight_packed"))]
 
 
 def open_int4(path: Path | str) -> Int4Checkpoint:
-    """Open a GPTQ or AWQ safetensors file, or a directory of one.
+    """Open a GPTQ, AWQ or compressed-tensors (pack-quantized) safetensors file, or a directory of one.
 
     The method is read from `quantization_config` of config.json, or from quantize_config.json, or else from the
     shapes. Raises `InputError` for a file without such layers, a layer that lacks a part, and a setting that is not
@@ -61,6 +62,8 @@ def open_int4(path: Path | str) -> Int4Checkpoint:
         if not names:
             refuse_foreign(container, config)
             raise InputError("there are no INT4 layers here: no tensor is named <layer>.qweight")
+        if f"{names[0]}.weight_packed" in container:
+            return _open_compressed(container, config, names)
         for name in names:
             for part in ("qzeros", "scales"):
                 if f"{name}.{part}" not in container:
@@ -83,6 +86,18 @@ def open_int4(path: Path | str) -> Int4Checkpoint:
     own = {f"{name}.{part}" for name in names for part in ("qweight", "qzeros", "scales", "g_idx")}
     tensors, files = container.without(own), companions(container)
     return Int4Checkpoint(container.path, method, config, shapes, tensors, files, notes, reader)
+
+
+def _open_compressed(container: Container, config: dict[str, Any], names: list[str]) -> Int4Checkpoint:
+    size = compressed_tensors.check_settings(quantization(config))
+    shapes = {name: compressed_tensors.layer_shape(container, name) for name in names}
+    own = {f"{name}.{part}" for name in names for part in compressed_tensors.PARTS}
+    tensors, files = container.without(own), companions(container)
+
+    def read(name: str) -> Int4Layer:
+        return compressed_tensors.read_layer(container, name, size)
+
+    return Int4Checkpoint(container.path, compressed_tensors.METHOD, config, shapes, tensors, files, (), read)
 
 
 def _settings(path: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from sw.errors import InputError
 from sw.formats.architecture import Architecture, projection_shapes
 from sw.formats.companions import PREFIX
+from sw.formats.compressed_tensors import PARTS
 from sw.formats.container import Container
 from sw.formats.settings import unsupported_settings
 
@@ -93,7 +94,7 @@ def unsupported(config: Mapping[str, Any], architecture: Architecture, container
     known = {"model.embed_tokens", "model.norm", "lm_head", *projection_shapes(architecture)}
     norms = ("input_layernorm", "post_attention_layernorm", *SUB_NORMS.values())
     known |= {f"model.layers.{i}.{norm}" for i in range(architecture.num_hidden_layers) for norm in norms}
-    parts = ("weight", "weight_scale", "bias", "qweight", "qzeros", "scales", "g_idx")
+    parts = ("weight", "weight_scale", "bias", "qweight", "qzeros", "scales", "g_idx", *PARTS)
     other = [
         name
         for name in container

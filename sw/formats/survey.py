@@ -21,6 +21,7 @@ KINDS = {
     "bitnet-master": "BitNet, float master weights",
     "gptq": "GPTQ, group-wise INT4",
     "awq": "AWQ, group-wise INT4",
+    "compressed-tensors": "compressed-tensors (pack-quantized), group-wise INT4",
     "float": "float weights, not quantised",
 }
 """What a model can be, and how it is described."""
@@ -127,7 +128,7 @@ def survey(path: Path | str, *, kept: bool = False) -> Survey:
     if kind == "float":
         unknown.append("The weights are float, and nothing says that they were trained to be ternary.")
     missing = list(unknown)
-    if kind in ("gptq", "awq"):
+    if isinstance(model, Int4Checkpoint):
         missing.append("Whole models of INT4 layers are run by no command; 'nomul check mixpe' runs each layer.")
     elif architecture and known and not sub_norms and kind != "float" and _is_decoder(config, container):
         missing.append("A decoder without SubLN is run by no command; 'nomul check' runs each of its layers.")

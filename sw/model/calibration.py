@@ -9,7 +9,11 @@ from torch import Tensor
 from sw.golden.attention import SCALE_BITS
 from sw.golden.requantise import WORD_BITS
 from sw.model.integer import Positions
+from sw.model.text import windows
 from sw.model.transformer import Transformer
+
+WINDOWS = 64
+"""Of a text, for the ranges."""
 
 HEADROOM = 4.0
 """How much larger than anything seen a value may be before it saturates."""
@@ -54,3 +58,8 @@ def calibrate(model: Transformer, tokens: Tensor) -> Positions:
         keys=tuple(position(f"keys {index}", SCALE_BITS, math.sqrt(2)) for index in layers),
         values=tuple(position(f"values {index}", SCALE_BITS) for index in layers),
     )
+
+
+def calibrate_on(model: Transformer, tokens: Tensor) -> Positions:
+    """Choose positions for a model from the first windows of a text."""
+    return calibrate(model, windows(tokens, model.config.context)[0][0][:WINDOWS])

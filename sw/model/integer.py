@@ -5,6 +5,7 @@ become integers once, in `IntegerModel.__init__`. docs/numerics.md specifies eve
 """
 
 import math
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,9 +55,14 @@ class Positions:
     @classmethod
     def from_config(cls, config: dict[str, Any], layers: int, source: str) -> "Positions":
         """Read the entry `integer` of a checkpoint's config; raise `InputError` if it is missing or does not fit."""
+        if (linear := config.get("linear", "ternary")) != "ternary":
+            raise InputError(f"{source} is a {linear} model; only ternary ones run in integers and in machines")
         entry = config.get("integer")
         if not isinstance(entry, dict):
-            raise InputError(f"{source} has no fixed-point positions; calibrate the model first (nomul train does)")
+            raise InputError(
+                f"{source} has no fixed-point positions; nomul calibrate {shlex.quote(source)} --text FILE -o FILE "
+                "chooses them"
+            )
         lists = [entry.get("keys"), entry.get("values")]
         numbers = [entry.get("residual")] + [n for part in lists if isinstance(part, list) for n in part]
         if not all(isinstance(part, list) and len(part) == layers for part in lists) or not all(

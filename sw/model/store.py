@@ -59,11 +59,9 @@ def from_hugging_face(config: dict[str, Any], source: str) -> TransformerConfig:
         )
     try:
         shape = Architecture.from_config(config)
-        for sentence in unsupported_settings(config, shape):
-            raise InputError(f"{sentence[0].lower()}{sentence[1:-1]}")
         if shape.vocab_size != len(characters):
             raise InputError(f"vocab_size is {shape.vocab_size}, but 'characters' names {len(characters)}")
-        return TransformerConfig(
+        found = TransformerConfig(
             characters=characters,
             width=shape.hidden_size,
             layers=shape.num_hidden_layers,
@@ -78,6 +76,9 @@ def from_hugging_face(config: dict[str, Any], source: str) -> TransformerConfig:
             linear=linear,
             tied=shape.tie_word_embeddings,
         )
+        for sentence in unsupported_settings(config, shape):
+            raise InputError(f"{sentence[0].lower()}{sentence[1:-1]}")
+        return found
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
 
