@@ -160,9 +160,10 @@ def _open_streams() -> None:
     while (filled := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass  # a file that is opened later must not become one of the three
     os.close(filled)
-    nothing = open(os.devnull, "r+")  # noqa: SIM115 (until the process ends)
     closed = sys.stdout is None
-    sys.stdin, sys.stdout, sys.stderr = (each or nothing for each in (sys.stdin, sys.stdout, sys.stderr))
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        nothing = open(os.devnull, "r+")  # noqa: SIM115 (until the process ends)
+        sys.stdin, sys.stdout, sys.stderr = (each or nothing for each in (sys.stdin, sys.stdout, sys.stderr))
     if closed:
         fail("the standard output is closed; the result has nowhere to go")
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):

@@ -61,15 +61,21 @@ def code(file: Path) -> list[tuple[int, list[str]]]:
     return found
 
 
+def joined(lines: list[str]) -> list[str]:
+    """Return lines, those that end with a backslash with their next."""
+    return re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines()
+
+
 def blocks() -> list[Block]:
-    """Return every block that has a command."""
-    found = []
+    """Return every block that has a command; one that stands in several is in the first alone."""
+    found: list[Block] = []
+    seen: set[str] = set()
     for file in FILES:
         for number, lines in code(file):
             commands: list[list[str]] = []
             variables: dict[str, str] = {}
             every: list[str] = []
-            for line in re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines():
+            for line in joined(lines):
                 if assigned := re.fullmatch(r'(\w+)="(.*)"', line):
                     variables[assigned[1]] = assigned[2]
                 if line.startswith("nomul "):
@@ -77,6 +83,8 @@ def blocks() -> list[Block]:
                     commands.append([*shlex.split(text, comments=True)[1:], *every])
                 if mark := MARK.search(line):
                     (commands[-1] if commands else every).extend(shlex.split(mark[1]))
+            commands = [words for words in commands if shlex.join(words) not in seen]
+            seen |= {shlex.join(words) for words in commands}
             if commands:
                 found.append(Block(f"{file.name}:{number}", commands))
     return found
@@ -111,7 +119,7 @@ def test_commands_run(block: Block) -> None:
 
 def test_the_text_has_the_commands() -> None:
     """The reader of Markdown above finds them, every subcommand among them."""
-    assert {words[0] for block in BLOCKS for words in block.commands} | {"trace"} >= set(cli.list_commands(None))
+    assert {words[0] for block in BLOCKS for words in block.commands} >= set(cli.list_commands(None))
 
 
 def resolve(words: list[str]) -> tuple[click.Command, list[str]]:
@@ -130,7 +138,7 @@ def test_what_is_mentioned_exists(file: Path) -> None:
     text = re.sub(r"```.*?```", "", file.read_text(), flags=re.DOTALL)
     sentences = "\n".join(line for line in text.splitlines() if not line.startswith("    "))
     spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", sentences)]
-    lines = [line for _, block in code(file) for line in block]
+    lines = [line for _, block in code(file) for line in joined(block)]
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for words in (
         shlex.split(text, comments=True) for text in [*spans, *lines] if re.match(r"(nomul|make|pytest|python) ", text)

@@ -1,5 +1,6 @@
 """`nomul doctor`, with all tools and without some."""
 
+import io
 import json
 import os
 import subprocess
@@ -124,7 +125,7 @@ def test_the_table_fits_80_columns():
     from sw.commands.doctor import table_of
 
     wide = Tool("a-tool-with-a-name", "a purpose that is longer than it should be", True, "mend", lambda: None)
-    console = Console(width=80, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console = Console(width=80, record=True, file=io.StringIO())
     console.print(table_of([Trial(wide, "0.50.0.0.post130", False, "", 12.5), Trial(tool("sta"), None, False, "", 0)]))
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 80

@@ -201,7 +201,7 @@ WRONG = {
     "no text": (("eval", "--text", "/no/text"), r"file not found: /no/text"),
     "no integer form": (
         ("generate", "--prompt", "a", "--checkpoint", checkpoints.path("tiny_mixpe")),
-        r"tiny_mixpe\.safetensors has no fixed-point positions",
+        r"tiny_mixpe\.safetensors is a mixpe model; only ternary ones run in integers and in machines",
     ),
     "nowhere to write": (
         ("train", "--text", checkpoints.path().parent / "sonnet18.txt", "-o", "/no/dir/model"),

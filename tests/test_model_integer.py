@@ -179,7 +179,7 @@ def test_other_arithmetic_is_refused() -> None:
 @pytest.mark.parametrize(
     "entry,message",
     [
-        (None, r"^x has no fixed-point positions; calibrate the model first \(nomul train does\)$"),
+        (None, r"^x has no fixed-point positions; nomul calibrate x --text FILE -o FILE chooses them$"),
         ({"residual": 3, "keys": [1], "values": [1, 2]}, r"must hold residual and, for each of 2 layers"),
         ({"residual": 3.5, "keys": [1, 1], "values": [1, 2]}, r"all from -64 to 64"),
         ({"residual": 99, "keys": [1, 1], "values": [1, 2]}, r"all from -64 to 64"),
