@@ -11,9 +11,9 @@ ALLOWED = {
     "hw": {"hw"},
     "sw/golden": {"sw.golden"},
     "sw/quantize": {"sw.quantize", "sw.golden", "sw.errors", "sw.formats"},
-    "sw/formats": {"sw.formats", "sw.golden", "sw.quantize", "sw.errors", "sw.console"},
-    "sw/model": {"sw.model", "sw.formats", "sw.golden", "sw.quantize", "sw.errors", "sw.console"},
-    "sw/flow": {"sw.flow", "sw.errors", "sw.console", "hw", "sw.engines"},
+    "sw/formats": {"sw.formats", "sw.golden", "sw.quantize", "sw.errors", "sw.console", "sw.files"},
+    "sw/model": {"sw.model", "sw.formats", "sw.golden", "sw.quantize", "sw.errors", "sw.console", "sw.files"},
+    "sw/flow": {"sw.flow", "sw.errors", "sw.console", "sw.files", "sw.names", "sw.numerals", "hw", "sw.engines"},
     "sim": {"sim", "sw", "hw", "boards"},
     "boards": {"boards", "hw"},
 }
