@@ -20,6 +20,7 @@ from sw.cli import main
 from sw.commands import accelerator_verilog, generate_rtl
 from sw.commands.accelerator import command
 from sw.errors import InputError, ToolError
+from sw.flow.run import run_yosys
 from sw.host.machine_driver import Machine, MachineError
 from sw.machines import Choice
 from sw.model.calibration import calibrate
@@ -99,6 +100,10 @@ def test_verilog_writes_what_a_host_needs(memory: str, checkpoint: Path, tmp_pat
         for name, size in manifest["memory"]["files"].items():
             lines = (tmp_path / name).read_text().splitlines()
             assert len(lines) == size["depth"] and {len(line) for line in lines} == {-(-size["width"] // 4)}
+        script = (
+            f'read_verilog -DNOMUL_DATA="{tmp_path}" machine.v\nhierarchy -check -top machine_axi\nwrite_rtlil o.il\n'
+        )
+        assert "cell $meminit" in run_yosys(script, {"machine.v": text}, ["o.il"]).files["o.il"]
     else:
         stripes = [(tmp_path / f"port{port}.bin").read_bytes() for port in range(2)]
         assert {len(stripe) for stripe in stripes} == {MemoryMap(config).cache * 8}

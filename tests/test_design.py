@@ -11,6 +11,9 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import memory
 from amaranth.lib.wiring import Component, In, Out
 
+from sim.check import build_engine
+from sim.unit_check import UnitRun, bench_unit, random_jobs
+from sw.engines import configure
 from sw.flow.contents import put_contents, take_contents
 from sw.flow.rtlil import convert, to_verilog
 from sw.flow.run import run_yosys
@@ -156,3 +159,14 @@ def test_contents_that_do_not_repeat_stay() -> None:
     text = convert(Contents(8, [1, 2, 3, 4, 5, 6, 7, 8]), "store")
     assert take_contents(text) == (text, {})
     assert put_contents("module store;\nendmodule\n", {}) == "module store;\nendmodule\n"
+
+
+@pytest.mark.bench
+@pytest.mark.skipif(shutil.which("iverilog") is None, reason="needs Icarus Verilog")
+def test_icarus_takes_forms_for_ecp5() -> None:
+    """Yosys' models of ECP5's primitives have modules twice, and one that Icarus does not read."""
+    config = configure("absmax", ("lanes=2", "length_max=40"), "ecp5")
+    (said,) = bench_unit(
+        build_engine("absmax", config, "icarus"), config, [UnitRun(random_jobs("absmax", config, 2, 1))]
+    )
+    assert (said["mismatches"], said["surplus"]) == (0, 0) and said["outputs"] > 0

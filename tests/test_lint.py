@@ -10,15 +10,15 @@ import pytest
 from hw.arith.target import TARGETS
 from sw.commands.verilog import make_engine
 from sw.engines import configure
-from sw.flow.heading import ECP5_LINT_OFF, LINT_OFF
+from sw.flow.heading import LINT_OFF, PRIMITIVES_LINT_OFF
 from sw.flow.tops import SPECS
 from tests.lint import warnings
 
 SMALL = {
     "tlmm": ("tables=2", "rows=1", "fill_units=1", "n_in_max=96"),
     "tint": ("lanes_in=4", "rows=1", "n_in_max=96"),
-    "baseline": ("lanes_in=2", "rows=1", "n_in_max=96"),
-    "boothflex": ("lanes_in=2", "rows=1", "n_in_max=96"),
+    "baseline": ("lanes_in=3", "rows=1", "n_in_max=96"),
+    "boothflex": ("lanes_in=3", "rows=1", "n_in_max=96"),
     "boothflex_bs": ("lanes_in=2", "rows=1", "n_in_max=96"),
     "bwta": ("lanes_in=16", "rows=1", "n_in_max=96"),
     "mixpe": ("lanes_in=8", "rows=1", "group=32", "n_in_max=96"),
@@ -45,6 +45,6 @@ def test_a_core_is_clean(core: str, target: str, tmp_path: Path) -> None:
 def test_what_is_switched_off_would_be_found(tmp_path: Path) -> None:
     """The list names no warning that printed text does not have."""
     manifest, text = make_engine("absmax", configure("absmax", SMALL["absmax"], "ecp5"), "axi")
-    for name in (*LINT_OFF, *ECP5_LINT_OFF):
+    for name in (*LINT_OFF, *PRIMITIVES_LINT_OFF):
         without = text.replace(f"/* verilator lint_off {name} */", "")
         assert f"-{name}:" in warnings(without, manifest["top"], "ecp5", tmp_path), name

@@ -26,8 +26,10 @@ LINT_OFF = {
 }
 """What Verilator is not to look for in printed Verilog, and why."""
 
-ECP5_LINT_OFF = {"PINMISSING": "the first carry of a chain of ECP5's has none before it"}
-"""The same, for text that instantiates ECP5's carry chain."""
+PRIMITIVES_LINT_OFF = {"PINMISSING": "of a primitive, pins that are not needed are left open"}
+"""The same, for text that instantiates such primitives: carry chains of ECP5, distributed memory of AMD parts."""
+
+PRIMITIVES = re.compile(r"\b(?:CCU2C|RAM32M|RAM32M16)\b")
 
 SIDE_OPTIONS = ("output", "as_json", "bench", "schema", "vendor", "library", "ip_version")
 """Parameters of commands that change nothing in the Verilog."""
@@ -99,7 +101,7 @@ def with_heading(text: str, manifest: Mapping[str, Any]) -> str:
     for name, port in manifest["ports"].items():
         size = f"[{port['width'] - 1}:0]" if port["width"] > 1 else ""
         lines.append(f"  {port['direction']:6} {size:>9} {name:{widest}}  {port['meaning']}")
-    off = LINT_OFF | (ECP5_LINT_OFF if "CCU2C" in text else {})
+    off = LINT_OFF | (PRIMITIVES_LINT_OFF if PRIMITIVES.search(text) else {})
     lint = [f"/* verilator lint_off {name} */  // {reason}" for name, reason in off.items()]
     comment = [f"// {line}".rstrip() for line in lines]
     return "\n".join([*comment, "", "/* verilator lint_save */", *lint, "", text, "/* verilator lint_restore */", ""])
