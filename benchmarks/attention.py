@@ -4,7 +4,7 @@ Usage: python -m benchmarks.attention TEXT [--every N] [--keep N] [--all-scaling
 that the model was trained on; what is measured is its validation part, as `nomul eval` does it.
 
 Every head of every layer attends from each token to the K = ceil(M / keep) keys of the M visible ones whose predicted
-scores are largest, and to nothing else. A predicted score is the predictor's sum as `hw.attention.leading_one` gives it
+scores are largest, and to nothing else. A predicted score is the predictor's sum as `nomul.attention.leading_one` gives it
 ("none"); for comparison also shifted left by the bit length of the key's scale ("power"), or multiplied by the scale
 ("exact"). For each predictor:
 
@@ -26,16 +26,16 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from sw.console import progress, stdout, write_atomically
-from sw.golden.attention import KVCache
-from sw.golden.leading_one import PREDICTORS, leading_one, predict
-from sw.golden.rounding import bit_length
-from sw.golden.top_k import choose
-from sw.model import checkpoints
-from sw.model.evaluation import total_loss
-from sw.model.integer import IntegerModel, Positions
-from sw.model.store import load_model
-from sw.model.text import encode, read_text, split, windows
+from nomul.console import progress, stdout, write_atomically
+from nomul.golden.attention import KVCache
+from nomul.golden.leading_one import PREDICTORS, leading_one, predict
+from nomul.golden.rounding import bit_length
+from nomul.golden.top_k import choose
+from nomul.model import checkpoints
+from nomul.model.evaluation import total_loss
+from nomul.model.integer import IntegerModel, Positions
+from nomul.model.store import load_model
+from nomul.model.text import encode, read_text, split, windows
 
 SCALINGS = ("none", "power", "exact")
 RANK_BITS = 50

@@ -7,15 +7,15 @@ import torch
 from benchmarks.cells import cell_figures
 from benchmarks.figures import Figure
 from benchmarks.fpga import fmax, luts
-from hw.arith.agree_count import AgreeCount
-from hw.arith.target import Target
-from sw.engines import configure
-from sw.flow.rtlil import convert
-from sw.flow.yosys import synthesise
-from sw.model import checkpoints
-from sw.model.packed import pack_projections
-from sw.model.store import load_model
-from sw.model.text import encode
+from nomul.arith.agree_count import AgreeCount
+from nomul.arith.target import Target
+from nomul.catalog import configure
+from nomul.flow.rtlil import convert
+from nomul.flow.yosys import synthesise
+from nomul.model import checkpoints
+from nomul.model.packed import pack_projections
+from nomul.model.store import load_model
+from nomul.model.text import encode
 
 
 def row(target: str, form: str, lanes: int) -> float:

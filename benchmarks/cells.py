@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 
 from benchmarks.figures import Figure
-from hw.engines import ENGINES
-from sw.engines import configure
-from sw.flow.implementation import Implementation, implement
-from sw.flow.liberty import read_liberty
-from sw.flow.rtlil import convert
+from nomul.engines import ENGINES
+from nomul.catalog import configure
+from nomul.flow.implementation import Implementation, implement
+from nomul.flow.liberty import read_liberty
+from nomul.flow.rtlil import convert
 
 __all__ = ["LIBERTY", "area_per_mac", "cell_figures"]
 

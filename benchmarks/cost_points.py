@@ -1,4 +1,4 @@
-"""Synthesises the configurations that the cost models of `sw.flow.cost` are fitted to, and those that test the fit.
+"""Synthesises the configurations that the cost models of `nomul.flow.cost` are fitted to, and those that test the fit.
 
     python -m benchmarks.cost_points [ENGINE]...
 
@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hw.engines import ENGINES
-from sw.console import stderr, write_atomically
-from sw.flow.cost import POINTS
-from sw.flow.jobs import Job, Outcome, run_jobs
-from sw.flow.measure import cells_job, fpga_job
+from nomul.engines import ENGINES
+from nomul.console import stderr, write_atomically
+from nomul.flow.cost import POINTS
+from nomul.flow.jobs import Job, Outcome, run_jobs
+from nomul.flow.measure import cells_job, fpga_job
 
 TARGETS = ("ecp5", "ice40", "xcup", "cells", "gowin")
 

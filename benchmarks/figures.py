@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from sw.console import progress, stdout, write_atomically
+from nomul.console import progress, stdout, write_atomically
 
 __all__ = ["Figure", "measure"]
 

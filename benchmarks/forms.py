@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hw.arith.target import TARGETS, Target
-from hw.engines import ENGINES
-from sw.console import stderr, stdout, write_atomically
-from sw.flow.jobs import Job, run_jobs
-from sw.flow.survey import SIZES, Build, build_job, builds, not_tried
+from nomul.arith.target import TARGETS, Target
+from nomul.engines import ENGINES
+from nomul.console import stderr, stdout, write_atomically
+from nomul.flow.jobs import Job, run_jobs
+from nomul.flow.survey import SIZES, Build, build_job, builds, not_tried
 
 __all__ = ["FORMS", "MOST", "pairs", "ratio"]
 

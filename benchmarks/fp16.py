@@ -3,7 +3,7 @@
 Usage: python -m benchmarks.fp16 LIBRARY FILE, with a liberty file of standard cells. Finished figures are kept in FILE,
 so a run that was stopped goes on where it was; delete the file to measure again.
 
-The reference is a bare `hw.arith.fused_mac`: it has no control, no memory and no part that elements share, so every
+The reference is a bare `nomul.arith.fused_mac`: it has no control, no memory and no part that elements share, so every
 ratio to it is the least favourable one. W4A16 is its whole engine over the products it forms in a cycle. Both are made
 for `CLOCK_NS`, which is what a cycle of floating-point accumulation takes in nangate45.
 """
@@ -17,13 +17,13 @@ from typing import Any
 from amaranth.lib.wiring import Component
 from rich.table import Table
 
-from hw.arith.fused_mac import FusedMac
-from hw.engines import ENGINES
-from sw.console import progress, stdout, write_atomically
-from sw.engines import configure
-from sw.flow.implementation import implement
-from sw.flow.liberty import Library, read_liberty
-from sw.flow.rtlil import convert
+from nomul.arith.fused_mac import FusedMac
+from nomul.engines import ENGINES
+from nomul.console import progress, stdout, write_atomically
+from nomul.catalog import configure
+from nomul.flow.implementation import implement
+from nomul.flow.liberty import Library, read_liberty
+from nomul.flow.rtlil import convert
 
 CLOCK_NS = 3.6
 LAYER = (4096, 4096)

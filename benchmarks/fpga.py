@@ -2,11 +2,11 @@
 
 import functools
 
-from hw.engines import ENGINES
-from sw.engines import configure
-from sw.flow.nextpnr import place_and_route
-from sw.flow.rtlil import convert
-from sw.flow.yosys import synthesise
+from nomul.engines import ENGINES
+from nomul.catalog import configure
+from nomul.flow.nextpnr import place_and_route
+from nomul.flow.rtlil import convert
+from nomul.flow.yosys import synthesise
 
 __all__ = ["fmax", "luts"]
 
@@ -15,7 +15,7 @@ __all__ = ["fmax", "luts"]
 def luts(engine: str, target: str, *settings: str, once: bool = False) -> float:
     """Return the look-up tables for each product that an engine forms in a cycle, all of the engine counted.
 
-    With `once` a row is mapped once for all of them (`sw.flow.yosys.synthesise`).
+    With `once` a row is mapped once for all of them (`nomul.flow.yosys.synthesise`).
     """
     config = configure(engine, settings, target)
     lut = synthesise(convert(ENGINES[engine].component(config), engine), engine, target, once=once).lut

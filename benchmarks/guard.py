@@ -11,10 +11,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from hw.engines import ENGINES
-from sw.console import stdout, write_atomically
-from sw.flow.jobs import run_jobs
-from sw.flow.survey import build_job, builds
+from nomul.engines import ENGINES
+from nomul.console import stdout, write_atomically
+from nomul.flow.jobs import run_jobs
+from nomul.flow.survey import build_job, builds
 
 __all__ = ["BASELINE", "SLACK", "cycles", "measure_key_figures", "worse"]
 

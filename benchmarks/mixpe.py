@@ -12,18 +12,18 @@ from benchmarks.cells import LIBERTY, area_per_mac, cell_figures
 from benchmarks.figures import Figure
 from benchmarks.fp16 import element, engine
 from benchmarks.fpga import luts
-from hw.engines import ENGINES
-from sw.commands.report_cells import report_cells
-from sw.console import status
-from sw.engines import configure
-from sw.flow.cell_report import Core
-from sw.flow.liberty import read_liberty
-from sw.flow.report import Work
-from sw.flow.rtlil import convert
-from sw.model import checkpoints
-from sw.model.evaluation import evaluate
-from sw.model.store import load_model
-from sw.model.text import encode, read_text, split
+from nomul.engines import ENGINES
+from nomul.commands.report_cells import report_cells
+from nomul.console import status
+from nomul.catalog import configure
+from nomul.flow.cell_report import Core
+from nomul.flow.liberty import read_liberty
+from nomul.flow.report import Work
+from nomul.flow.rtlil import convert
+from nomul.model import checkpoints
+from nomul.model.evaluation import evaluate
+from nomul.model.store import load_model
+from nomul.model.text import encode, read_text, split
 
 TEXT = os.environ.get("NOMUL_TEXT")
 W4A8 = ("lanes_in=16", "rows=8", "fold=2")

@@ -3,7 +3,7 @@
 from benchmarks.cells import LIBERTY, area_per_mac, cell_figures
 from benchmarks.figures import Figure
 from benchmarks.fpga import fmax, luts
-from sw.engines import configure
+from nomul.catalog import configure
 
 TINT_XCUP = ("lanes_in=96", "rows=4")
 SMALL, LARGE = ("lanes_in=16", "rows=8"), ("lanes_in=32", "rows=8")

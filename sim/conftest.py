@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.runner import SIMULATORS
+from nomul.sim.runner import SIMULATORS
 
 
 @pytest.fixture(scope="session")

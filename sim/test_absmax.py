@@ -7,12 +7,12 @@ import torch
 from amaranth.hdl import Const, Module, Value
 from amaranth.lib.wiring import Component
 
-from hw.vector import absmax
-from hw.vector.absmax import AbsmaxConfig
-from sim import unit_scenarios as scenarios
-from sim.check import build_engine
-from sim.unit_check import UnitRun, bench_unit, random_jobs
-from sw.units import absmax_job
+from nomul.vector import absmax
+from nomul.vector.absmax import AbsmaxConfig
+from nomul.sim import unit_scenarios as scenarios
+from nomul.sim.check import build_engine
+from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
+from nomul.unit_jobs import absmax_job
 
 UNIT = "absmax"
 CONFIGS = {

@@ -13,15 +13,15 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Member, Out
 from torch import Tensor
 
-from hw.attention.attention import Attention
-from hw.attention.attention_config import UNIT_CYCLES, AttentionConfig
-from hw.attention.outputs import result_layout
-from hw.memory.kv_cache import KvCache, write_layout
-from hw.vector.scale import SCALE
-from sim.runner import Simulator, build
-from sw.flow.rtlil import verilog
-from sw.golden.attention import KVCache, attend
-from sw.golden.scale import Scale, constant
+from nomul.attention.attention import Attention
+from nomul.attention.attention_config import UNIT_CYCLES, AttentionConfig
+from nomul.attention.outputs import result_layout
+from nomul.memory.kv_cache import KvCache, write_layout
+from nomul.vector.scale import SCALE
+from nomul.sim.runner import Simulator, build
+from nomul.flow.rtlil import verilog
+from nomul.golden.attention import KVCache, attend
+from nomul.golden.scale import Scale, constant
 
 CONFIGS = {
     "small": AttentionConfig(head_dim=8, context=16, lanes=4, layers=2, kv_heads=3),
@@ -198,7 +198,7 @@ def run(
         "limit": 4000 + 100 * sum(20 + job.length for job in jobs),
     }  # fmt: skip
     built_one = built(config, simulator) if isinstance(simulator, str) else simulator
-    said = built_one.run("sim.attention_bench", case, folder=folder)
+    said = built_one.run("nomul.sim.attention_bench", case, folder=folder)
     assert not said.get("violation"), "a rule of AXI was broken, or a memory error was answered"
     words = [int(text, 16) for text in said["results"]]
     assert len(words) == case["results"], f"{len(words)} transfers came, not {case['results']}; seed {seed}"

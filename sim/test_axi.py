@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from hw.bus.axi import REGISTERS, AxiEngine, config_hash
-from hw.bus.axi_lite import AxiLiteRegisters, Register
-from hw.engines.tlmm import Tlmm, TlmmConfig
-from sim.axi_bench import BUSY, DONE, FAULT, PENDING, REFUSED
-from sim.check import oracle
-from sim.runner import SIMULATORS, Simulator, build
-from sw.engines import pack_activations, pack_weights
-from sw.flow.rtlil import verilog
+from nomul.bus.axi import REGISTERS, AxiEngine, config_hash
+from nomul.bus.axi_lite import AxiLiteRegisters, Register
+from nomul.engines.tlmm import Tlmm, TlmmConfig
+from nomul.sim.axi_bench import BUSY, DONE, FAULT, PENDING, REFUSED
+from nomul.sim.check import oracle
+from nomul.sim.runner import SIMULATORS, Simulator, build
+from nomul.catalog import pack_activations, pack_weights
+from nomul.flow.rtlil import verilog
 
 pytestmark = pytest.mark.bench
 
@@ -51,7 +51,7 @@ def small() -> Simulator:
 
 
 def case(folder: Path, config: TlmmConfig, *shapes: tuple[int, int, int], **settings: Any) -> dict[str, Any]:
-    """Draw a job for each (n_in, n_out, tokens) and pack it as `sim.bench.Case` wants; the oracle is plain torch."""
+    """Draw a job for each (n_in, n_out, tokens) and pack it as `nomul.sim.bench.Case` wants; the oracle is plain torch."""
     random = torch.Generator().manual_seed(settings.get("seed", 0))
     jobs: list[dict[str, int]] = []
     arrays: dict[str, Any] = {}
@@ -73,7 +73,7 @@ def case(folder: Path, config: TlmmConfig, *shapes: tuple[int, int, int], **sett
 
 
 def simulate(simulator: Simulator, values: dict[str, Any]) -> dict[str, Any]:
-    (result,) = simulator.run("sim.axi_bench", {"cases": [values]})["results"]
+    (result,) = simulator.run("nomul.sim.axi_bench", {"cases": [values]})["results"]
     return result
 
 
@@ -129,7 +129,7 @@ def test_a_wrong_expectation_is_noticed(small: Simulator, tmp_path: Path) -> Non
 
 
 def test_registers_read_as_declared_and_other_addresses_are_errors(small: Simulator, tmp_path: Path) -> None:
-    seen = small.run("sim.axi_scenarios", case(tmp_path, SMALL), "register_access")
+    seen = small.run("nomul.sim.axi_scenarios", case(tmp_path, SMALL), "register_access")
     okay, error = 0, 2
     words = {
         0x00: 0x4E4F4D4C, 0x04: 1, 0x08: NUMBER, 0x0C: config_hash(SMALL), 0x10: 0xEFCDAB44,
@@ -145,19 +145,19 @@ def test_registers_read_as_declared_and_other_addresses_are_errors(small: Simula
 
 
 def test_write_channels_may_come_in_any_order(small: Simulator, tmp_path: Path) -> None:
-    seen = small.run("sim.axi_scenarios", case(tmp_path, SMALL), "channel_order")
+    seen = small.run("nomul.sim.axi_scenarios", case(tmp_path, SMALL), "channel_order")
     assert seen["seen"] == [[0] * 3, [100] * 3, [200] * 3]
 
 
 def test_an_illegal_job_sets_fault_until_it_is_cleared_and_hangs_nothing(small: Simulator, tmp_path: Path) -> None:
-    seen = small.run("sim.axi_scenarios", case(tmp_path, SMALL, (20, 7, 2)), "illegal_jobs")
+    seen = small.run("nomul.sim.axi_scenarios", case(tmp_path, SMALL, (20, 7, 2)), "illegal_jobs")
     assert seen["statuses"] == [[FAULT, FAULT, 0]] * 8
     exact(seen, 14, 2)
     assert seen["fault"] == 0
 
 
 def test_start_is_refused_while_a_job_is_pending(small: Simulator, tmp_path: Path) -> None:
-    seen = small.run("sim.axi_scenarios", case(tmp_path, SMALL, (20, 7, 2), (33, 4, 1)), "pending_jobs")
+    seen = small.run("nomul.sim.axi_scenarios", case(tmp_path, SMALL, (20, 7, 2), (33, 4, 1)), "pending_jobs")
     both = BUSY | PENDING
     assert seen["statuses"] == [BUSY, both, both | REFUSED, both, DONE]
     exact(seen, 18, 3)
@@ -165,7 +165,7 @@ def test_start_is_refused_while_a_job_is_pending(small: Simulator, tmp_path: Pat
 
 
 def test_each_job_interrupts_once_its_last_result_has_left(small: Simulator, tmp_path: Path) -> None:
-    seen = small.run("sim.axi_scenarios", case(tmp_path, SMALL, (20, 7, 2), (33, 40, 1), (5, 9, 3)), "interrupts")
+    seen = small.run("nomul.sim.axi_scenarios", case(tmp_path, SMALL, (20, 7, 2), (33, 40, 1), (5, 9, 3)), "interrupts")
     assert seen == {"held": [0, 0], "tokens": [2, 3, 6], "quiet": [0, 0, 0], "raised": 1}
 
 

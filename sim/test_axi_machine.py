@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from hw.accelerators.config import AcceleratorConfig
-from sim.accelerator import stripe_bytes, write_dram
-from sim.axi_machine import build_axi_machine
-from sim.axi_machine_bench import LEFT_STEPS
-from sim.test_machine import SETUPS, SHAPE, model_of
-from sw.accelerators import machine_config
-from sw.flow.c_header import c_header
-from sw.flow.machine_manifest import machine_manifest
-from sw.model.generation import generate_integer
-from sw.model.integer import IntegerModel
+from nomul.accelerators.config import AcceleratorConfig
+from nomul.sim.accelerator import stripe_bytes, write_dram
+from nomul.sim.axi_machine import build_axi_machine
+from nomul.sim.axi_machine_bench import LEFT_STEPS
+from nomul.sim.test_machine import SETUPS, SHAPE, model_of
+from nomul.accelerator_image import machine_config
+from nomul.flow.c_header import c_header
+from nomul.flow.machine_manifest import machine_manifest
+from nomul.model.generation import generate_integer
+from nomul.model.integer import IntegerModel
 
 SETUP = SETUPS["axi"]
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6]
@@ -63,7 +63,7 @@ def run(work: str, folder: Path, image: bytes | None = None, **case: Any) -> dic
         (folder / "dram.bin").write_bytes(stored)
     bases = [port * stripe_bytes(config) for port in range(config.ports)]
     whole = {"work": work, "manifest": manifest, "bases": bases, "prompt": PROMPT, "context": SHAPE.context, **case}
-    return build_axi_machine(config).run("sim.axi_machine_bench", whole, folder=folder)
+    return build_axi_machine(config).run("nomul.sim.axi_machine_bench", whole, folder=folder)
 
 
 def compile_header(folder: Path) -> str:

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from hw.engines.baseline import BaselineConfig
-from sim.check import Product, Run
-from sim.scenarios import behind_axi, run, run_scenarios
+from nomul.engines.baseline import BaselineConfig
+from nomul.sim.check import Product, Run
+from nomul.sim.scenarios import behind_axi, run, run_scenarios
 
 SMALL: dict[str, Any] = {"n_in_max": 48, "n_out_max": 12}
 CONFIGS = {

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-import sw.commands.selftest as selftest
-from sim.test_machine import SHAPE
-from sw.cli import main
-from sw.errors import ToolError
-from sw.model.calibration import calibrate
-from sw.model.generation import generate_integer
-from sw.model.integer import IntegerModel
-from sw.model.store import save_model
-from sw.model.transformer import Transformer
+import nomul.commands.selftest as selftest
+from nomul.sim.test_machine import SHAPE
+from nomul.cli import main
+from nomul.errors import ToolError
+from nomul.model.calibration import calibrate
+from nomul.model.generation import generate_integer
+from nomul.model.integer import IntegerModel
+from nomul.model.store import save_model
+from nomul.model.transformer import Transformer
 
 pytestmark = pytest.mark.bench
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.bench
 def nomul(*arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
     """Run the command as a user does."""
     return subprocess.run(
-        [sys.executable, "-m", "sw.cli", *arguments], input=typed, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "nomul.cli", *arguments], input=typed, capture_output=True, text=True, timeout=300
     )
 
 

@@ -9,18 +9,18 @@ import os
 import pytest
 import torch
 
-from boards.engine_top import EngineTop
-from boards.icebreaker import BOARD
-from hw.engines import ENGINES
-from sim.board import simulated_top
-from sim.routed import routed_verilog
-from sw.boards import board_design, engine_top, engine_words
-from sw.engines import configure
-from sw.errors import ToolError
-from sw.flow.bitstream import make_bitstream
-from sw.flow.rtlil import convert
-from sw.flow.run import run_yosys
-from sw.serial import EngineBoard, Info, Line
+from nomul.boards.engine_top import EngineTop
+from nomul.boards.icebreaker import BOARD
+from nomul.engines import ENGINES
+from nomul.sim.board import simulated_top
+from nomul.sim.routed import routed_verilog
+from nomul.board_designs import board_design, engine_top, engine_words
+from nomul.catalog import configure
+from nomul.errors import ToolError
+from nomul.flow.bitstream import make_bitstream
+from nomul.flow.rtlil import convert
+from nomul.flow.run import run_yosys
+from nomul.host.serial import EngineBoard, Info, Line
 
 pytestmark = pytest.mark.bench
 

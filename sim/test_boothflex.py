@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from hw.engines.boothflex import BoothFlexConfig
-from sim.check import Product, Run, random_product
-from sim.scenarios import behind_axi, run, run_scenarios
+from nomul.engines.boothflex import BoothFlexConfig
+from nomul.sim.check import Product, Run, random_product
+from nomul.sim.scenarios import behind_axi, run, run_scenarios
 
 SMALL: dict[str, Any] = {"n_in_max": 48, "n_out_max": 12}
 CONFIGS = {

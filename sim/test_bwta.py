@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from hw.engines.bwta import BwtaConfig
-from sim.check import Product, Run, check_product, random_product
-from sim.scenarios import run, run_scenarios
+from nomul.engines.bwta import BwtaConfig
+from nomul.sim.check import Product, Run, check_product, random_product
+from nomul.sim.scenarios import run, run_scenarios
 
 SMALL: dict[str, Any] = {"n_in_max": 96, "n_out_max": 24}
 CONFIGS = {

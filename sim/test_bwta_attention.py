@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 import torch
 
-from hw.attention import bwta_attention
-from hw.attention.bwta_attention import BwtaAttentionConfig
-from hw.vector import threshold
-from sim import unit_scenarios as scenarios
-from sim.check import build_engine
-from sim.unit_check import UnitRun, bench_unit, random_jobs
-from sw.model import checkpoints
-from sw.model.operators import attention_heads
-from sw.units import bwta_attention_job
+from nomul.attention import bwta_attention
+from nomul.attention.bwta_attention import BwtaAttentionConfig
+from nomul.vector import threshold
+from nomul.sim import unit_scenarios as scenarios
+from nomul.sim.check import build_engine
+from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
+from nomul.model import checkpoints
+from nomul.model.operators import attention_heads
+from nomul.unit_jobs import bwta_attention_job
 
 UNIT = "bwta_attention"
 CONFIGS = {

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from hw.accelerators.cycles import ERROR, CycleModel, MemoryRate
-from hw.accelerators.sequencer import Step
-from sim.accelerator import build_machine, run_jobs
-from sim.dram import DramConfig
-from sim.test_machine import SETUPS, machine_of, model_of
+from nomul.accelerators.cycles import ERROR, CycleModel, MemoryRate
+from nomul.accelerators.sequencer import Step
+from nomul.sim.accelerator import build_machine, run_jobs
+from nomul.sim.dram import DramConfig
+from nomul.sim.test_machine import SETUPS, machine_of, model_of
 
 JOBS = ((1, 1), (3, 1), (8, 6), (20, 5))
 """Lengths of prompts, and tokens to generate."""

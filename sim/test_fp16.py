@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from hw.engines.fp16_fma import Fp16FmaConfig
-from sim.check import Product, Run, random_words
-from sim.scenarios import run, run_scenarios
+from nomul.engines.fp16_fma import Fp16FmaConfig
+from nomul.sim.check import Product, Run, random_words
+from nomul.sim.scenarios import run, run_scenarios
 
 SMALL: dict[str, Any] = {"n_in_max": 24, "n_out_max": 16}
 CONFIGS = {

@@ -5,20 +5,20 @@ from typing import Any
 
 import pytest
 
-from hw.accelerators.config import AcceleratorConfig
-from hw.accelerators.shape import ModelShape
-from sim.draw_machine import draw_machine, random_model
-from sim.fuzz import configurations, fastest
-from sim.fuzz_machine import find_machine_fault
-from sw.accelerators import machine_config
-from sw.flow.tops import SPECS
-from sw.model.random_model import characters
-from sw.model.transformer import TransformerConfig
+from nomul.accelerators.config import AcceleratorConfig
+from nomul.accelerators.shape import ModelShape
+from nomul.sim.draw_machine import draw_machine, random_model
+from nomul.sim.fuzz import configurations, fastest
+from nomul.sim.fuzz_machine import find_machine_fault
+from nomul.accelerator_image import machine_config
+from nomul.flow.tops import SPECS
+from nomul.model.random_model import characters
+from nomul.model.transformer import TransformerConfig
 
 SHAPE: dict[str, Any] = {"layers": 1, "heads": 2, "kv_heads": 1, "ffn": 8, "context": 6, "linear": "ternary"}
 
 FEW = ("stalled", "refused")
-"""Kinds of jobs: resets are in `sim.test_machine`."""
+"""Kinds of jobs: resets are in `nomul.sim.test_machine`."""
 
 
 @pytest.mark.bench

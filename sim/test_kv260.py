@@ -9,16 +9,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from sim.runner import Simulator, build
-from sim.test_machine import SHAPE
-from sw.commands.export import command
-from sw.host.machine_driver import MachineError
-from sw.host.pynq_machine import PynqMachine
-from sw.model.calibration import calibrate
-from sw.model.generation import generate_integer
-from sw.model.integer import IntegerModel
-from sw.model.store import save_model
-from sw.model.transformer import Transformer
+from nomul.sim.runner import Simulator, build
+from nomul.sim.test_machine import SHAPE
+from nomul.commands.export import command
+from nomul.host.machine_driver import MachineError
+from nomul.host.pynq_machine import PynqMachine
+from nomul.model.calibration import calibrate
+from nomul.model.generation import generate_integer
+from nomul.model.integer import IntegerModel
+from nomul.model.store import save_model
+from nomul.model.transformer import Transformer
 
 pytestmark = [pytest.mark.bench, pytest.mark.xdist_group("kv260 simulated")]
 
@@ -63,7 +63,7 @@ def test_the_exported_driver_runs_the_exported_machine(
     for file in (folder / "rtl").glob("*.hex"):
         shutil.copy(file, tmp_path)
     case = {"folder": str(folder), "ports": ports, "prompt": PROMPT, "tokens": TOKENS, "more": MORE}
-    said = simulator.run("sim.kv260_bench", {**case, "stall": 0.3}, folder=tmp_path)
+    said = simulator.run("nomul.sim.kv260_bench", {**case, "stall": 0.3}, folder=tmp_path)
     first = expected(PROMPT, 2)
     assert said["loaded"] == ["nomul.bit"] and said["ready"]
     assert said["tokens"] == expected(PROMPT, TOKENS) and said["again"] == first

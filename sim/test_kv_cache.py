@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from amaranth.sim import Simulator
 
-from hw.memory.kv_cache import KvCache
+from nomul.memory.kv_cache import KvCache
 
 LAYERS, HEADS, CONTEXT, HEAD_DIM = 2, 3, 5, 4
 

@@ -10,12 +10,12 @@ import pytest
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import Component, Out
 
-from hw.attention.attention_config import UNIT_CYCLES, AttentionConfig
-from hw.memory.kv_dram import KvDram, KvLayout
-from hw.memory.striped import StripedReader, StripedWriter
-from sim.dram import Dram, DramConfig, attach, verilog_with_dram
-from sim.runner import Simulator, build
-from sim.test_attention import Bench, Memory, plain_jobs, random_jobs, run
+from nomul.attention.attention_config import UNIT_CYCLES, AttentionConfig
+from nomul.memory.kv_dram import KvDram, KvLayout
+from nomul.memory.striped import StripedReader, StripedWriter
+from nomul.sim.dram import Dram, DramConfig, attach, verilog_with_dram
+from nomul.sim.runner import Simulator, build
+from nomul.sim.test_attention import Bench, Memory, plain_jobs, random_jobs, run
 
 
 @dataclasses.dataclass(frozen=True)

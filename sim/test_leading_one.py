@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from hw.attention import leading_one
-from hw.attention.leading_one import LeadingOneConfig
-from sim import unit_scenarios as scenarios
-from sim.check import build_engine
-from sim.unit_check import UnitRun, bench_unit, random_jobs
-from sw.units import leading_one_job
+from nomul.attention import leading_one
+from nomul.attention.leading_one import LeadingOneConfig
+from nomul.sim import unit_scenarios as scenarios
+from nomul.sim.check import build_engine
+from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
+from nomul.unit_jobs import leading_one_job
 
 UNIT = "leading_one"
 CONFIGS = {

@@ -1,16 +1,16 @@
-"""The serial side of a board: frames in gateware against `sw.serial`, under noise."""
+"""The serial side of a board: frames in gateware against `nomul.host.serial`, under noise."""
 
 import dataclasses
 import os
 
 import pytest
 
-from hw.accelerators.config import AcceleratorConfig
-from hw.accelerators.shape import ModelShape
-from sim.echo_machine import EchoTop
-from sim.runner import build
-from sim.serial_fuzz import BoardModel, script
-from sw.flow.rtlil import verilog
+from nomul.accelerators.config import AcceleratorConfig
+from nomul.accelerators.shape import ModelShape
+from nomul.sim.echo_machine import EchoTop
+from nomul.sim.runner import build
+from nomul.sim.serial_fuzz import BoardModel, script
+from nomul.flow.rtlil import verilog
 
 TIMEOUT = 300
 NUMBER = 0x89ABCDEF
@@ -31,6 +31,6 @@ def test_noise_never_hangs_or_misleads_the_board(config, simulator_name, seed):
     model = BoardModel(config.shape.context, config.shape.vocabulary, NUMBER)
     steps = [dataclasses.astuple(step) for step in script(model, OCTETS // 2, seed)]
     case = {"steps": steps, "seed": seed, "gap": 3, "timeout": TIMEOUT}
-    result = simulator.run("sim.serial_bench", case)
+    result = simulator.run("nomul.sim.serial_bench", case)
     assert result["wrong"] is None
     assert result["octets"] >= OCTETS // 2

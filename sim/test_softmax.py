@@ -6,10 +6,10 @@ import pytest
 import torch
 from amaranth.sim import Simulator
 
-from hw.attention.attention_config import AttentionConfig
-from hw.attention.softmax import EXP2, Exp2Negative
-from sw.golden.softmax import EXP2 as GOLDEN
-from sw.golden.softmax import exp2_negative
+from nomul.attention.attention_config import AttentionConfig
+from nomul.attention.softmax import EXP2, Exp2Negative
+from nomul.golden.softmax import EXP2 as GOLDEN
+from nomul.golden.softmax import exp2_negative
 
 
 def test_the_table_is_the_golden_one() -> None:

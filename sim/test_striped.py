@@ -12,11 +12,11 @@ import pytest
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out, Signature
 
-from hw.bus.axi4 import axi4_members, axi4_read_members, axi4_write_members, pass_pins
-from hw.memory.striped import StripedReader, StripedWriter
-from sim.dram import Dram, DramConfig, attach, verilog_with_dram
-from sim.runner import Simulator, build
-from sw.flow.rtlil import verilog
+from nomul.bus.axi4 import axi4_members, axi4_read_members, axi4_write_members, pass_pins
+from nomul.memory.striped import StripedReader, StripedWriter
+from nomul.sim.dram import Dram, DramConfig, attach, verilog_with_dram
+from nomul.sim.runner import Simulator, build
+from nomul.flow.rtlil import verilog
 
 pytestmark = pytest.mark.bench
 
@@ -182,7 +182,7 @@ def run(
         case["writes"].append(f"{payload | store.strobe << address_bits + 8 * setup.bytes:x}")
     case["commands"] = [[f"{word | count << address_bits:x}" for word, count in given] for given in commands]
     case["words"] = [sum(count for _, count in given) for given in commands]
-    said = built(name, simulator).run("sim.striped_bench", case, folder=folder)
+    said = built(name, simulator).run("nomul.sim.striped_bench", case, folder=folder)
     if case["disturb"]:
         return said
 

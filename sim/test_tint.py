@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from hw.engines.tint import TintConfig
-from sim.check import Product, Run
-from sim.scenarios import run, run_scenarios
+from nomul.engines.tint import TintConfig
+from nomul.sim.check import Product, Run
+from nomul.sim.scenarios import run, run_scenarios
 
 SMALL: dict[str, Any] = {"n_in_max": 96, "n_out_max": 24}
 CONFIGS = {

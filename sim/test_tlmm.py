@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from hw.engines.tlmm import TlmmConfig
-from sim.check import Product, Run, bench_engine, build_engine, random_product
-from sim.runner import SIMULATORS
-from sim.scenarios import extremes, run, run_scenarios
+from nomul.engines.tlmm import TlmmConfig
+from nomul.sim.check import Product, Run, bench_engine, build_engine, random_product
+from nomul.sim.runner import SIMULATORS
+from nomul.sim.scenarios import extremes, run, run_scenarios
 
 SMALL: dict[str, Any] = {"n_in_max": 96, "n_out_max": 48}
 CONFIGS = {

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from hw.attention import top_k_select
-from hw.attention.top_k import TopKConfig
-from sim import unit_scenarios as scenarios
-from sim.check import build_engine
-from sim.unit_check import UnitRun, bench_unit, random_jobs
-from sw.units import top_k_job
+from nomul.attention import top_k_select
+from nomul.attention.top_k import TopKConfig
+from nomul.sim import unit_scenarios as scenarios
+from nomul.sim.check import build_engine
+from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
+from nomul.unit_jobs import top_k_job
 
 UNIT = "top_k"
 CONFIGS = {

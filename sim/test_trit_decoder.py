@@ -1,7 +1,7 @@
 """Benches of the decoder of dense weights, alone and in TLMM, in Verilator or Icarus.
 
 Alone it meets every value, legal or not, in every place of a block; the expectation is made of trits by
-division and of the codes of `sw.golden.tlmm`. In TLMM the products must be those of plain torch and, without stalls,
+division and of the codes of `nomul.golden.tlmm`. In TLMM the products must be those of plain torch and, without stalls,
 the cycles those of the cost model.
 """
 
@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from hw.engines.tlmm import TlmmConfig
-from hw.engines.tlmm_table import index_codes
-from hw.memory.trit_decoder import GroupCode, TritDecoder
-from sim.check import Run, bench_engine, build_engine, random_product
-from sim.runner import Simulator, build
-from sw.flow.rtlil import verilog
-from sw.golden.tlmm import rank_weights
+from nomul.engines.tlmm import TlmmConfig
+from nomul.engines.tlmm_table import index_codes
+from nomul.memory.trit_decoder import GroupCode, TritDecoder
+from nomul.sim.check import Run, bench_engine, build_engine, random_product
+from nomul.sim.runner import Simulator, build
+from nomul.flow.rtlil import verilog
+from nomul.golden.tlmm import rank_weights
 
 DECODERS = {  # group, full, groups of a block, units of a transfer
     "half_three": (3, False, 9, 2),
@@ -61,7 +61,7 @@ def run(name: str, simulator: str, transfers: list[list[int]], stall: float = 0.
         "stall": stall,
         "seed": 1,
     }
-    said = built(name, simulator).run("sim.decoder_bench", case)
+    said = built(name, simulator).run("nomul.sim.decoder_bench", case)
     assert said["blocks"] == want
     return said
 

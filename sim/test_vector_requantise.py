@@ -5,10 +5,10 @@ import random
 import pytest
 import torch
 
-from hw.vector.requantise import Requantise
-from sim.pipeline_bench import stream
-from sw.golden.requantise import requantise
-from sw.golden.scale import Scale
+from nomul.vector.requantise import Requantise
+from nomul.sim.pipeline_bench import stream
+from nomul.golden.requantise import requantise
+from nomul.golden.scale import Scale
 
 LANES = 4
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from hw.vector import rope
-from hw.vector.rope import RopeTable, Rotate
-from sim.pipeline_bench import simulate, stream
-from sw.golden.rope import QUARTER, cos_sin, phase_steps, rotate
+from nomul.vector import rope
+from nomul.vector.rope import RopeTable, Rotate
+from nomul.sim.pipeline_bench import simulate, stream
+from nomul.golden.rope import QUARTER, cos_sin, phase_steps, rotate
 
 
 def test_the_table_is_the_golden_one() -> None:

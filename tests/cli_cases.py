@@ -7,15 +7,15 @@ from collections.abc import Iterator
 
 import click
 
-from hw.engines import ENGINES
-from hw.units import UNITS
-from sw.boards import BOARDS
-from sw.cli import cli
-from sw.flow.shapes import DEVICES
-from sw.flow.shapes import SHAPES as PUBLISHED
-from sw.machines import SHAPES
-from sw.model import checkpoints
-from sw.options import Integer, Number, Output
+from nomul.engines import ENGINES
+from nomul.units import UNITS
+from nomul.board_designs import BOARDS
+from nomul.cli import cli
+from nomul.flow.shapes import DEVICES
+from nomul.flow.shapes import SHAPES as PUBLISHED
+from nomul.machines import SHAPES
+from nomul.model import checkpoints
+from nomul.options import Integer, Number, Output
 from tests.cli_files import LONG, NAMES
 
 NUMBERS = (

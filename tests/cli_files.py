@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sw.model import checkpoints
+from nomul.model import checkpoints
 from tests.tiny_liberty import tiny
 
 HEADER = b"{'descr': '<i8', 'fortran_order': False, 'shape': (1000000000, 1000000), }"

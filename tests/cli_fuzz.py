@@ -21,11 +21,11 @@ from typing import Any
 
 import torch
 
-from sim.unit_check import random_jobs
-from sw.cli import main
-from sw.errors import ToolError
-from sw.formats.checkpoint import save_dense
-from sw.formats.ternary import TernaryLayer
+from nomul.sim.unit_check import random_jobs
+from nomul.cli import main
+from nomul.errors import ToolError
+from nomul.formats.checkpoint import save_dense
+from nomul.formats.ternary import TernaryLayer
 from tests.cli_cases import COMMANDS, Case, case
 from tests.cli_files import fill, snapshot
 
@@ -49,26 +49,26 @@ def _text(*arguments: Any) -> str:
 
 
 CUTS: dict[str, Callable[..., Any]] = {
-    "sim.check.build_engine": _cut,
-    "sim.unit_check.build_engine": _cut,
-    "sim.board.simulated_top": _cut,
-    "sw.commands.calibrate.calibrate_on": _cut,
-    "sw.commands.check_unit.random_jobs": _few_jobs,
-    "sw.commands.generate_rtl.build_machine": _cut,
-    "sw.commands.generate.generate_float": lambda model, start, tokens, *rest: iter([0] * tokens),
-    "sw.commands.generate.generate_integer": lambda model, start, tokens, *rest: iter([0] * tokens),
-    "sw.commands.accelerator_verilog.verilog": _text,
-    "sw.commands.accelerator_report.convert": _cut,
-    "sw.commands.verilog.verilog": _text,
-    "sw.commands.bitstream.hex_files": lambda *arguments: {},
-    "sw.commands.bitstream.board_design": _cut,
-    "sw.commands.doctor.run_trials": lambda finished: [],
-    "sw.commands.explore.run_jobs": _cut,
-    "sw.commands.report.convert": _cut,
-    "sw.commands.report_all.run_jobs": _cut,
-    "sw.commands.train.train": _cut,
-    "sw.commands.trace.trace": lambda model, codes: {},
-    "sw.machines.random_integer_model": _cut,
+    "nomul.sim.check.build_engine": _cut,
+    "nomul.sim.unit_check.build_engine": _cut,
+    "nomul.sim.board.simulated_top": _cut,
+    "nomul.commands.calibrate.calibrate_on": _cut,
+    "nomul.commands.check_unit.random_jobs": _few_jobs,
+    "nomul.commands.generate_rtl.build_machine": _cut,
+    "nomul.commands.generate.generate_float": lambda model, start, tokens, *rest: iter([0] * tokens),
+    "nomul.commands.generate.generate_integer": lambda model, start, tokens, *rest: iter([0] * tokens),
+    "nomul.commands.accelerator_verilog.verilog": _text,
+    "nomul.commands.accelerator_report.convert": _cut,
+    "nomul.commands.verilog.verilog": _text,
+    "nomul.commands.bitstream.hex_files": lambda *arguments: {},
+    "nomul.commands.bitstream.board_design": _cut,
+    "nomul.commands.doctor.run_trials": lambda finished: [],
+    "nomul.commands.explore.run_jobs": _cut,
+    "nomul.commands.report.convert": _cut,
+    "nomul.commands.report_all.run_jobs": _cut,
+    "nomul.commands.train.train": _cut,
+    "nomul.commands.trace.trace": lambda model, codes: {},
+    "nomul.machines.random_integer_model": _cut,
 }
 """What takes long, and what stands in its place."""
 
@@ -201,7 +201,7 @@ def fuzz(cases: int, seed: int) -> list[str]:
         assert hasattr(importlib.import_module(module), name), place
         setattr(sys.modules[module], name, stand_in)
     for words, _ in COMMANDS:
-        importlib.import_module(f"sw.commands.{words[0]}")
+        importlib.import_module(f"nomul.commands.{words[0]}")
     faults, slow, ends = [], [], Counter[str]()
     with tempfile.TemporaryDirectory(prefix="nomul-fuzz-") as name:
         place = Path(name)

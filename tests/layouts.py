@@ -1,4 +1,4 @@
-"""The published layouts, written one weight at a time: what the readers of `sw.formats` are tested with."""
+"""The published layouts, written one weight at a time: what the readers of `nomul.formats` are tested with."""
 
 import numpy as np
 import torch

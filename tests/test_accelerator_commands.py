@@ -12,22 +12,22 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from hw.accelerators.cycles import CycleModel
-from hw.accelerators.memory_map import MemoryMap, digest
-from hw.accelerators.sequencer import Step
-from sim.test_machine import SHAPE
-from sw.cli import main
-from sw.commands import accelerator_verilog, generate_rtl
-from sw.commands.accelerator import command
-from sw.errors import InputError, ToolError
-from sw.flow.run import run_yosys
-from sw.host.machine_driver import Machine, MachineError
-from sw.machines import Choice
-from sw.model.calibration import calibrate
-from sw.model.generation import generate_integer
-from sw.model.integer import IntegerModel
-from sw.model.store import save_model
-from sw.model.transformer import Transformer
+from nomul.accelerators.cycles import CycleModel
+from nomul.accelerators.memory_map import MemoryMap, digest
+from nomul.accelerators.sequencer import Step
+from nomul.sim.test_machine import SHAPE
+from nomul.cli import main
+from nomul.commands import accelerator_verilog, generate_rtl
+from nomul.commands.accelerator import command
+from nomul.errors import InputError, ToolError
+from nomul.flow.run import run_yosys
+from nomul.host.machine_driver import Machine, MachineError
+from nomul.machines import Choice
+from nomul.model.calibration import calibrate
+from nomul.model.generation import generate_integer
+from nomul.model.integer import IntegerModel
+from nomul.model.store import save_model
+from nomul.model.transformer import Transformer
 from tests.lint import warnings
 
 SMALL = ["--lanes", "4", "--tile", "3", "--set", "tables=4", "--set", "fill_units=2"]
@@ -116,7 +116,7 @@ def test_verilog_writes_what_a_host_needs(memory: str, checkpoint: Path, tmp_pat
 @pytest.mark.usefixtures("no_verilog")
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler is installed")
 def test_the_c_header_reaches_registers_by_an_address(checkpoint: Path, tmp_path: Path) -> None:
-    """The header's functions over a memory, in which no machine is ready: `sim.test_axi_machine` has one that is."""
+    """The header's functions over a memory, in which no machine is ready: `nomul.sim.test_axi_machine` has one that is."""
     run("verilog", "--checkpoint", str(checkpoint), *SMALL, *AXI, "-o", str(tmp_path))
     (tmp_path / "host.c").write_text(
         """#include "machine.h"

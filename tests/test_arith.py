@@ -13,21 +13,21 @@ import pytest
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.arith.digit_sum import add_digits, scaled_sum
-from hw.arith.digits import digit_chain, digit_term
-from hw.arith.gated_sum import gated_sum
-from hw.arith.nibble_product import NibbleProduct
-from hw.arith.pair_sum import PairSum
-from hw.arith.pipeline import Delays
-from hw.arith.plane_sum import PlaneSum
-from hw.arith.recoding import RECODINGS, recoding
-from hw.arith.signed_sum import signed_sum, sum_timing
-from hw.arith.sum_terms import sum_members
-from hw.arith.target import AMD, Target
-from hw.arith.thermometer import decoded_halves, thermometer
-from hw.engines.group_scale_stages import staged_product
-from sw.flow.rtlil import convert
-from sw.flow.run import run_yosys
+from nomul.arith.digit_sum import add_digits, scaled_sum
+from nomul.arith.digits import digit_chain, digit_term
+from nomul.arith.gated_sum import gated_sum
+from nomul.arith.nibble_product import NibbleProduct
+from nomul.arith.pair_sum import PairSum
+from nomul.arith.pipeline import Delays
+from nomul.arith.plane_sum import PlaneSum
+from nomul.arith.recoding import RECODINGS, recoding
+from nomul.arith.signed_sum import signed_sum, sum_timing
+from nomul.arith.sum_terms import sum_members
+from nomul.arith.target import AMD, Target
+from nomul.arith.thermometer import decoded_halves, thermometer
+from nomul.engines.group_scale_stages import staged_product
+from nomul.flow.rtlil import convert
+from nomul.flow.run import run_yosys
 
 MODELS = {Target.XCUP: "+/xilinx/cells_sim.v", Target.XC7: "+/xilinx/cells_sim.v", Target.ECP5: "+/ecp5/cells_sim.v"}
 

@@ -10,14 +10,14 @@ from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, Out
 
-from boards import ulx3s
-from boards.icebreaker import BOARD
-from sw.boards import BOARDS, engine_top, find_board, machine_for
-from sw.cli import main
-from sw.errors import InputError, ToolError
-from sw.flow.bitstream import Design, anchor, make_bitstream, synthesise_design
-from sw.flow.memories import distribute
-from sw.flow.rtlil import convert
+from nomul.boards import ulx3s
+from nomul.boards.icebreaker import BOARD
+from nomul.board_designs import BOARDS, engine_top, find_board, machine_for
+from nomul.cli import main
+from nomul.errors import InputError, ToolError
+from nomul.flow.bitstream import Design, anchor, make_bitstream, synthesise_design
+from nomul.flow.memories import distribute
+from nomul.flow.rtlil import convert
 
 
 class Counter(Elaboratable):

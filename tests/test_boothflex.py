@@ -7,15 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw.arith import digits
-from hw.engines.baseline import BaselineConfig
-from hw.engines.boothflex import BoothFlexConfig
-from hw.engines.boothflex_bs import BoothFlexBsConfig
-from sw.errors import InputError
-from sw.formats import baseline, boothflex, boothflex_bs
-from sw.golden import baseline as baseline_golden
-from sw.golden import boothflex as boothflex_golden
-from sw.golden import boothflex_bs as boothflex_bs_golden
+from nomul.arith import digits
+from nomul.engines.baseline import BaselineConfig
+from nomul.engines.boothflex import BoothFlexConfig
+from nomul.engines.boothflex_bs import BoothFlexBsConfig
+from nomul.errors import InputError
+from nomul.formats import baseline, boothflex, boothflex_bs
+from nomul.golden import baseline as baseline_golden
+from nomul.golden import boothflex as boothflex_golden
+from nomul.golden import boothflex_bs as boothflex_bs_golden
 
 SIZES = (st.integers(1, 20), st.integers(1, 5), st.integers(1, 90), st.integers(1, 12), st.integers(0, 2**31))
 

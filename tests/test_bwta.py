@@ -7,13 +7,13 @@ from amaranth.lib.wiring import Component, In, Out
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw.arith.agree_count import FORMS, AgreeCount
-from hw.arith.bit_count import BitCount
-from hw.arith.target import Target
-from hw.engines.bwta import BwtaConfig
-from sw.errors import InputError
-from sw.formats import bwta
-from sw.golden.bwta import matmul, pack, pack_plane
+from nomul.arith.agree_count import FORMS, AgreeCount
+from nomul.arith.bit_count import BitCount
+from nomul.arith.target import Target
+from nomul.engines.bwta import BwtaConfig
+from nomul.errors import InputError
+from nomul.formats import bwta
+from nomul.golden.bwta import matmul, pack, pack_plane
 from tests.test_arith import prove
 
 

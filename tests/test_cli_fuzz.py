@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from sw.options import Integer, Number
+from nomul.options import Integer, Number
 from tests.cli_cases import COMMANDS
 
 CASES = int(os.environ.get("NOMUL_FUZZ_CASES", "150"))

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sw.cli import main
-from sw.model import checkpoints
+from nomul.cli import main
+from nomul.model import checkpoints
 
 TINY = [
     "--set",
@@ -32,7 +32,7 @@ TINY = [
 def nomul(*arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command in this process, which has its libraries; with another `path` for programs, in one of its own."""
     if path is not None:
-        command = [sys.executable, "-m", "sw.cli", *arguments]
+        command = [sys.executable, "-m", "nomul.cli", *arguments]
         return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PATH": path}, timeout=300)
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:

@@ -14,20 +14,20 @@ import pytest
 import torch
 from amaranth._unused import MustUse
 
-import sw.commands.selftest as selftest
-from sim.evidence import Evidence
-from sw.cli import main
-from sw.engines import configure
-from sw.flow.bitstream import Bitstream, Run
-from sw.flow.jobs import Outcome
-from sw.flow.parts import Parts
-from sw.flow.tools import TOOLS
-from sw.flow.trials import Trial
-from sw.flow.yosys import Synthesis
-from sw.formats.checkpoint import save_dense
-from sw.formats.ternary import TernaryLayer
-from sw.model import checkpoints
-from sw.serial import Info
+import nomul.commands.selftest as selftest
+from nomul.sim.evidence import Evidence
+from nomul.cli import main
+from nomul.catalog import configure
+from nomul.flow.bitstream import Bitstream, Run
+from nomul.flow.jobs import Outcome
+from nomul.flow.parts import Parts
+from nomul.flow.tools import TOOLS
+from nomul.flow.trials import Trial
+from nomul.flow.yosys import Synthesis
+from nomul.formats.checkpoint import save_dense
+from nomul.formats.ternary import TernaryLayer
+from nomul.model import checkpoints
+from nomul.host.serial import Info
 from tests.cli_cases import COMMANDS
 
 MARKUP = "a[/]b"
@@ -136,27 +136,27 @@ def played() -> Iterator[None]:
     trials = [Trial(tool, None, works, "it [/] fails", 0.1) for tool, works in zip(TOOLS, (True, False), strict=False)]
     trials = [dataclasses.replace(each, tool=dataclasses.replace(each.tool, required=False)) for each in trials]
     stand_ins = {
-        "sim.check.build_engine": played_work,
-        "sim.check.bench_engine": lambda *arguments, **named: [WRONG],
-        "sim.check.Evidence": PlayedEvidence,
-        "sim.unit_check.build_engine": played_work,
-        "sim.unit_check.bench_unit": lambda *arguments: [RIGHT, RIGHT],
-        "sw.commands.accelerator_report.synthesise_machine": lambda *arguments: Parts({MARKUP: MADE}, MADE),
-        "sw.commands.accelerator_verilog.verilog": lambda *arguments: "module\n",
-        "sw.commands.bitstream.board_design": lambda *arguments: None,
-        "sw.commands.bitstream.make_bitstream": lambda *arguments, **named: Bitstream(b"", MADE, run, (run,), None),
-        "sw.commands.doctor.run_trials": lambda finished: trials,
-        "sw.commands.report.convert": lambda *arguments: "",
-        "sw.flow.report.synthesise": lambda *arguments, **named: MADE,
-        "sw.commands.report_all.run_jobs": lambda jobs, **named: [Outcome(job, None, "it [/] fails") for job in jobs],
-        "sw.commands.selftest.Line": played_work,
-        "sw.commands.selftest.EngineBoard": PlayedEngine,
-        "sw.commands.selftest.engine_top": lambda *arguments: ("tint", config, SimpleNamespace(number=7, depth=8192)),
-        "sw.commands.selftest.engine_words": lambda name, config, weight, activations: (weight, activations),
-        "sw.commands.verilog.verilog": lambda *arguments: "module\n",
-        "sw.commands.talk.Line": played_work,
-        "sw.commands.talk.Board": PlayedBoard,
-        "sw.commands.talk.model_number": lambda path: 7,
+        "nomul.sim.check.build_engine": played_work,
+        "nomul.sim.check.bench_engine": lambda *arguments, **named: [WRONG],
+        "nomul.sim.check.Evidence": PlayedEvidence,
+        "nomul.sim.unit_check.build_engine": played_work,
+        "nomul.sim.unit_check.bench_unit": lambda *arguments: [RIGHT, RIGHT],
+        "nomul.commands.accelerator_report.synthesise_machine": lambda *arguments: Parts({MARKUP: MADE}, MADE),
+        "nomul.commands.accelerator_verilog.verilog": lambda *arguments: "module\n",
+        "nomul.commands.bitstream.board_design": lambda *arguments: None,
+        "nomul.commands.bitstream.make_bitstream": lambda *arguments, **named: Bitstream(b"", MADE, run, (run,), None),
+        "nomul.commands.doctor.run_trials": lambda finished: trials,
+        "nomul.commands.report.convert": lambda *arguments: "",
+        "nomul.flow.report.synthesise": lambda *arguments, **named: MADE,
+        "nomul.commands.report_all.run_jobs": lambda jobs, **named: [Outcome(job, None, "it [/] fails") for job in jobs],
+        "nomul.commands.selftest.Line": played_work,
+        "nomul.commands.selftest.EngineBoard": PlayedEngine,
+        "nomul.commands.selftest.engine_top": lambda *arguments: ("tint", config, SimpleNamespace(number=7, depth=8192)),
+        "nomul.commands.selftest.engine_words": lambda name, config, weight, activations: (weight, activations),
+        "nomul.commands.verilog.verilog": lambda *arguments: "module\n",
+        "nomul.commands.talk.Line": played_work,
+        "nomul.commands.talk.Board": PlayedBoard,
+        "nomul.commands.talk.model_number": lambda path: 7,
     }
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:

@@ -11,8 +11,8 @@ import pytest
 from amaranth.hdl import Module, Value
 from click.testing import CliRunner, Result
 
-from hw.vector import absmax
-from sw.commands.check import command
+from nomul.vector import absmax
+from nomul.commands.check import command
 from tests.test_mutations import one_accumulator_bit
 
 pytestmark = pytest.mark.bench

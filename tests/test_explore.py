@@ -8,15 +8,15 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from hw.engines import ENGINES
-from sw.commands.explore import command
-from sw.commands.shapes import find_shape
-from sw.errors import InputError, ToolError
-from sw.flow.cost import arithmetic, cost_model, errors, modelled
-from sw.flow.explore import MODES, Choice, Question, front, prompt_cycles, recommend, search
-from sw.flow.measure import fpga
-from sw.flow.shapes import DEVICES, Shape, find_device
-from sw.flow.targets import TARGETS
+from nomul.engines import ENGINES
+from nomul.commands.explore import command
+from nomul.commands.shapes import find_shape
+from nomul.errors import InputError, ToolError
+from nomul.flow.cost import arithmetic, cost_model, errors, modelled
+from nomul.flow.explore import MODES, Choice, Question, front, prompt_cycles, recommend, search
+from nomul.flow.measure import fpga
+from nomul.flow.shapes import DEVICES, Shape, find_device
+from nomul.flow.targets import TARGETS
 
 FITTED = [(engine, target) for target in (*TARGETS, "cells") for engine in modelled(target)]
 

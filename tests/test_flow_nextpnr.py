@@ -7,10 +7,10 @@ from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from sw.errors import InputError, ToolError
-from sw.flow.nextpnr import find_device, place_and_route
-from sw.flow.rtlil import convert
-from sw.flow.yosys import synthesise
+from nomul.errors import InputError, ToolError
+from nomul.flow.nextpnr import find_device, place_and_route
+from nomul.flow.rtlil import convert
+from nomul.flow.yosys import synthesise
 
 
 class Tree(wiring.Component):

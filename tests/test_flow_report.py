@@ -8,11 +8,11 @@ from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from sw.errors import InputError, ToolError
-from sw.flow.report import Report, Work, report
-from sw.flow.rtlil import convert
-from sw.flow.targets import TARGETS
-from sw.flow.yosys import tally
+from nomul.errors import InputError, ToolError
+from nomul.flow.report import Report, Work, report
+from nomul.flow.rtlil import convert
+from nomul.flow.targets import TARGETS
+from nomul.flow.yosys import tally
 
 KEYS = [
     *("engine", "config", "target", "lut", "lutram_as_lut", "ff", "carry", "dsp", "bram", "uram", "macs_per_cycle"),
@@ -122,10 +122,10 @@ SMALL = [word for setting in SETTINGS for word in ("--set", setting)]
 
 
 def nomul(*arguments):
-    pytest.importorskip("sw.engines", reason="needs the engines", exc_type=ImportError)
+    pytest.importorskip("nomul.catalog", reason="needs the engines", exc_type=ImportError)
     from click.testing import CliRunner
 
-    from sw.commands.report import command
+    from nomul.commands.report import command
 
     return CliRunner(catch_exceptions=False).invoke(command, arguments)
 

@@ -10,11 +10,11 @@ from amaranth.hdl import Cat, Const, Instance, Module, Mux, Signal, signed
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from sw.errors import ToolError
-from sw.flow.merge import merge
-from sw.flow.rtlil import convert, to_verilog, verilog
-from sw.flow.run import run_yosys
-from sw.flow.widths import make_explicit
+from nomul.errors import ToolError
+from nomul.flow.merge import merge
+from nomul.flow.rtlil import convert, to_verilog, verilog
+from nomul.flow.run import run_yosys
+from nomul.flow.widths import make_explicit
 from tests.lint import warnings
 
 

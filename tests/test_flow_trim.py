@@ -10,11 +10,11 @@ from amaranth.hdl import Const, Instance, Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from sw.errors import ToolError
-from sw.flow.rtlil import convert
-from sw.flow.run import run_yosys
-from sw.flow.trim import trim_carries
-from sw.flow.yosys import synthesise
+from nomul.errors import ToolError
+from nomul.flow.rtlil import convert
+from nomul.flow.run import run_yosys
+from nomul.flow.trim import trim_carries
+from nomul.flow.yosys import synthesise
 
 ADD = "1001011010101010"  # what Yosys' adders have: f = A ^ B ^ C, g = A
 MODELS = "read_verilog -overwrite +/lattice/cells_sim_ecp5.v\n"

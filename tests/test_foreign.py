@@ -10,11 +10,11 @@ from layouts import gptq_tensors, hf_bytes, quantised
 from safetensors.torch import save_file
 from test_formats_huggingface import CONFIG, packed_tensors, refused, run, write
 
-from sw.formats.checkpoint import open_checkpoint, save_dense
-from sw.formats.ternary import TernaryLayer
-from sw.model import checkpoints
-from sw.model.store import save_model
-from sw.model.transformer import Transformer, TransformerConfig
+from nomul.formats.checkpoint import open_checkpoint, save_dense
+from nomul.formats.ternary import TernaryLayer
+from nomul.model import checkpoints
+from nomul.model.store import save_model
+from nomul.model.transformer import Transformer, TransformerConfig
 
 LAYER = TernaryLayer("a", torch.ones((4, 5), dtype=torch.int8), 0.5)
 

@@ -11,15 +11,15 @@ from amaranth.hdl import Module, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
-from hw.arith.cells import cell_models
-from hw.engines.block_schedule import BlockSchedule
-from hw.engines.tint import Tint, TintConfig
-from hw.engines.tlmm import Tlmm, TlmmConfig
-from hw.memory.queue import Queue
-from hw.memory.trit_decoder import GroupCode, TritDecoder
-from sw.errors import ToolError
-from sw.flow.rtlil import convert
-from sw.flow.run import run_yosys
+from nomul.arith.cells import cell_models
+from nomul.engines.block_schedule import BlockSchedule
+from nomul.engines.tint import Tint, TintConfig
+from nomul.engines.tlmm import Tlmm, TlmmConfig
+from nomul.memory.queue import Queue
+from nomul.memory.trit_decoder import GroupCode, TritDecoder
+from nomul.errors import ToolError
+from nomul.flow.rtlil import convert
+from nomul.flow.run import run_yosys
 
 pytestmark = pytest.mark.synth
 

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sw.errors import InputError
-from sw.formats import bitnet
-from sw.formats.bitnet import ScaleDirection
+from nomul.errors import InputError
+from nomul.formats import bitnet
+from nomul.formats.bitnet import ScaleDirection
 
 trits = hnp.arrays(np.int8, hnp.array_shapes(min_dims=1, max_dims=2, max_side=13), elements=st.integers(-1, 1))
 

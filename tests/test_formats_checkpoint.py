@@ -10,10 +10,10 @@ import torch
 from layouts import hf_bytes
 from safetensors.torch import load_file, save_file
 
-from sw.errors import InputError
-from sw.formats.checkpoint import open_checkpoint, save_dense
-from sw.formats.huggingface import save_bitnet
-from sw.formats.ternary import TernaryLayer
+from nomul.errors import InputError
+from nomul.formats.checkpoint import open_checkpoint, save_dense
+from nomul.formats.huggingface import save_bitnet
+from nomul.formats.ternary import TernaryLayer
 
 Q, DOWN = "model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj"
 

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sw.errors import InputError
-from sw.formats import dense
+from nomul.errors import InputError
+from nomul.formats import dense
 
 trits = hnp.arrays(np.int8, hnp.array_shapes(min_dims=1, max_dims=3, max_side=13), elements=st.integers(-1, 1))
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from hw.engines.bwta import BwtaConfig
-from hw.engines.mixpe import MixpeConfig
-from sw.engines import mixpe_layout, pack_activations
-from sw.formats import (
+from nomul.engines.bwta import BwtaConfig
+from nomul.engines.mixpe import MixpeConfig
+from nomul.catalog import mixpe_layout, pack_activations
+from nomul.formats import (
     baseline,
     bitnet,
     boothflex,
@@ -23,10 +23,10 @@ from sw.formats import (
     tint,
     tlmm,
 )
-from sw.formats.checkpoint import save_dense
-from sw.formats.int4 import from_awq, from_gptq
-from sw.formats.ternary import TernaryLayer
-from sw.golden import threshold
+from nomul.formats.checkpoint import save_dense
+from nomul.formats.int4 import from_awq, from_gptq
+from nomul.formats.ternary import TernaryLayer
+from nomul.golden import threshold
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "formats.md"
 BLOCKS = dict(

@@ -9,11 +9,11 @@ import torch
 from layouts import hf_bytes, quantised, words
 from safetensors.torch import load_file, save_file
 
-from sw.cli import main
-from sw.formats.architecture import Architecture
-from sw.formats.checkpoint import open_checkpoint, save_dense
-from sw.formats.survey import survey
-from sw.formats.ternary import TernaryLayer
+from nomul.cli import main
+from nomul.formats.architecture import Architecture
+from nomul.formats.checkpoint import open_checkpoint, save_dense
+from nomul.formats.survey import survey
+from nomul.formats.ternary import TernaryLayer
 
 # Grouped-query attention, a head_dim that is not hidden / heads, and 16 x 40, no power of two.
 CONFIG = {

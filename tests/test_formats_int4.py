@@ -9,9 +9,9 @@ import torch
 from layouts import awq_tensors, gptq_tensors, quantised
 from safetensors.torch import save_file
 
-from sw.errors import InputError
-from sw.formats.int4 import Int4Layer, from_awq, from_gptq
-from sw.formats.int4_checkpoint import open_int4
+from nomul.errors import InputError
+from nomul.formats.int4 import Int4Layer, from_awq, from_gptq
+from nomul.formats.int4_checkpoint import open_int4
 
 LAYER = "model.layers.0.mlp.up_proj"
 

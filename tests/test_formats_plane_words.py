@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sw.errors import InputError
-from sw.formats import plane_words
+from nomul.errors import InputError
+from nomul.formats import plane_words
 
 shapes = hnp.array_shapes(min_dims=1, max_dims=2, max_side=70)
 trits = hnp.arrays(np.int8, shapes, elements=st.integers(-1, 1))

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from benchmarks.forms import FORMS, MOST, pairs
-from hw.engines import ENGINES
-from sw.flow.measure import fpga
+from nomul.engines import ENGINES
+from nomul.flow.measure import fpga
 
 MEASURED = json.loads(FORMS.read_text())
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import pytest
 from amaranth.hdl import Cat, Const, Module, Value
 
-from hw.arith import fp16, fused_mac
-from hw.engines import mixpe_fp16_array
-from hw.engines.fp16_fma import Fp16FmaConfig
-from hw.engines.mixpe_fp16 import MixpeFp16Config
-from sim.check import Run, bench_engine, build_engine, random_product
+from nomul.arith import fp16, fused_mac
+from nomul.engines import mixpe_fp16_array
+from nomul.engines.fp16_fma import Fp16FmaConfig
+from nomul.engines.mixpe_fp16 import MixpeFp16Config
+from nomul.sim.check import Run, bench_engine, build_engine, random_product
 
 CONFIGS = {
     "fp16": Fp16FmaConfig(rows=1, n_in_max=16, n_out_max=8),

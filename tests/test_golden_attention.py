@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from sw.golden import softmax
-from sw.golden.attention import KVCache, attend
-from sw.golden.scale import constant
+from nomul.golden import softmax
+from nomul.golden.attention import KVCache, attend
+from nomul.golden.scale import constant
 
 
 def test_exp2_over_its_whole_range() -> None:

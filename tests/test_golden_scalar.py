@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sw.golden import rounding, scale
-from sw.golden.requantise import requantise, requantise_unsigned
-from sw.golden.scale import Scale
+from nomul.golden import rounding, scale
+from nomul.golden.requantise import requantise, requantise_unsigned
+from nomul.golden.scale import Scale
 
 I = torch.tensor  # noqa: E741
 mantissas = st.integers(1 << 15, (1 << 16) - 1)

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sw.golden.bwta_attention import attend
-from sw.golden.leading_one import PREDICTORS, decode, leading_one, predict
-from sw.golden.top_k import choose, top_k
+from nomul.golden.bwta_attention import attend
+from nomul.golden.leading_one import PREDICTORS, decode, leading_one, predict
+from nomul.golden.top_k import choose, top_k
 
 
 def sorted_choice(scores: torch.Tensor, k: torch.Tensor) -> torch.Tensor:

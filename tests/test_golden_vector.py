@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sw.golden import activation, linear, lm_head, residual, rope
-from sw.golden.absmax import absmax
-from sw.golden.requantise import WORD_BITS
-from sw.golden.rmsnorm import rmsnorm_absmax
-from sw.golden.scale import Scale, constant
+from nomul.golden import activation, linear, lm_head, residual, rope
+from nomul.golden.absmax import absmax
+from nomul.golden.requantise import WORD_BITS
+from nomul.golden.rmsnorm import rmsnorm_absmax
+from nomul.golden.scale import Scale, constant
 
 WORD_MAX = (1 << (WORD_BITS - 1)) - 1
 

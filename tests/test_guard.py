@@ -3,7 +3,7 @@
 import json
 
 from benchmarks import guard
-from hw.engines import ENGINES
+from nomul.engines import ENGINES
 
 
 def test_the_baseline_has_every_engine_and_todays_cycles():

@@ -11,16 +11,16 @@ import click
 import pytest
 from rich.console import Console
 
-from hw.engines import ENGINES
-from hw.units import UNITS
-from sw import console
-from sw.boards import BOARDS, find_board
-from sw.cli import cli, main
-from sw.commands.shapes import find_shape
-from sw.engines import choose_form, configure
-from sw.flow.shapes import DEVICES, find_device
-from sw.help import EXAMPLES
-from sw.names import canonical
+from nomul.engines import ENGINES
+from nomul.units import UNITS
+from nomul import console
+from nomul.board_designs import BOARDS, find_board
+from nomul.cli import cli, main
+from nomul.commands.shapes import find_shape
+from nomul.catalog import choose_form, configure
+from nomul.flow.shapes import DEVICES, find_device
+from nomul.help import EXAMPLES
+from nomul.names import canonical
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

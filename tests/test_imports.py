@@ -9,11 +9,11 @@ ROOT = Path(__file__).resolve().parent.parent
 OURS = {"hw", "sw", "sim", "boards", "tests"}
 ALLOWED = {
     "hw": {"hw"},
-    "sw/golden": {"sw.golden"},
-    "sw/quantize": {"sw.quantize", "sw.golden", "sw.errors", "sw.formats"},
-    "sw/formats": {"sw.formats", "sw.golden", "sw.quantize", "sw.errors", "sw.console", "sw.files"},
-    "sw/model": {"sw.model", "sw.formats", "sw.golden", "sw.quantize", "sw.errors", "sw.console", "sw.files"},
-    "sw/flow": {"sw.flow", "sw.errors", "sw.console", "sw.files", "sw.names", "sw.numerals", "hw", "sw.engines"},
+    "sw/golden": {"nomul.golden"},
+    "sw/quantize": {"nomul.quantize", "nomul.golden", "nomul.errors", "nomul.formats"},
+    "sw/formats": {"nomul.formats", "nomul.golden", "nomul.quantize", "nomul.errors", "nomul.console", "nomul.files"},
+    "sw/model": {"nomul.model", "nomul.formats", "nomul.golden", "nomul.quantize", "nomul.errors", "nomul.console", "nomul.files"},
+    "sw/flow": {"nomul.flow", "nomul.errors", "nomul.console", "nomul.files", "nomul.names", "nomul.numerals", "hw", "nomul.catalog"},
     "sim": {"sim", "sw", "hw", "boards"},
     "boards": {"boards", "hw"},
 }

@@ -2,9 +2,9 @@
 
 import pytest
 
-from hw.bus.axi4 import axi4_members
-from hw.bus.axi_lite import Register, axi_lite_members
-from hw.bus.interfaces import find_interfaces
+from nomul.bus.axi4 import axi4_members
+from nomul.bus.axi_lite import Register, axi_lite_members
+from nomul.bus.interfaces import find_interfaces
 
 
 def test_pins_make_buses() -> None:

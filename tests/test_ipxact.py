@@ -11,15 +11,15 @@ from amaranth.hdl import Fragment
 from click.testing import CliRunner
 from lxml import etree
 
-from sim.runner import ports
-from sw.cli import main
-from sw.commands.export import command
-from sw.engines import configure
-from sw.errors import InputError
-from sw.flow.ipxact import SCHEMAS, Identity, component_xml
-from sw.flow.manifest import manifest
-from sw.flow.rtlil import verilog
-from sw.flow.tops import SPECS, make_top
+from nomul.sim.runner import ports
+from nomul.cli import main
+from nomul.commands.export import command
+from nomul.catalog import configure
+from nomul.errors import InputError
+from nomul.flow.ipxact import SCHEMAS, Identity, component_xml
+from nomul.flow.manifest import manifest
+from nomul.flow.rtlil import verilog
+from nomul.flow.tops import SPECS, make_top
 
 MACHINE = ["machine", "--shape", "tiny", "--lanes", "4", "--tile", "3", "--set", "tables=4", "--set", "fill_units=2"]
 CASES = {

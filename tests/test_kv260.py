@@ -10,15 +10,15 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from sim.test_machine import SHAPE
-from sw.cli import main
-from sw.commands import accelerator_verilog
-from sw.commands.accelerator import command as accelerator
-from sw.commands.export import command as export
-from sw.flow.run import run_yosys
-from sw.model.calibration import calibrate
-from sw.model.store import save_model
-from sw.model.transformer import Transformer
+from nomul.sim.test_machine import SHAPE
+from nomul.cli import main
+from nomul.commands import accelerator_verilog
+from nomul.commands.accelerator import command as accelerator
+from nomul.commands.export import command as export
+from nomul.flow.run import run_yosys
+from nomul.model.calibration import calibrate
+from nomul.model.store import save_model
+from nomul.model.transformer import Transformer
 
 tkinter = pytest.importorskip("tkinter", reason="the script needs Python's tkinter, for its Tcl interpreter")
 from vivado import Refused, Vivado  # noqa: E402

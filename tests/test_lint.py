@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hw.arith.target import TARGETS
-from sw.commands.verilog import make_engine
-from sw.engines import configure
-from sw.flow.heading import LINT_OFF, PRIMITIVES_LINT_OFF
-from sw.flow.tops import SPECS
+from nomul.arith.target import TARGETS
+from nomul.commands.verilog import make_engine
+from nomul.catalog import configure
+from nomul.flow.heading import LINT_OFF, PRIMITIVES_LINT_OFF
+from nomul.flow.tops import SPECS
 from tests.lint import warnings
 
 SMALL = {

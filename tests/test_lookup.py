@@ -4,11 +4,11 @@ import pytest
 from amaranth.hdl import Cat, Module
 from amaranth.lib.wiring import Component, In, Out
 
-from hw.arith.lookup import LookupMemory
-from hw.arith.target import AMD, Target
-from hw.arith.xilinx import lutram_parts
-from sw.flow.rtlil import convert
-from sw.flow.run import run_yosys
+from nomul.arith.lookup import LookupMemory
+from nomul.arith.target import AMD, Target
+from nomul.arith.xilinx import lutram_parts
+from nomul.flow.rtlil import convert
+from nomul.flow.run import run_yosys
 
 
 class Both(Component):

@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from hw.arith.recoding import RECODINGS, recoding
-from hw.engines.mixpe import MixpeConfig
-from sw.cli import cli
-from sw.commands.check_grouped import grouped_product
-from sw.engines import choose_form, configure, mixpe_layout
-from sw.errors import InputError
-from sw.formats import mixpe
-from sw.formats.int4 import Int4Layer
-from sw.golden.mixpe import matmul
-from sw.quantize.mixpe import from_int4, integer_scales
+from nomul.arith.recoding import RECODINGS, recoding
+from nomul.engines.mixpe import MixpeConfig
+from nomul.cli import cli
+from nomul.commands.check_grouped import grouped_product
+from nomul.catalog import choose_form, configure, mixpe_layout
+from nomul.errors import InputError
+from nomul.formats import mixpe
+from nomul.formats.int4 import Int4Layer
+from nomul.golden.mixpe import matmul
+from nomul.quantize.mixpe import from_int4, integer_scales
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_check_refuses_act_order_in_one_sentence(tmp_path: Path) -> None:
 
 
 def test_check_refuses_a_model_without_groups() -> None:
-    from sw.model import checkpoints
+    from nomul.model import checkpoints
 
     said = CliRunner().invoke(cli, ["check", "mixpe", "--checkpoint", str(checkpoints.path("tiny"))])
     assert "is a ternary model, without weights in groups; give a GPTQ or AWQ checkpoint" in str(said.exception)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 from amaranth.hdl import Const
 
-from hw.arith.recoding import Digit
-from hw.engines import group_scale, mixpe_array
-from hw.engines.mixpe import MixpeConfig
-from sim.check import Run, bench_engine, build_engine, random_product
+from nomul.arith.recoding import Digit
+from nomul.engines import group_scale, mixpe_array
+from nomul.engines.mixpe import MixpeConfig
+from nomul.sim.check import Run, bench_engine, build_engine, random_product
 
 CONFIG = MixpeConfig(lanes_in=2, rows=2, group=4, n_in_max=16, n_out_max=8, target="cells")
 

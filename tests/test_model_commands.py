@@ -8,15 +8,15 @@ import pytest
 import safetensors.torch
 import torch
 
-from sw.cli import main
-from sw.errors import InputError
-from sw.formats.checkpoint import open_checkpoint, save_dense
-from sw.model import checkpoints
-from sw.model.activations import trace
-from sw.model.integer import IntegerModel
-from sw.model.store import load_model, save_model
-from sw.model.text import encode
-from sw.model.transformer import Transformer, TransformerConfig
+from nomul.cli import main
+from nomul.errors import InputError
+from nomul.formats.checkpoint import open_checkpoint, save_dense
+from nomul.model import checkpoints
+from nomul.model.activations import trace
+from nomul.model.integer import IntegerModel
+from nomul.model.store import load_model, save_model
+from nomul.model.text import encode
+from nomul.model.transformer import Transformer, TransformerConfig
 
 SIZES = {"tiny": (1_500_000, 1_000_000), "small": (11_000_000, 3_000_000), "tiny_bwta": (1_500_000, 1_000_000)}
 

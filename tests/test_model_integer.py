@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sw.errors import InputError
-from sw.model import checkpoints
-from sw.model.activations import INPUTS, record, trace
-from sw.model.calibration import calibrate
-from sw.model.evaluation import evaluate
-from sw.model.integer import IntegerModel, Positions
-from sw.model.ranges import exponent_ranges, ranges
-from sw.model.store import linears, load_model
-from sw.model.text import encode
-from sw.model.transformer import Transformer, TransformerConfig
+from nomul.errors import InputError
+from nomul.model import checkpoints
+from nomul.model.activations import INPUTS, record, trace
+from nomul.model.calibration import calibrate
+from nomul.model.evaluation import evaluate
+from nomul.model.integer import IntegerModel, Positions
+from nomul.model.ranges import exponent_ranges, ranges
+from nomul.model.store import linears, load_model
+from nomul.model.text import encode
+from nomul.model.transformer import Transformer, TransformerConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = TransformerConfig(

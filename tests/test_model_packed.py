@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from sw.errors import InputError
-from sw.model import checkpoints
-from sw.model.packed import pack_projections, packable
-from sw.model.store import load_model
-from sw.model.text import encode
-from sw.model.transformer import Transformer, TransformerConfig
+from nomul.errors import InputError
+from nomul.model import checkpoints
+from nomul.model.packed import pack_projections, packable
+from nomul.model.store import load_model
+from nomul.model.text import encode
+from nomul.model.transformer import Transformer, TransformerConfig
 
 
 @torch.no_grad()

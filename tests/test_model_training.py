@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from sw.errors import InputError
-from sw.model.text import decode, encode, read_text, split, windows
-from sw.model.training import Progress, TrainingConfig, loss_on, soft_targets, train
-from sw.model.transformer import Quantise, Transformer, TransformerConfig
-from sw.quantize.bwta import LEVELS
+from nomul.errors import InputError
+from nomul.model.text import decode, encode, read_text, split, windows
+from nomul.model.training import Progress, TrainingConfig, loss_on, soft_targets, train
+from nomul.model.transformer import Quantise, Transformer, TransformerConfig
+from nomul.quantize.bwta import LEVELS
 
 CHARACTERS = "abcdef"
 CONFIG = TransformerConfig(CHARACTERS, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, ffn=24, context=16)

@@ -8,10 +8,10 @@ import pytest
 from amaranth.hdl import Cat, Const, Module, Value
 from amaranth.lib.wiring import Component
 
-from hw.arith import bit_count
-from hw.arith.carry_save import Control
-from hw.arith.digits import Digit
-from hw.engines import (
+from nomul.arith import bit_count
+from nomul.arith.carry_save import Control
+from nomul.arith.digits import Digit
+from nomul.engines import (
     baseline_array,
     block_schedule,
     boothflex_array,
@@ -22,12 +22,12 @@ from hw.engines import (
     tlmm_schedule,
     tlmm_table,
 )
-from hw.engines.baseline import BaselineConfig
-from hw.engines.boothflex import BoothFlexConfig
-from hw.engines.boothflex_bs import BoothFlexBsConfig
-from hw.engines.bwta import BwtaConfig
-from hw.engines.tlmm import TlmmConfig
-from sim.check import Run, bench_engine, build_engine, random_product
+from nomul.engines.baseline import BaselineConfig
+from nomul.engines.boothflex import BoothFlexConfig
+from nomul.engines.boothflex_bs import BoothFlexBsConfig
+from nomul.engines.bwta import BwtaConfig
+from nomul.engines.tlmm import TlmmConfig
+from nomul.sim.check import Run, bench_engine, build_engine, random_product
 
 CONFIG = TlmmConfig(group=2, tables=4, rows=2, fill_units=4, n_in_max=64, n_out_max=8)
 """Tables that fill faster than stalled weights come: steps follow each other closely."""

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sw.engines import PACKERS, configure, pack_activations, pack_weights
-from sw.errors import InputError
+from nomul.catalog import PACKERS, configure, pack_activations, pack_weights
+from nomul.errors import InputError
 
 
 @pytest.mark.parametrize("engine", PACKERS)

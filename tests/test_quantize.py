@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from sw.errors import InputError
-from sw.golden.absmax import absmax
-from sw.golden.linear import grouped_linear
-from sw.quantize import bitnet, bwta, mixpe
+from nomul.errors import InputError
+from nomul.golden.absmax import absmax
+from nomul.golden.linear import grouped_linear
+from nomul.quantize import bitnet, bwta, mixpe
 
 
 def normal(*shape: int, seed: int = 1) -> torch.Tensor:

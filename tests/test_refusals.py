@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
-import sim.conftest as benches
-from sw.cli import main
-from sw.console import progress, status, stdout
-from sw.errors import InputError
-from sw.flow.cache import Cache, place
+import nomul.sim.conftest as benches
+from nomul.cli import main
+from nomul.console import progress, status, stdout
+from nomul.errors import InputError
+from nomul.flow.cache import Cache, place
 from tests.cli_files import LONG, fill
 
 TALK = ["talk", "sim", "--prompt", "ROMEO:"]
@@ -84,11 +84,11 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.fail("work was begun")
 
     for work in (
-        "sim.runner.build",
-        "sim.check.build",
-        "sim.board.build",
-        "sim.board.verilog",
-        "sw.boards.MachineTop",
+        "nomul.sim.runner.build",
+        "nomul.sim.check.build",
+        "nomul.sim.board.build",
+        "nomul.sim.board.verilog",
+        "nomul.board_designs.MachineTop",
     ):
         monkeypatch.setattr(work, reached)
     return tmp_path
@@ -128,14 +128,14 @@ def test_only_one_module_knows_a_console() -> None:
 
 @pytest.mark.parametrize("arguments", [["engines", "--json"], ["engines"], ["--help"]])
 def test_an_output_that_takes_nothing(arguments: list[str]) -> None:
-    command = [sys.executable, "-m", "sw.cli", *arguments]
+    command = [sys.executable, "-m", "nomul.cli", *arguments]
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (2, "nomul: reading or writing failed: No space left on device\n")
 
 
 def test_an_output_that_is_closed() -> None:
-    command = [sys.executable, "-m", "sw.cli", "engines"]
+    command = [sys.executable, "-m", "nomul.cli", "engines"]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: os.close(1))
     sentence = "nomul: the standard output is closed; the result has nowhere to go\n"
     assert (done.returncode, done.stderr) == (2, sentence)

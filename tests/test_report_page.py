@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from hw.engines import ENGINES
-from sw.commands.report import command
-from sw.errors import InputError
-from sw.flow.answers import answers, worse
-from sw.flow.jobs import Outcome
-from sw.flow.page import markdown, page
-from sw.flow.plots import PLOTS
-from sw.flow.survey import ALL_TARGETS, SIZES, build_job, builds, figures, wanted
+from nomul.engines import ENGINES
+from nomul.commands.report import command
+from nomul.errors import InputError
+from nomul.flow.answers import answers, worse
+from nomul.flow.jobs import Outcome
+from nomul.flow.page import markdown, page
+from nomul.flow.plots import PLOTS
+from nomul.flow.survey import ALL_TARGETS, SIZES, build_job, builds, figures, wanted
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

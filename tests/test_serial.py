@@ -13,10 +13,10 @@ from amaranth.sim import Simulator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hw.bus import serial as gateware
-from hw.bus.uart import UartReceiver, UartTransmitter, uart_divisor
-from sw.errors import InputError, ToolError
-from sw.serial import Board, Damage, EngineBoard, Error, Frame, Info, Line, Message, Parser, crc, encode
+from nomul.bus import serial as gateware
+from nomul.bus.uart import UartReceiver, UartTransmitter, uart_divisor
+from nomul.errors import InputError, ToolError
+from nomul.host.serial import Board, Damage, EngineBoard, Error, Frame, Info, Line, Message, Parser, crc, encode
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "serial.md"
 VECTORS = re.search(r"<!-- vectors: frames -->\n```text\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[1].splitlines()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.runner import SIMULATORS, build
+from nomul.sim.runner import SIMULATORS, build
 
 pytestmark = pytest.mark.bench
 

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw.systolic.systolic import SystolicConfig
-from sw.errors import InputError
-from sw.formats.mixpe import Operands
-from sw.units import systolic_job
+from nomul.systolic.systolic import SystolicConfig
+from nomul.errors import InputError
+from nomul.formats.mixpe import Operands
+from nomul.unit_jobs import systolic_job
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ import third_party as make
 import torch
 from safetensors.torch import load_file, save_file
 
-from sw.cli import main
-from sw.errors import InputError
-from sw.formats.architecture import Architecture
-from sw.formats.checkpoint import open_checkpoint
-from sw.formats.companions import KEPT
-from sw.formats.huggingface import read_config
-from sw.formats.int4_checkpoint import open_int4
-from sw.formats.survey import survey
+from nomul.cli import main
+from nomul.errors import InputError
+from nomul.formats.architecture import Architecture
+from nomul.formats.checkpoint import open_checkpoint
+from nomul.formats.companions import KEPT
+from nomul.formats.huggingface import read_config
+from nomul.formats.int4_checkpoint import open_int4
+from nomul.formats.survey import survey
 
 FALCON = {"head_dim": 32, "rope_parameters": {"rope_type": "default", "rope_theta": 1000042.0}, "rms_norm_eps": 1e-5}
 LLAMA3 = {

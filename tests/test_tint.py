@@ -5,11 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw.engines.tint import TintConfig
-from hw.engines.tint_array import correction_chunk
-from sw.errors import InputError
-from sw.formats import dense, tint
-from sw.golden.tint import matmul
+from nomul.engines.tint import TintConfig
+from nomul.engines.tint_array import correction_chunk
+from nomul.errors import InputError
+from nomul.formats import dense, tint
+from nomul.golden.tint import matmul
 
 
 @pytest.mark.parametrize(

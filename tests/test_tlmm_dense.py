@@ -9,17 +9,17 @@ from amaranth.sim import Simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw.engines.tlmm import TlmmConfig
-from hw.engines.tlmm_table import index_codes
-from hw.memory.trit_decoder import GroupCode, TritUnit
-from sw.engines import pack_weights
-from sw.errors import InputError
-from sw.formats import tlmm
-from sw.golden.tlmm import rank_weights
+from nomul.engines.tlmm import TlmmConfig
+from nomul.engines.tlmm_table import index_codes
+from nomul.memory.trit_decoder import GroupCode, TritUnit
+from nomul.catalog import pack_weights
+from nomul.errors import InputError
+from nomul.formats import tlmm
+from nomul.golden.tlmm import rank_weights
 
 
 def trits(byte: int) -> list[int]:
-    """Five trits of a byte, by repeated division; nothing of `sw.formats`."""
+    """Five trits of a byte, by repeated division; nothing of `nomul.formats`."""
     digits = []
     for _ in range(5):
         byte, digit = divmod(byte, 3)

@@ -10,14 +10,14 @@ import pytest
 import torch
 from test_commands import nomul, refuses
 
-from hw.attention.bwta_attention import BwtaAttentionConfig
-from hw.bus.axi_unit import AxiUnit, unit_registers
-from hw.bus.job_registers import register_map
-from hw.engines import ENGINES
-from hw.units import UNITS
-from sw.errors import InputError
-from sw.flow.targets import TARGETS
-from sw.units import bwta_attention_job
+from nomul.attention.bwta_attention import BwtaAttentionConfig
+from nomul.bus.axi_unit import AxiUnit, unit_registers
+from nomul.bus.job_registers import register_map
+from nomul.engines import ENGINES
+from nomul.units import UNITS
+from nomul.errors import InputError
+from nomul.flow.targets import TARGETS
+from nomul.unit_jobs import bwta_attention_job
 
 SMALL = {
     "absmax": ["--set", "lanes=4", "--set", "length_max=64"],

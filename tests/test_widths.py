@@ -4,12 +4,12 @@ import random
 
 import pytest
 
-from hw.engines import ENGINES
-from hw.units import UNITS
-from sim.draw import draw_config
-from sw.engines import configure
-from sw.errors import InputError
-from sw.flow.tops import BUSES, make_top
+from nomul.engines import ENGINES
+from nomul.units import UNITS
+from nomul.sim.draw import draw_config
+from nomul.catalog import configure
+from nomul.errors import InputError
+from nomul.flow.tops import BUSES, make_top
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,14 @@ import stat
 import pytest
 import torch
 
-from sw.cli import main
-from sw.console import new_folder, replace_file, write_atomically, write_folder
-from sw.errors import InputError
-from sw.formats.checkpoint import save_dense
-from sw.formats.container import write_container
-from sw.formats.huggingface import save_bitnet
-from sw.formats.ternary import TernaryLayer
-from sw.model import checkpoints
+from nomul.cli import main
+from nomul.console import new_folder, replace_file, write_atomically, write_folder
+from nomul.errors import InputError
+from nomul.formats.checkpoint import save_dense
+from nomul.formats.container import write_container
+from nomul.formats.huggingface import save_bitnet
+from nomul.formats.ternary import TernaryLayer
+from nomul.model import checkpoints
 
 LAYER = TernaryLayer("a", torch.ones((4, 5), dtype=torch.int8), 0.5)
 WRITERS = {

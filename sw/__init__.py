@@ -1,1 +1,0 @@
-"""PyTorch and host side: golden references, formats, models, flows and the `nomul` command."""

@@ -1,0 +1,172 @@
+"""Weights in groups for `nomul check`: a layer of a MixPE model, or of a checkpoint of INT4 layers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nomul.sim.check import Product, check_product
+from nomul.commands.check_unit import load_activations
+from nomul.commands.operands import find_mode
+from nomul.console import stderr
+from nomul.catalog import configure
+from nomul.errors import InputError
+from nomul.formats.checkpoint import suggest
+from nomul.formats.container import open_container
+from nomul.formats.int4_checkpoint import int4_layers, open_int4
+from nomul.formats.mixpe import Operands
+from nomul.model import checkpoints
+from nomul.model.activations import record
+from nomul.model.store import linears, load_model
+from nomul.quantize.mixpe import from_int4, lost_scales, quantise, scale_width
+
+__all__ = ["check_grouped", "choose_grouped", "grouped_product", "read_grouped"]
+
+
+@dataclass(frozen=True, eq=False)
+class Grouped:
+    """A layer in groups: its name, its integers, and what became of its real scales."""
+
+    name: str
+    operands: Operands
+    speaks: bool
+    """Whether the checkpoint is a model that can say the layer's inputs."""
+
+    scale_bits: int
+    """Width of the integer scales."""
+
+    lost: int
+    """How many group scales became 0 without being 0."""
+
+
+def read_grouped(path: Path, layer: str | None, scale_bits: int | None = None) -> Grouped:
+    """Read a layer; its integer scales are as wide as it needs (`scale_width`) if `scale_bits` is not given.
+
+    Raises `InputError` if the checkpoint has no weights in groups, or no such layer.
+    """
+    if int4_layers(open_container(path)):
+        checkpoint = open_int4(path)
+        for note in checkpoint.notes:
+            stderr.print(note, highlight=False)
+        name = checkpoint.layers[0] if layer is None else layer
+        try:
+            int4 = checkpoint.layer(name)
+            bits = scale_width(int4.scales) if scale_bits is None else scale_bits
+            operands, _ = from_int4(int4, bits)
+            lost = lost_scales(int4.scales, bits)
+        except InputError as error:
+            raise InputError(str(error) if str(path) in str(error) else f"{path}: layer {name}: {error}") from None
+        if lost:
+            stderr.print(
+                f"{lost} of {int4.scales.numel()} group scales are 0 in {bits} bits, so far below the largest of "
+                f"their row",
+                highlight=False,
+            )
+        return Grouped(name, operands, False, bits, lost)
+    model, _ = load_model(path)
+    if model.config.linear != "mixpe":
+        raise InputError(
+            f"{path} is a {model.config.linear} model, without weights in groups; give a GPTQ or AWQ checkpoint or one "
+            f"of 'nomul train --kind mixpe'"
+        )
+    layers = linears(model)
+    name = next(iter(layers)) if layer is None else layer
+    if name not in layers:
+        raise InputError(f"{path} has no layer {name!r}; {suggest(name, list(layers))}")
+    grouped = layers[name].grouped
+    assert grouped is not None
+    return Grouped(name, grouped.operands(), True, 8 if scale_bits is None else scale_bits, 0)
+
+
+def grouped_product(config: Any, tokens: int, *, whole: bool) -> Product:
+    """Return a layer of the committed MixPE model, in groups of a configuration, and vectors that the model gives it.
+
+    The vectors are cut to whole groups, so that no step is padding. With `whole`, the same weights are INT8 under one
+    scale.
+    """
+    path = checkpoints.path("tiny_mixpe")
+    model, _ = load_model(path)
+    name, layer = next((name, layer) for name, layer in linears(model).items() if name.endswith("down_proj"))
+    assert layer.grouped is not None
+    real = layer.grouped.dequantise()
+    width = min(real.shape[1], config.n_in_max)
+    width = width // config.group * config.group if 0 < config.group <= width else width
+    rows = min(real.shape[0], config.n_out_max)
+    real = real[:rows, :width]
+    vectors = record(path, name, checkpoints.sample_text(), tokens).long()[:, :width]
+    if whole:
+        return Product((real * (127 / real.abs().max())).round().to(torch.int8), vectors)
+    codes = quantise(real, config.group or width)
+    scales = codes.group_scales.long() >> max(0, 8 - config.scale_bits)
+    bias = 0 if config.codes == "signed" else 8
+    zeros = torch.full_like(scales, bias)
+    return Product(Operands(codes.codes + bias, zeros, scales, codes.group), vectors)
+
+
+def choose_grouped(
+    engine: str,
+    settings: Sequence[str],
+    target: str | None,
+    *,
+    path: Path | None,
+    layer: str | None,
+    mode: str | None,
+    activations: Path | None,
+    tokens: int,
+    seed: int,
+) -> tuple[Grouped, Any, Product, str]:
+    """Return (what was read, configuration, product, where its vectors come from) of a layer in groups.
+
+    The engine's group, codes and width of scales are the layer's, unless settings say otherwise.
+    """
+    given = configure(engine, ["group=0", *settings], target).scale_bits
+    path = path or checkpoints.path("tiny_mixpe")
+    chosen = any(setting.partition("=")[0] == "scale_bits" for setting in settings)
+    grouped = read_grouped(path, layer, given if chosen else None)
+    operands = grouped.operands
+    signed = int(operands.codes.min()) < 0 or int(operands.zeros.min()) < 0
+    group = 0 if operands.group >= operands.shape[1] else operands.group
+    found = [f"group={group}", f"codes={'signed' if signed else 'unsigned'}", f"scale_bits={grouped.scale_bits}"]
+    config = configure(engine, [*found, *settings], target)
+    number = find_mode(engine, config, mode)
+    if activations is not None:
+        vectors, source = load_activations(activations)[:tokens], str(activations)
+    elif grouped.speaks:
+        vectors = record(path, grouped.name, checkpoints.sample_text(), tokens).long()
+        source = "the model on the sample text"
+    else:
+        most = 1 << (config.act_bits - 1)
+        random = torch.Generator().manual_seed(seed)
+        vectors = torch.randint(-most, most, (tokens, operands.shape[1]), generator=random)
+        source = f"random, seed {seed}"
+    return grouped, config, Product(operands, vectors, number), source
+
+
+def check_grouped(
+    engine: str,
+    settings: Sequence[str],
+    target: str | None,
+    *,
+    simulator: str,
+    bus: str,
+    stall: float,
+    waves: Path | None = None,
+    **choice: Any,
+) -> dict[str, Any]:
+    """Simulate an engine on one layer in groups; return the figures that `nomul check --json` prints.
+
+    The rest of what `choose_grouped` takes, `choice` says.
+    """
+    grouped, config, product, source = choose_grouped(engine, settings, target, **choice)
+    called, operands = config.modes[product.mode].name, grouped.operands
+    stderr.print(f"simulating {engine} in mode {called} on {grouped.name} with {simulator}; activations: {source}")
+    options: dict[str, Any] = {"simulator": simulator, "bus": bus, "stall": stall, "waves": waves}
+    figures = check_product(engine, config, product, seed=choice["seed"], **options)
+    kind = f"in groups of {operands.group}, with integer scales"
+    scales = {"group_scales": operands.scales.numel(), "scale_bits": grouped.scale_bits, "scales_lost": grouped.lost}
+    return {
+        "engine": engine, "mode": called, "layer": grouped.name, "weights": kind, "group": operands.group, **scales,
+        **figures,
+    }  # fmt: skip

@@ -1,0 +1,129 @@
+"""What commands multiply: layers of a checkpoint and vectors for them, in the form that an engine's mode takes."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nomul.engines.contract import Mode
+from nomul.commands.check_unit import load_activations
+from nomul.errors import InputError
+from nomul.formats import fp16
+from nomul.formats.checkpoint import Checkpoint, open_checkpoint
+from nomul.model import checkpoints
+from nomul.model.activations import record
+from nomul.model.operators import OPERATORS, attention_operands
+
+__all__ = ["Operands", "choose_operands", "find_mode"]
+
+HEADS = ("lm_head", "model.embed_tokens")
+"""Where a checkpoint keeps the INT8 matrix of its head, first choice first."""
+
+
+def choose_activations(
+    path: Path,
+    checkpoint: Checkpoint,
+    layer: str,
+    n_in: int,
+    file: Path | None,
+    tokens: int,
+    seed: int,
+    values: range,
+) -> tuple[Tensor, str]:
+    """Return (activations, where they come from): a file, the model's own on the sample text, or random ones."""
+    if file is not None:
+        return load_activations(file)[:tokens], str(file)
+    if "characters" in checkpoint.config and layer in checkpoint.shapes:
+        return record(path, layer, checkpoints.sample_text(), tokens).long(), "the model on the sample text"
+    random = torch.Generator().manual_seed(seed)
+    drawn = values.start + values.step * torch.randint(len(values), (tokens, n_in), generator=random)
+    return drawn, f"random, seed {seed}"
+
+
+def find_mode(engine: str, config: Any, name: str | None) -> int:
+    """Return the number of an engine's mode, the first without a name; InputError if there is none of that name."""
+    names = [mode.name for mode in config.modes]
+    if name is not None and name not in names:
+        raise InputError(f"engine {engine} so configured has no mode {name!r}; its modes are {', '.join(names)}")
+    return 0 if name is None else names.index(name)
+
+
+def choose_weights(checkpoint: Checkpoint, layer: str | None, mode: Mode) -> tuple[str, Tensor, str]:
+    """Return (name, int8 weights, what was done to them) for a mode.
+
+    A ternary layer is taken as it is, in every mode that holds ternary weights. Modes that hold more take the language
+    model's head by default, or its embedding where there is no other head; it, or any other matrix of the checkpoint
+    that is named, is quantised to the mode's range with one scale, as the integer model does it for INT8.
+    """
+    low, high = mode.weights
+    ternary = (low, high) == (-1, 1)
+    heads = [name for name in HEADS if f"{name}.weight" in checkpoint.tensors]
+    first = heads if heads and not ternary else checkpoint.layers
+    if layer is None and not first:
+        raise InputError(f"{checkpoint.path} has no ternary layers, so that there is no weight to multiply")
+    name = first[0] if layer is None else layer
+    if ternary or name in checkpoint.shapes or f"{name}.weight" not in checkpoint.tensors:
+        return name, checkpoint.layer(name).weight, "ternary, as they are"
+    values = checkpoint.tensors[f"{name}.weight"].double()
+    if values.ndim != 2 or values.numel() == 0:
+        raise InputError(f"{name}.weight has shape {list(values.shape)}; a layer's weights are a matrix")
+    levels = high if high > 1 else -low
+    codes = (values * (levels / max(values.abs().max().item(), 1e-30))).round().clamp(low, high)
+    return name, codes.to(torch.int8), f"quantised to {low} to {high} with one scale"
+
+
+@dataclasses.dataclass(frozen=True)
+class Operands:
+    """A layer of a checkpoint and vectors for it, as an engine multiplies them in one of its modes."""
+
+    layer: str
+    mode: int
+    weight: Tensor
+    """int8 [n_out, n_in]."""
+
+    activations: Tensor
+    """Integers [tokens, n_in]."""
+
+    weight_source: str
+    activation_source: str
+    """What was done to the weights, and where the vectors come from, in words."""
+
+
+def choose_operands(
+    engine: str,
+    config: Any,
+    path: Path,
+    layer: str | None = None,
+    mode: str | None = None,
+    file: Path | None = None,
+    tokens: int = 4,
+    seed: int = 0,
+) -> Operands:
+    """Return the operands that a checkpoint has for an engine.
+
+    A layer LAYER.self_attn.scores or .values is an operator of attention. Vectors are read from `file` if it is given.
+
+    Raises
+    ------
+    InputError
+        If the engine has no such mode, or the checkpoint no such layer.
+    """
+    checkpoint = open_checkpoint(path)
+    operator = (layer or "").rpartition(".")[2]
+    if layer and operator in OPERATORS:
+        number = find_mode(engine, config, mode or OPERATORS[operator])
+        weight, vectors = attention_operands(path, layer, checkpoints.sample_text(), tokens)
+        return Operands(layer, number, weight, vectors, "the model's keys or values", "the model on the sample text")
+    number = find_mode(engine, config, mode)
+    name, weight, done = choose_weights(checkpoint, layer, config.modes[number])
+    chosen = config.modes[number]
+    vectors, source = choose_activations(
+        path, checkpoint, name, weight.shape[1], file, tokens, seed, chosen.activation_values
+    )
+    if chosen.weight_format == "fp16":
+        weight, done = fp16.to_words(weight), f"{done}, in FP16"
+    if chosen.activation_format == "fp16":
+        vectors, source = fp16.to_words(vectors), f"{source}, in FP16"
+    return Operands(name, number, weight, vectors, done, source)

@@ -1,0 +1,228 @@
+"""`nomul report`: what an engine or a unit costs on an FPGA or in standard cells, and how fast it is."""
+
+import dataclasses
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from nomul.arith.target import TARGETS as ARITHMETIC
+from nomul.engines.contract import TOKENS_MAX
+from nomul.units import UNITS
+from nomul.commands.report_all import FOLDER, report_all
+from nomul.commands.report_cells import cell_table, report_cells
+from nomul.console import json_option, print_json, status, stdout
+from nomul.catalog import choose_form, configure
+from nomul.errors import InputError
+from nomul.flow.cell_report import Core
+from nomul.flow.report import Report, Work, check_routable, report
+from nomul.flow.rtlil import convert
+from nomul.flow.survey import SIZES
+from nomul.flow.targets import TARGETS, find_target
+from nomul.flow.tops import SPECS
+from nomul.options import POSITIVE, Integer, Output, refuse_given
+
+REFERENCE = "1536x1536"
+CELLS = "cells"
+
+
+def table_of(result: Report, product: str = "MAC") -> Table:
+    """Return the figures as a table that fits 80 columns; `product` is what a cycle is for."""
+    found, work, timing = result.synthesis, result.work, result.timing
+    table = Table(box=None, pad_edge=False, title=f"{result.engine} on {find_target(found.target).description}")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    table.add_column("note")
+    for name, value, note in (
+        ("LUT", f"{found.lut:,}", f"of them {found.lutram_as_lut:,} as memory"),
+        ("flip-flops", f"{found.ff:,}", ""),
+        ("carry cells", f"{found.carry:,}", ""),
+        ("multipliers", f"{found.dsp:,}", ""),
+        ("block RAM", f"{found.bram:g}", f"large RAM {found.uram:g}"),
+        (f"{product} per cycle", f"{work.macs_per_cycle:,}", f"used to {100 * work.utilization:.2f} %"),
+        (f"LUT per {product}", f"{result.lut_per_mac:.3f}", f"sustained {result.lut_per_sustained_mac:.3f}"),
+    ):
+        table.add_row(name, value, note)
+    if timing is not None:
+        fmax = "no path" if timing.fmax_mhz is None else f"{timing.fmax_mhz:.1f}"
+        cells = f"{timing.logic_cells:,}"
+        seeds = ", ".join("none" if value is None else f"{value:.1f}" for value in timing.fmax_by_seed.values())
+        table.add_row("Fmax, MHz", fmax, f"median of {seeds}")
+        table.add_row(
+            "cells after packing", cells, f"{result.cells_per_mac:.3f} per {product}, of {timing.logic_available:,}"
+        )
+    table.caption = f"{', '.join(result.tool_versions)}; {result.seconds:g} s of tool time"
+    return table
+
+
+def unit_job(config: Any) -> dict[str, int]:
+    """Return the job that a unit is reported for: every field at its limit, but K an eighth of M, and 16 vectors."""
+    job = dict(config.job_limits)
+    if "k" in job:
+        job["k"] = -(-job["scores"] // 8)
+    if "vectors" in job:
+        job["vectors"] = 16
+    return job
+
+
+def unit_json(result: Report, job: dict[str, int]) -> dict[str, Any]:
+    """Return the figures of a unit: those of an engine, with values in place of products."""
+    named = {name.replace("macs", "values").replace("mac", "value"): v for name, v in result.as_json().items()}
+    del named["engine"]
+    if result.timing is not None:
+        routed = named["place_and_route"]
+        routed["cells_per_value"] = routed.pop("cells_per_mac")
+    return {"unit": result.engine} | named | {"job": job}
+
+
+def parse_layer(text: str) -> tuple[int, int]:
+    """Read 'N_OUTxN_IN'; InputError if it is not two numbers from 1 up."""
+    found = re.fullmatch(r"([1-9][0-9]{0,99})x([1-9][0-9]{0,99})", text)
+    if not found:
+        raise InputError(f"layer '{text}' is not N_OUTxN_IN with two numbers from 1 up, for example {REFERENCE}")
+    return int(found[1]), int(found[2])
+
+
+@click.command()
+@click.argument("engine", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every engine on every target, as a page in build/report.")
+@click.option("--size", "sizes", multiple=True, type=click.Choice(SIZES), help="With --all: only this; repeatable.")
+@click.option(
+    "-o",
+    "--output",
+    type=Output(folder=True),
+    default=FOLDER,
+    show_default=True,
+    help="With --all: the folder.",
+)
+@click.option("--workers", type=Integer(1), help="With --all: processes; as many as there are cores by default.")
+@click.option("--scheduler", metavar="ADDRESS", help="With --all: a Dask scheduler whose workers build.")
+@click.option("--target", type=click.Choice([*TARGETS, CELLS]), help="FPGA family, or standard cells.")
+@click.option("--portable", is_flag=True, help="Use plain operators instead of the target's arithmetic forms.")
+@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be repeated.")
+@click.option("--layer", default=REFERENCE, show_default=True, help="Layer for the utilisation, N_OUTxN_IN.")
+@click.option("--pnr", is_flag=True, help="Place and route too, where nextpnr supports the family.")
+@click.option(
+    "--once",
+    is_flag=True,
+    help="Map a module that occurs several times only once: much faster for wide rows, a few cells more.",
+)
+@click.option(
+    "--liberty",
+    "liberties",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Library of standard cells, plain or gzipped; may be repeated.",
+)
+@click.option(
+    "--simulate",
+    "tokens",
+    default=0,
+    type=Integer(0, TOKENS_MAX),
+    metavar="TOKENS",
+    help="Simulate the netlist of standard cells on so many vectors of the committed model: compares it with "
+    "PyTorch, and bases the power on its activity.",
+)
+@click.option(
+    "--clock-ns",
+    type=POSITIVE,
+    help="Clock period that standard cells are made for; without it, least area.",
+)
+@json_option
+def command(
+    engine: str | None, everything: bool, sizes: tuple[str, ...], output: Path, workers: int | None,
+    scheduler: str | None, target: str | None, portable: bool, settings: tuple[str, ...], layer: str, pnr: bool,
+    once: bool,
+    liberties: tuple[Path, ...], tokens: int, clock_ns: float | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Synthesise ENGINE for a target and report its resources; with --pnr also its clock frequency.
+
+    With --all: every engine, or ENGINE, on every target, or one, each beside an INT8 array of the same throughput.
+    """
+    if everything:
+        if portable or settings or pnr or once:
+            raise InputError("--all goes with none of --portable, --set, --pnr and --once; it chooses them itself")
+        refuse_given(("layer",), "goes without --all only, which takes layers of its own")
+        words = ["nomul", *sys.argv[1:]] if sys.argv[1:2] == ["report"] else ["nomul", "report", "--all"]
+        written = report_all(
+            engine=engine, target=target, sizes=sizes, liberties=liberties, clock_ns=clock_ns, tokens=tokens,
+            folder=output, workers=workers, scheduler=scheduler, command=shlex.join(words),
+        )  # fmt: skip
+        if as_json:
+            print_json(written)
+        else:
+            told = f"{written['entries']} rows, {written['from_cache']} of {written['built']} results from the cache"
+            stdout.print(f"{told}, {written['seconds']:g} s", highlight=False)
+            for file in written["files"]:
+                stdout.print(file, highlight=False, soft_wrap=True)
+        return
+    for name, given in (("ENGINE", engine), ("--target", target)):
+        if given is None:
+            raise InputError(f"{name} is missing; name one, or give --all")
+    assert engine is not None and target is not None
+    if sizes or workers or scheduler:
+        raise InputError("--size, --workers and --scheduler go with --all only")
+    refuse_given(("output",), "goes with --all only; the figures of one engine are printed")
+    if (target == CELLS) != bool(liberties):
+        raise InputError(
+            "target 'cells' needs --liberty FILE, a library of standard cells"
+            if target == CELLS
+            else f"--liberty goes with target 'cells' only; the target is '{target}'"
+        )
+    if tokens and target != CELLS:
+        raise InputError(f"--simulate goes with target 'cells' only; the target is '{target}'")
+    if clock_ns is not None and target != CELLS:
+        raise InputError(f"--clock-ns goes with target 'cells' only; the target is '{target}'")
+    if once and (pnr or target == CELLS):
+        raise InputError("--once goes neither with --pnr, which needs a flat netlist, nor with target 'cells'")
+    engine, settings, form = choose_form(engine, settings)
+    arithmetic = "portable" if portable or target not in ARITHMETIC else target
+    config = configure(engine, settings, arithmetic)
+    if pnr:
+        check_routable(target)
+    n_out, n_in = parse_layer(layer)
+    job = unit_job(config) if engine in UNITS else {}
+    if engine in UNITS:
+        peak = config.values_per_cycle
+        work = Work(peak, config.values(**job) / (config.cycles(**job) * peak))
+    else:
+        n_out, n_in = min(n_out, config.n_out_max), min(n_in, config.n_in_max)
+        work = Work(config.macs_per_cycle, n_out * n_in / (config.cycles(n_in, n_out, 1) * config.macs_per_cycle))
+    with status(f"elaborating {engine}") as say:
+        text = convert(SPECS[engine].component(config), engine)
+        if target == CELLS:
+            core = Core(text, engine, dataclasses.asdict(config), work)
+            found = report_cells(core, config, liberties, clock_ns, tokens, say)
+        else:
+            result = report(
+                text,
+                engine,
+                dataclasses.asdict(config),
+                target,
+                work,
+                pnr=pnr,
+                once=once,
+                progress=say,
+            )
+    shape = ({"job": job} if job else {"layer": {"n_out": n_out, "n_in": n_in}}) | form
+    if target == CELLS:
+        if as_json:
+            libraries = [each.as_json() for each in found]
+            several = {"engine": engine, "target": CELLS, **shape, "libraries": libraries}
+            print_json(libraries[0] | shape if len(libraries) == 1 else several)
+        else:
+            for each in found:
+                stdout.print(cell_table(each))
+        return
+    if as_json:
+        print_json(unit_json(result, job) if job else result.as_json() | shape)
+        return
+    stdout.print(table_of(result, "value" if job else "MAC"))
+    if result.timing is not None and (path := result.timing.critical_path) is not None:
+        where = f"slowest path: {path.logic_ns:g} ns in cells and {path.routing_ns:g} ns in wires,"
+        stdout.print(f"{where} {path.start} to {path.end}", markup=False, highlight=False)

@@ -1,0 +1,113 @@
+"""`nomul report --all`: every engine on every target, as a page, as Markdown and as JSON."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nomul.engines import ENGINES
+from nomul.commands.simulated import simulated_job
+from nomul.console import stderr, write_atomically
+from nomul.errors import InputError
+from nomul.flow.answers import answers, worse
+from nomul.flow.jobs import run_jobs
+from nomul.flow.page import markdown, page, tools
+from nomul.flow.survey import ALL_TARGETS, SIZES, Build, builds, figures, name_of, wanted
+from nomul.names import canonical
+
+__all__ = ["FOLDER", "report_all"]
+
+FOLDER = Path("build/report")
+
+
+def report_all(
+    *,
+    engine: str | None,
+    target: str | None,
+    sizes: Sequence[str],
+    liberties: Sequence[Path],
+    clock_ns: float | None,
+    tokens: int,
+    folder: Path,
+    workers: int | None,
+    scheduler: str | None,
+    command: str,
+) -> dict[str, Any]:
+    """Build, and write index.html, report.md and report.json into a folder; return what was written.
+
+    Parameters
+    ----------
+    engine, target
+        Only this one, if given.
+    sizes
+        Of `nomul.flow.survey.SIZES`; all if empty.
+    liberties
+        Libraries of standard cells; without one the generic library.
+    clock_ns
+        Clock period that standard cells are made for.
+    tokens
+        Vectors that the smallest netlists are simulated on, for their power.
+    folder
+        Where to write.
+    workers, scheduler
+        As in `nomul.flow.jobs.run_jobs`.
+    command
+        What was typed, for the page.
+
+    Raises
+    ------
+    InputError
+        If the engine does not exist, or a library is not there.
+    """
+    engine = engine and canonical(engine, ENGINES)
+    if engine is not None and engine not in ENGINES:
+        raise InputError(f"no engine is called {engine!r}; the engines are {', '.join(ENGINES)}")
+    for file in liberties:
+        if not file.is_file():
+            raise InputError(f"liberty file {file} does not exist")
+    start = time.monotonic()
+    chosen = builds(
+        [engine] if engine else list(ENGINES), sizes or SIZES, [target] if target else ALL_TARGETS, liberties
+    )
+    jobs = wanted(chosen, clock_ns)
+    if tokens:
+        for build in chosen:
+            jobs |= _simulated(build, clock_ns, tokens)
+    names = list(jobs)
+    outcomes = run_jobs([jobs[name] for name in names], workers=workers, scheduler=scheduler, description="building")
+    found = figures(chosen, dict(zip(names, outcomes, strict=True)))
+    result = {
+        "command": command,
+        "tools": tools(found),
+        "answers": [answer.as_json() for answer in answers(found)],
+        "worse_than_plain": worse(found),
+        "entries": [figure.as_json() for figure in found],
+    }
+    files = {
+        "index.html": page(found, command),
+        "report.md": markdown(found, command),
+        "report.json": json.dumps(result, indent=1) + "\n",
+    }
+    for name, text in files.items():
+        write_atomically(folder / name, text.encode())
+    failed = [f"{outcome.job.label}: {outcome.error}" for outcome in outcomes if outcome.value is None]
+    for line in dict.fromkeys(failed):
+        stderr.print(line, markup=False, highlight=False, soft_wrap=True)
+    return {
+        "files": [str(folder / name) for name in files],
+        "entries": len(found),
+        "built": sum(outcome.value is not None for outcome in outcomes),
+        "from_cache": sum(outcome.kept for outcome in outcomes),
+        "failed": failed,
+        "seconds": round(time.monotonic() - start, 1),
+    }
+
+
+def _simulated(build: Build, clock_ns: float | None, tokens: int) -> dict[str, Any]:
+    """Return the job that simulates a small build's netlist in a library, in place of the one that does not."""
+    if build.size != "small" or build.liberty is None:
+        return {}
+    config = dataclasses.asdict(build.config)
+    return {name_of(build): simulated_job(build.engine, config, build.liberty, clock_ns, 30.0, tokens)}

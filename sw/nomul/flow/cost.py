@@ -1,0 +1,148 @@
+"""Cost models: what a configuration takes of a target, without synthesis, in microseconds.
+
+Cycles need no model here: an engine's configuration has an exact one (`EngineConfig.cycles`), which its bench asserts.
+
+Look-up tables, flip-flops and gate equivalents are sums over what an engine is made of, each with a coefficient fitted
+to syntheses of small configurations (`cost_points.json`, written by `python -m benchmarks.cost_points`):
+
+    arrays   1, lanes, rows x width of a total, rows x lanes, and for dense weights rows x lanes once more
+    FP16     1, rows: each is a multiply-add element
+    MixPE    in standard cells besides, the bits of group sums that are too few for a memory macro
+    TLMM     1, tables, tables filled at a time, tables x memory of a table, tables x rows, rows x width of a total;
+             memory is look-up tables on AMD parts, whose read ports rows share, and elsewhere a copy for each row
+
+The fit is of least squares in relative error, with no coefficient below zero. The points marked `held_out` take no part
+in it; a test asserts that they, and one that is synthesised for the test, are within 15 %.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nomul.arith.target import AMD, Target
+from nomul.arith.xilinx import lutram_parts
+from nomul.engines import ENGINES
+from nomul.errors import InputError
+from nomul.flow.cells import MEMORY_BITS
+
+__all__ = ["POINTS", "CostModel", "cost_model", "errors", "features", "measured", "modelled"]
+
+POINTS = Path(__file__).with_name("cost_points.json")
+"""Synthesised configurations: engine, target, settings, whether held out of the fit, and figures."""
+
+
+def features(engine: str, config: Any) -> list[float]:
+    """Return the sizes that the cost of an engine's configuration is a sum of, each times a coefficient."""
+    rows, totals = config.rows, config.rows * config.total_width
+    if engine == "tlmm":
+        tables, memory = config.tables, rows
+        if (target := Target(config.target)) in AMD:
+            parts = lutram_parts(rows * -(-config.entry_width // 2), target)
+            memory = sum(8 if ports == 7 else 4 for ports in parts)
+        return [1, tables, config.fill_units, tables * memory, tables * rows, totals]
+    if engine == "fp16":
+        return [1, rows]
+    lanes = config.lanes_in
+    dense = getattr(config, "weights", "") == "dense"
+    sizes = [1, lanes, totals, rows * lanes, rows * lanes * dense]
+    if engine == "mixpe" and config.target == "cells":
+        # The sums of two vectors' groups: a macro, which is in no area, or flip-flops.
+        bits = (2 << (config.group_count - 1).bit_length()) * config.sum_width
+        sizes.append(bits if bits <= MEMORY_BITS else 0)
+    return sizes
+
+
+@dataclasses.dataclass(frozen=True)
+class CostModel:
+    """The fitted coefficients of each figure for an engine on a target."""
+
+    engine: str
+    target: str
+    coefficients: dict[str, tuple[float, ...]]
+    """By figure: `lut` and `ff`, or for standard cells `area` in gate equivalents."""
+
+    def predict(self, config: Any) -> dict[str, float]:
+        """Return the predicted figures of a configuration."""
+        sizes = features(self.engine, config)
+        return {
+            name: sum(size * factor for size, factor in zip(sizes, factors, strict=True))
+            for name, factors in self.coefficients.items()
+        }
+
+
+@functools.cache
+def measured() -> tuple[dict[str, Any], ...]:
+    """Return the points of `POINTS`."""
+    return tuple(json.loads(POINTS.read_text()))
+
+
+def arithmetic(target: str) -> str:
+    """Return the field `target` of the configurations that a target is served with."""
+    return target if target in ("xcup", "xc7", "ecp5", "cells") else "portable"
+
+
+def configuration(point: dict[str, Any]) -> Any:
+    """Return the configuration of a point."""
+    return ENGINES[point["engine"]].config(**point["settings"], target=arithmetic(point["target"]))
+
+
+@functools.cache
+def modelled(target: str) -> tuple[str, ...]:
+    """Return the engines that have a model on a target: those with points to fit it to, and others to test it with."""
+    points = [point for point in measured() if point["target"] == target]
+    fitted, tested = ({p["engine"] for p in points if p["held_out"] == held} for held in (False, True))
+    return tuple(sorted(fitted & tested))
+
+
+@functools.cache
+def cost_model(engine: str, target: str) -> CostModel:
+    """Return the model of an engine on a target.
+
+    Raises
+    ------
+    InputError
+        If there are no syntheses to fit it to.
+    """
+    known = modelled(target)
+    points = [p for p in measured() if (p["engine"], p["target"]) == (engine, target) and not p["held_out"]]
+    if engine not in known:
+        raise InputError(
+            f"there is no cost model of engine '{engine}' on target '{target}'; "
+            f"there is of {', '.join(known) or 'none'}"
+        )
+    sizes = np.array([features(engine, configuration(point)) for point in points], dtype=float)
+    names = ("area",) if target == "cells" else ("lut", "ff")
+    return CostModel(engine, target, {name: _fit(sizes, [float(point[name]) for point in points]) for name in names})
+
+
+def _fit(sizes: npt.NDArray[np.float64], values: Sequence[float]) -> tuple[float, ...]:
+    """Return the coefficients that are best in relative error; those that would be negative are zero."""
+    scaled = sizes / np.array(values)[:, None]
+    used = [index for index in range(sizes.shape[1]) if scaled[:, index].any()]
+    while True:
+        found, *_ = np.linalg.lstsq(scaled[:, used], np.ones(len(values)), rcond=None)
+        if (found >= 0).all():
+            break
+        del used[int(np.argmin(found))]
+    factors = np.zeros(sizes.shape[1])
+    factors[used] = found
+    return tuple(float(factor) for factor in factors)
+
+
+def errors(engine: str, target: str, held_out: bool = True) -> dict[str, float]:
+    """Return the relative error of each held-out point's look-up tables or area, or of each fitted point's."""
+    model = cost_model(engine, target)
+    name = "area" if target == "cells" else "lut"
+    return {
+        " ".join(f"{field}={value}" for field, value in point["settings"].items()): (
+            model.predict(configuration(point))[name] / point[name] - 1
+        )
+        for point in measured()
+        if (point["engine"], point["target"], point["held_out"]) == (engine, target, held_out)
+    }

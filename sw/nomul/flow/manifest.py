@@ -1,0 +1,169 @@
+"""The manifest beside the Verilog of an engine or a unit: everything that a user would otherwise have to guess."""
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Iterator
+from typing import Any
+
+from amaranth.hdl import Shape
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import Component, Out
+
+from nomul.bus.axi import REGISTERS, AxiEngine
+from nomul.bus.axi_lite import Register
+from nomul.bus.axi_unit import AxiUnit, unit_registers
+from nomul.engines import ENGINES
+from nomul.units import UNITS
+
+__all__ = ["manifest", "register_entry"]
+
+MEANINGS = {
+    "clk": "clock; everything happens at its rising edge",
+    "rst": "synchronous reset, active high",
+    "jobs": "one matrix and how many vectors: n_in, n_out, tokens; and the mode, if there are several",
+    "activations": "the lanes of a vector in order, lane 0 in the lowest bits, two's complement",
+    "weights": "the packed weight stream, once for each token",
+    "results": "`rows` results, row 0 in the lowest bits, two's complement; above them `last`, set on a token's last",
+    "fault": "the last job was illegal and did nothing",
+}
+"""Meaning of each port, or of each stream, by its name before `__`."""
+
+AXI_MEANINGS = {
+    "aclk": "clock; everything happens at its rising edge",
+    "aresetn": "synchronous reset, active low",
+    "irq": "interrupt, as the register CONTROL enables it",
+    "s_axi_": "AXI4-Lite, the registers",
+    "s_axis_activations_": "AXI4-Stream: lane i in container i of 8 or 16 bits",
+    "s_axis_weights_": "AXI4-Stream: the packed weight stream in whole bytes",
+    "m_axis_results_": "AXI4-Stream: results sign-extended to 32 bits (64 if wider), tlast on a token's last",
+}
+"""Meaning of the pins of the AXI form, by the beginning of their names."""
+
+
+def manifest(engine: str, config: Any, component: Component, top: str) -> dict[str, Any]:
+    """Return the manifest of an engine or a unit and its top module, ready to be printed as JSON.
+
+    `ports` lists direction, width and meaning of every port of the Verilog module; a stream NAME is NAME__payload,
+    NAME__valid and NAME__ready, and a transfer happens in each cycle in which valid and ready are both high. `streams`
+    says how much memory bandwidth each takes at most.
+    """
+    unit = engine in UNITS
+    meanings = unit_meanings(config) if unit else MEANINGS | AXI_MEANINGS
+    axi = isinstance(component, AxiEngine | AxiUnit)
+    ports: dict[str, dict[str, Any]] = {} if axi else {name: _port(False, 1, meanings[name]) for name in ("clk", "rst")}
+    layouts: dict[str, Any] = {}
+    for name, member in component.signature.members.items():
+        outward = member.flow == Out
+        if member.is_port:
+            ports[name] = _port(outward, Shape.cast(member.shape).width, _meaning(name, meanings))
+            continue
+        assert isinstance(member.signature, stream.Signature)
+        shape = member.signature.members["payload"].shape
+        ports[f"{name}__payload"] = _port(outward, Shape.cast(shape).width, meanings[name])
+        ports[f"{name}__valid"] = _port(outward, 1, f"{name}: the sender offers a transfer")
+        ports[f"{name}__ready"] = _port(not outward, 1, f"{name}: the receiver takes it")
+        layouts[name] = _layout(shape)
+    registers = (unit_registers(config) if unit else REGISTERS) if axi else ()
+    return {
+        "engine": engine,
+        "top": top,
+        "summary": (UNITS if unit else ENGINES)[engine].summary,
+        "config": dataclasses.asdict(config),
+        **(_unit_figures(config) if unit else _engine_figures(config)),
+        "ports": ports,
+        "payloads": layouts,
+        "streams": {name: _stream(port["width"]) for name, port in _data(ports)},
+        "registers": [register_entry(register) for register in registers],
+        "versions": {name: importlib.metadata.version(name) for name in ("nomul", "amaranth")},
+    }
+
+
+def _engine_figures(config: Any) -> dict[str, Any]:
+    return {
+        "derived": {
+            "macs_per_cycle": config.macs_per_cycle,
+            "activation_lanes": config.activation_lanes,
+            "weight_width": config.weight_width,
+            "total_width": config.total_width,
+        },
+        "latency": {
+            "cycles_one_block": config.cycles(1, 1, 1),
+            "meaning": "cycles from the transfer of a job with one input, one output and one token to its result",
+        },
+        "weight_packing": config.packing,
+    }
+
+
+def _unit_figures(config: Any) -> dict[str, Any]:
+    return {
+        "derived": {"values_per_cycle": config.values_per_cycle, "job_limits": config.job_limits},
+        "latency": {
+            "cycles_one_block": config.cycles(**dict.fromkeys(config.job_limits, 1)),
+            "meaning": "cycles from the transfer of a job whose fields are all 1 to its result",
+        },
+    }
+
+
+def unit_meanings(config: Any) -> dict[str, str]:
+    """Return the meaning of each port of a unit: its streams by name, its pins by the beginning of their names."""
+    meanings = {name: MEANINGS[name] for name in ("clk", "rst", "fault")} | AXI_MEANINGS
+    meanings["jobs"] = f"one job: {', '.join(config.job_limits)}, the first in the lowest bits, each 1 or more"
+    for prefix, ports in (("s_axis", config.inputs), ("m_axis", config.outputs)):
+        for port in ports:
+            lanes = "one value" if port.lanes == 1 else f"{port.lanes} values, the first in the lowest bits"
+            last = "" if prefix == "s_axis" else "; above them `last`, which ends a vector"
+            meanings[port.name] = f"{port.meaning}: {lanes} a transfer{last}"
+            meanings[f"{prefix}_{port.name}_"] = f"AXI4-Stream: {port.meaning}, each in whole bytes"
+    return meanings
+
+
+def _meaning(name: str, meanings: dict[str, str]) -> str:
+    """Return what a port is for; a pin of an AXI bus by the bus."""
+    if name in meanings:
+        return meanings[name]
+    return meanings[next(bus for bus in sorted(meanings, key=len, reverse=True) if name.startswith(bus))]
+
+
+def register_entry(register: Register) -> dict[str, Any]:
+    """Return a register as JSON, with its single bits: `write_1` says what writing 1 to a bit does."""
+    bits = []
+    for place, bit in enumerate(register.bits):
+        name, _, meaning = bit.partition(": ")
+        clears = name in register.cleared
+        access = "r" if register.cleared and not clears else register.access
+        entry = {"name": name, "bit": place, "access": access, "meaning": meaning}
+        bits.append(entry | ({"write_1": "clears"} if clears else {}))
+    return {
+        "name": register.name,
+        "offset": register.offset,
+        "access": register.access,
+        "meaning": register.meaning,
+        "bits": bits,
+    }
+
+
+def _data(ports: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each stream's name and the port of its data."""
+    for name, port in ports.items():
+        for end in ("__payload", "_tdata"):
+            if name.endswith(end):
+                yield name.removesuffix(end), port
+
+
+def _stream(bits: int) -> dict[str, Any]:
+    """Return what a stream moves at full use, a transfer a cycle; the same number is its MB/s for each MHz of clock."""
+    return {"bits_per_transfer": bits, "bytes_per_cycle": bits / 8, "mb_per_s_for_each_mhz": bits / 8}
+
+
+def _layout(shape: Any) -> dict[str, Any]:
+    """Return where each field of a payload lies: bit offset, width, whether signed; arrays as count and element."""
+    if isinstance(shape, data.ArrayLayout):
+        return {"count": shape.length, "element": _layout(shape.elem_shape)}
+    if isinstance(shape, data.StructLayout):
+        return {name: {"offset": field.offset} | _layout(field.shape) for name, field in shape}
+    cast = Shape.cast(shape)
+    return {"width": cast.width, "signed": cast.signed}
+
+
+def _port(outward: bool, width: int, meaning: str) -> dict[str, Any]:
+    return {"direction": "output" if outward else "input", "width": width, "meaning": meaning}

@@ -1,0 +1,155 @@
+"""What an engine costs on a target: synthesis, place and route, and both set against the work that it does."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nomul.errors import InputError
+from nomul.flow.cache import DEFAULT
+from nomul.flow.nextpnr import DEFAULT_DEVICE, Timing, find_device, place_and_route
+from nomul.flow.targets import find_target
+from nomul.flow.yosys import Synthesis, synthesise
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a core computes: products a cycle at full use, and the share of them that a layer really gets.
+
+    `utilization` is products of the layer / (cycles of the layer x `macs_per_cycle`), with weights always ready.
+    """
+
+    macs_per_cycle: int
+    utilization: float
+
+    def __post_init__(self) -> None:
+        if self.macs_per_cycle < 1:
+            raise ValueError(f"macs_per_cycle is {self.macs_per_cycle}; allowed: 1 or more")
+        if not 0 < self.utilization <= 1:
+            raise ValueError(f"utilization is {self.utilization}; allowed: above 0, at most 1")
+
+
+@dataclass(frozen=True)
+class Report:
+    """The figures of one core on one target; `as_json` has what `nomul report --json` prints."""
+
+    engine: str
+    config: Mapping[str, Any]
+    work: Work
+    synthesis: Synthesis
+    timing: Timing | None
+
+    @property
+    def lut_per_mac(self) -> float:
+        """LUTs for each product that the core can form in a cycle."""
+        return self.synthesis.lut / self.work.macs_per_cycle
+
+    @property
+    def lut_per_sustained_mac(self) -> float:
+        """LUTs for each product that it does form in a cycle, on average over a layer."""
+        return self.lut_per_mac / self.work.utilization
+
+    @property
+    def cells_per_mac(self) -> float | None:
+        """Logic cells after packing for each product in a cycle; None without place and route."""
+        return self.timing.logic_cells / self.work.macs_per_cycle if self.timing else None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that synthesis and place and route took, when they were done."""
+        return round(self.synthesis.seconds + (self.timing.seconds if self.timing else 0), 2)
+
+    @property
+    def tool_versions(self) -> list[str]:
+        """Names and releases of the tools behind the figures."""
+        return [self.synthesis.tool] + ([self.timing.tool] if self.timing else [])
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the figures as one JSON object."""
+        found = self.synthesis
+        return {
+            "engine": self.engine,
+            "config": dict(self.config),
+            "target": found.target,
+            "lut": found.lut,
+            "lutram_as_lut": found.lutram_as_lut,
+            "ff": found.ff,
+            "carry": found.carry,
+            "dsp": found.dsp,
+            "bram": found.bram,
+            "uram": found.uram,
+            "macs_per_cycle": self.work.macs_per_cycle,
+            "utilization": round(self.work.utilization, 5),
+            "lut_per_mac": round(self.lut_per_mac, 4),
+            "lut_per_sustained_mac": round(self.lut_per_sustained_mac, 4),
+            "fmax_mhz": self.timing.fmax_mhz if self.timing else None,
+            "tool_versions": self.tool_versions,
+            "seconds": self.seconds,
+            "cells": found.cells,
+            "place_and_route": None
+            if self.timing is None
+            else asdict(self.timing) | {"cells_per_mac": round(self.cells_per_mac or 0, 4)},
+        }
+
+
+def report(
+    text: str,
+    engine: str,
+    config: Mapping[str, Any],
+    target: str,
+    work: Work,
+    *,
+    pnr: bool = False,
+    dsp: bool = False,
+    once: bool = False,
+    cache: Path | None = DEFAULT,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Report:
+    """Synthesise a core, place and route it if asked to, and return the figures.
+
+    Parameters
+    ----------
+    text
+        The core as RTLIL (`nomul.flow.rtlil.convert`) or Verilog, its top module named after `engine`.
+    engine, config
+        Name and fields, for the report.
+    target
+        A name of `nomul.flow.targets.TARGETS`. The core's own arithmetic must be that target's, or portable.
+    work
+        What the core computes.
+    pnr
+        Whether to place and route, for `fmax_mhz` and the cells after packing.
+    dsp
+        Whether Yosys may use the target's multipliers.
+    once
+        Whether a module that occurs several times is mapped once (`nomul.flow.yosys.synthesise`); not with `pnr`.
+    cache
+        Folder of earlier results, or None.
+    progress
+        Called with each step, in words.
+
+    Raises
+    ------
+    InputError
+        If the target is unknown, or nextpnr is wanted and does not support it.
+    ToolError
+        If a tool fails or gives a result that hardware cannot be made of.
+
+    """
+    family = find_target(target)
+    if pnr:
+        check_routable(target)
+    progress(f"synthesising for {family.description}")
+    found = synthesise(text, engine, target, dsp=dsp, netlist=pnr, once=once, cache=cache)
+    timing = None
+    if found.netlist is not None:
+        progress(f"placing and routing on {find_device(target).name}, three seeds")
+        timing = place_and_route(found.netlist, engine, target, cache=cache)
+    return Report(engine, config, work, found, timing)
+
+
+def check_routable(target: str) -> None:
+    """Refuse a target that nextpnr does not support."""
+    if target not in DEFAULT_DEVICE:
+        allowed = ", ".join(DEFAULT_DEVICE)
+        raise InputError(f"--pnr is not possible for target '{target}'; nextpnr supports {allowed}")

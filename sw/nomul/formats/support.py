@@ -1,0 +1,110 @@
+"""What a Hugging Face model needs that Nomul's models do not have, each as one sentence."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from nomul.errors import InputError
+from nomul.formats.architecture import Architecture, projection_shapes
+from nomul.formats.companions import PREFIX
+from nomul.formats.compressed_tensors import PARTS
+from nomul.formats.container import Container
+from nomul.formats.settings import unsupported_settings
+
+SUB_NORMS = {
+    "self_attn.inner_attn_ln": "self_attn.attn_sub_norm",
+    "mlp.ffn_layernorm": "mlp.ffn_sub_norm",
+}
+"""SubLN as 1bitLLM names it -> as transformers names it. Both stand before o_proj and before down_proj."""
+
+_UNUSED = re.compile(r"\.rotary_emb\.inv_freq$")
+
+
+def standard_name(name: str) -> str:
+    """Return the name that transformers' BitNet gives a tensor; only SubLN has had another one."""
+    for old, new in SUB_NORMS.items():
+        name = name.replace(f".{old}.", f".{new}.")
+    return name
+
+
+def standard_tensors(tensors: Mapping[str, Tensor], tied: bool) -> dict[str, Tensor]:
+    """Return the tensors that a model needs, under the names that transformers' BitNet gives them.
+
+    Left out are the tables of rotary frequencies that old files hold and, if the embeddings are tied, `lm_head`.
+    """
+    return {
+        standard_name(name): tensor
+        for name, tensor in tensors.items()
+        if not _UNUSED.search(name) and not (tied and name == "lm_head.weight")
+    }
+
+
+def has_sub_norms(architecture: Architecture, container: Container) -> bool:
+    """Say whether the model has SubLN; `InputError` if only some of its layers do."""
+    names = {standard_name(name) for name in container}
+    needed = [
+        f"model.layers.{i}.{norm}.weight" for i in range(architecture.num_hidden_layers) for norm in SUB_NORMS.values()
+    ]
+    missing = [name for name in needed if name not in names]
+    if missing and len(missing) < len(needed):
+        raise InputError(f"the tensor {missing[0]} is missing, although other layers have SubLN")
+    return not missing
+
+
+def check_tensors(architecture: Architecture, container: Container) -> None:
+    """Raise `InputError` if an embedding, a norm or the head is missing or has another shape than config.json says."""
+    hidden = architecture.hidden_size
+    needed = {
+        "model.embed_tokens.weight": (architecture.vocab_size, hidden),
+        "model.norm.weight": (hidden,),
+    }
+    if not architecture.tie_word_embeddings:
+        needed["lm_head.weight"] = (architecture.vocab_size, hidden)
+    for i in range(architecture.num_hidden_layers):
+        needed[f"model.layers.{i}.input_layernorm.weight"] = (hidden,)
+        needed[f"model.layers.{i}.post_attention_layernorm.weight"] = (hidden,)
+    queries = architecture.num_attention_heads * architecture.head_dim
+    widths = {"self_attn.attn_sub_norm": queries, "mlp.ffn_sub_norm": architecture.intermediate_size}
+    stored = {standard_name(name): name for name in container}
+    for i in range(architecture.num_hidden_layers):
+        for norm, width in widths.items():
+            if f"model.layers.{i}.{norm}.weight" in stored:
+                needed[f"model.layers.{i}.{norm}.weight"] = (width,)
+    for name, shape in needed.items():
+        if name not in stored:
+            raise InputError(f"the tensor {name} is missing; config.json needs it with the shape {list(shape)}")
+        if container.shape(stored[name]) != shape:
+            raise InputError(
+                f"the tensor {stored[name]} has the shape {list(container.shape(stored[name]))}, "
+                f"but config.json needs {list(shape)}"
+            )
+
+
+def unsupported(config: Mapping[str, Any], architecture: Architecture, container: Container) -> list[str]:
+    """Return one sentence for each thing that the model needs and Nomul's models do not have; empty if there is none.
+
+    Looks at every setting of config.json, and at tensors without a known place.
+    """
+    found = list(unsupported_settings(config, architecture))
+    biases = [name for name in container if name.endswith(".bias")]
+    if biases:
+        found.append(f"Biases are not supported: {_count(biases)}.")
+    known = {"model.embed_tokens", "model.norm", "lm_head", *projection_shapes(architecture)}
+    norms = ("input_layernorm", "post_attention_layernorm", *SUB_NORMS.values())
+    known |= {f"model.layers.{i}.{norm}" for i in range(architecture.num_hidden_layers) for norm in norms}
+    parts = ("weight", "weight_scale", "bias", "qweight", "qzeros", "scales", "g_idx", *PARTS)
+    other = [
+        name
+        for name in container
+        if not (_UNUSED.search(name) or name.startswith(PREFIX))
+        and (standard_name(name).rpartition(".")[0] not in known or name.rpartition(".")[2] not in parts)
+    ]
+    if other:
+        found.append(f"Tensors without a known place are not supported: {_count(other)}.")
+    return found
+
+
+def _count(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

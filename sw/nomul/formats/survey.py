@@ -1,0 +1,174 @@
+"""What a model's directory or file holds: kind, architecture, layers, sizes, and what Nomul does not support of it."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nomul.errors import InputError
+from nomul.formats.architecture import Architecture, is_bitnet, model_type, projection_shapes
+from nomul.formats.checkpoint import Checkpoint, open_checkpoint
+from nomul.formats.companions import notes_beside
+from nomul.formats.container import Container, open_container
+from nomul.formats.huggingface import FLOATS, read_config, refuse_foreign
+from nomul.formats.int4_checkpoint import Int4Checkpoint, int4_layers, open_int4
+from nomul.formats.support import check_tensors, has_sub_norms, unsupported
+
+KINDS = {
+    "nomul-dense": "Nomul's dense file, five trits in a byte",
+    "bitnet": "BitNet, packed ternary weights",
+    "bitnet-master": "BitNet, float master weights",
+    "gptq": "GPTQ, group-wise INT4",
+    "awq": "AWQ, group-wise INT4",
+    "compressed-tensors": "compressed-tensors (pack-quantized), group-wise INT4",
+    "float": "float weights, not quantised",
+}
+"""What a model can be, and how it is described."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found; `as_json` has the same under the same names.
+
+    Members
+    -------
+    path, kind : what was opened, and one of `KINDS`.
+    architecture : None where there is no config.json with an architecture.
+    sub_norms : whether the model has SubLN before o_proj and down_proj.
+    layers : name -> (n_out, n_in) of the quantised layers (of all projections for `float`).
+    parameters : weights of the model, logical ones (a packed byte counts as the weights in it), scales apart.
+    ternary_parameters, int4_parameters : weights in ternary and in INT4 layers.
+    bytes : size of the files that hold the tensors.
+    unsupported : one sentence for each thing that Nomul's models do not have.
+    unknown : those of them that the model's config or tensors ask for, so that no dense file is made of it.
+    notes : sentences about how the files are read.
+    """
+
+    path: Path
+    kind: str
+    architecture: Architecture | None
+    sub_norms: bool
+    layers: dict[str, tuple[int, int]]
+    parameters: int
+    ternary_parameters: int
+    int4_parameters: int
+    bytes: int
+    unsupported: tuple[str, ...]
+    unknown: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the survey as a JSON object."""
+        values = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "unknown"
+        }
+        architecture = self.architecture and dataclasses.asdict(self.architecture)
+        layers = [{"name": name, "n_out": n_out, "n_in": n_in} for name, (n_out, n_in) in self.layers.items()]
+        return values | {
+            "path": str(self.path),
+            "architecture": architecture,
+            "layers": layers,
+            "unsupported": list(self.unsupported),
+            "notes": list(self.notes),
+        }
+
+
+def open_model(path: Path | str) -> Checkpoint | Int4Checkpoint | None:
+    """Open what a path holds, ternary or INT4; None for a model with float weights that were not trained as ternary.
+
+    Raises `InputError` for everything that is no checkpoint, or a broken one.
+    """
+    container = open_container(path)
+    if int4_layers(container):
+        return open_int4(path)
+    if not container.metadata.get("format", "").startswith("nomul-"):
+        try:
+            refuse_foreign(container, read_config(container.path))
+        except InputError as error:
+            raise InputError(f"{container.path}: {error}") from None
+        if _is_float(container):
+            return None
+    return open_checkpoint(path)
+
+
+def survey(path: Path | str, *, kept: bool = False) -> Survey:
+    """Say what a path holds, from the headers alone; no weight is decoded.
+
+    `kept` says, for the notes, whether the tokenizer's files go into a copy. Raises `InputError` for everything that is
+    no checkpoint, or a broken one.
+    """
+    model = open_model(path)
+    container = open_container(path)
+    config = model.config if model else read_config(container.path)
+    kind = model.kind if model else "float"
+    architecture = _architecture(config, kind)
+    known = projection_shapes(architecture) if architecture else {}
+    layers = model.shapes if model else {name: known[name] for name in known if f"{name}.weight" in container}
+    unknown: list[str] = []
+    sub_norms = False
+    # A dense file may hold any model; whether it is one that Nomul runs, the reader of models says.
+    if architecture and (kind != "nomul-dense" or _is_decoder(config, container)):
+        try:
+            check_tensors(architecture, container)
+            sub_norms = has_sub_norms(architecture, container)
+        except InputError as error:
+            raise InputError(f"{container.path}: {error}") from None
+        unknown = unsupported(config, architecture, container)
+        if model_type(config) == "bitnet" and not sub_norms and kind != "nomul-dense":
+            unknown.append("The model_type 'bitnet' has SubLN, but there are no tensors for it.")
+        unquantised = [name for name in known if name not in layers]
+        if unquantised:
+            unknown.append(
+                f"Projections that are not quantised are not supported: {unquantised[0]}"
+                + (f" and {len(unquantised) - 1} more." if len(unquantised) > 1 else ".")
+            )
+    elif kind != "nomul-dense":
+        unknown.append("There is no config.json with an architecture, so that only single layers can be used.")
+    if kind == "float":
+        unknown.append("The weights are float, and nothing says that they were trained to be ternary.")
+    missing = list(unknown)
+    if isinstance(model, Int4Checkpoint):
+        missing.append("Whole models of INT4 layers are run by no command; 'nomul check mixpe' runs each layer.")
+    elif architecture and known and not sub_norms and kind != "float" and _is_decoder(config, container):
+        missing.append("A decoder without SubLN is run by no command; 'nomul check' runs each of its layers.")
+    quantised = sum(n_out * n_in for n_out, n_in in model.shapes.values()) if model else 0
+    others = model.tensors if model else container
+    ternary = isinstance(model, Checkpoint)
+    return Survey(
+        path=container.path,
+        kind=kind,
+        architecture=architecture,
+        sub_norms=sub_norms,
+        layers=dict(layers),
+        parameters=quantised + sum(container.numel(name) for name in others),
+        ternary_parameters=quantised if ternary else 0,
+        int4_parameters=0 if ternary else quantised,
+        bytes=sum(file.stat().st_size for file in container.files),
+        unsupported=tuple(missing),
+        unknown=tuple(unknown),
+        notes=(model.notes if model else ()) + notes_beside(container, kept=kept),
+    )
+
+
+def _architecture(config: Mapping[str, Any], kind: str) -> Architecture | None:
+    if "hidden_size" not in config:
+        return None
+    try:
+        return Architecture.from_config(config)
+    except InputError:
+        # A dense file may hold any model; its config is the model's own.
+        if kind == "nomul-dense":
+            return None
+        raise
+
+
+def _is_decoder(config: Mapping[str, Any], container: Container) -> bool:
+    """Say whether a dense file, or any other, holds a decoder with ternary projections."""
+    return config.get("linear", "ternary") == "ternary" and "model.embed_tokens.weight" in container
+
+
+def _is_float(container: Container) -> bool:
+    weights = [name for name in container if name.endswith("_proj.weight")]
+    floats = all(container.dtype(name) in FLOATS for name in weights)
+    return bool(weights) and floats and not is_bitnet(read_config(container.path))
