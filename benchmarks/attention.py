@@ -4,8 +4,8 @@ Usage: python -m benchmarks.attention TEXT [--every N] [--keep N] [--all-scaling
 that the model was trained on; what is measured is its validation part, as `nomul eval` does it.
 
 Every head of every layer attends from each token to the K = ceil(M / keep) keys of the M visible ones whose predicted
-scores are largest, and to nothing else. A predicted score is the predictor's sum as `nomul.attention.leading_one` gives it
-("none"); for comparison also shifted left by the bit length of the key's scale ("power"), or multiplied by the scale
+scores are largest, and to nothing else. A predicted score is the predictor's sum as `nomul.attention.leading_one` gives
+it ("none"); for comparison also shifted left by the bit length of the key's scale ("power"), or multiplied by the scale
 ("exact"). For each predictor:
 
     mass   share of the exact model's attention that its K keys receive, over that of the best K keys; mean over all

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 
 from benchmarks.figures import Figure
-from nomul.engines import ENGINES
 from nomul.catalog import configure
+from nomul.engines import ENGINES
 from nomul.flow.implementation import Implementation, implement
 from nomul.flow.liberty import read_liberty
 from nomul.flow.rtlil import convert

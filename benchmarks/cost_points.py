@@ -2,7 +2,7 @@
 
     python -m benchmarks.cost_points [ENGINE]...
 
-Writes sw/flow/cost_points.json. It takes about an hour on two cores; what is there already is not made again.
+Writes sw/nomul/flow/cost_points.json. It takes about an hour on two cores; what is there already is not made again.
 """
 
 import dataclasses
@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nomul.engines import ENGINES
 from nomul.console import stderr, write_atomically
+from nomul.engines import ENGINES
 from nomul.flow.cost import POINTS
 from nomul.flow.jobs import Job, Outcome, run_jobs
 from nomul.flow.measure import cells_job, fpga_job

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from nomul.arith.target import TARGETS, Target
-from nomul.engines import ENGINES
 from nomul.console import stderr, stdout, write_atomically
+from nomul.engines import ENGINES
 from nomul.flow.jobs import Job, run_jobs
 from nomul.flow.survey import SIZES, Build, build_job, builds, not_tried
 

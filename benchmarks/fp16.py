@@ -18,9 +18,9 @@ from amaranth.lib.wiring import Component
 from rich.table import Table
 
 from nomul.arith.fused_mac import FusedMac
-from nomul.engines import ENGINES
-from nomul.console import progress, stdout, write_atomically
 from nomul.catalog import configure
+from nomul.console import progress, stdout, write_atomically
+from nomul.engines import ENGINES
 from nomul.flow.implementation import implement
 from nomul.flow.liberty import Library, read_liberty
 from nomul.flow.rtlil import convert

@@ -2,8 +2,8 @@
 
 import functools
 
-from nomul.engines import ENGINES
 from nomul.catalog import configure
+from nomul.engines import ENGINES
 from nomul.flow.nextpnr import place_and_route
 from nomul.flow.rtlil import convert
 from nomul.flow.yosys import synthesise

@@ -15,15 +15,15 @@ from typing import Any
 import torch
 
 from benchmarks.figures import Figure, measure
-from nomul.accelerators.config import AcceleratorConfig
-from nomul.sim.accelerator import build_machine, run_jobs, write_dram
-from nomul.sim.dram import DramConfig
 from nomul.accelerator_image import machine_config
+from nomul.accelerators.config import AcceleratorConfig
 from nomul.golden.attention import KVCache
 from nomul.machines import SHAPES
 from nomul.model.integer import IntegerModel
 from nomul.model.random_model import characters, random_integer_model
 from nomul.model.transformer import TransformerConfig
+from nomul.sim.accelerator import build_machine, run_jobs, write_dram
+from nomul.sim.dram import DramConfig
 
 CLOCK = 250e6
 """Hertz."""

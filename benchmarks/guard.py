@@ -11,8 +11,8 @@ from pathlib import Path
 
 from rich.table import Table
 
-from nomul.engines import ENGINES
 from nomul.console import stdout, write_atomically
+from nomul.engines import ENGINES
 from nomul.flow.jobs import run_jobs
 from nomul.flow.survey import build_job, builds
 

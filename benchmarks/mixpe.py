@@ -12,10 +12,10 @@ from benchmarks.cells import LIBERTY, area_per_mac, cell_figures
 from benchmarks.figures import Figure
 from benchmarks.fp16 import element, engine
 from benchmarks.fpga import luts
-from nomul.engines import ENGINES
+from nomul.catalog import configure
 from nomul.commands.report_cells import report_cells
 from nomul.console import status
-from nomul.catalog import configure
+from nomul.engines import ENGINES
 from nomul.flow.cell_report import Core
 from nomul.flow.liberty import read_liberty
 from nomul.flow.report import Work

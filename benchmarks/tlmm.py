@@ -3,12 +3,12 @@
 import time
 
 from benchmarks.figures import Figure
-from nomul.engines.tlmm import Tlmm
-from nomul.sim.check import check_product, random_product
 from nomul.catalog import configure
+from nomul.engines.tlmm import Tlmm
 from nomul.flow.nextpnr import place_and_route
 from nomul.flow.rtlil import convert, verilog
 from nomul.flow.yosys import synthesise
+from nomul.sim.check import check_product, random_product
 
 AMD = ("tables=27", "rows=14", "fill_units=9")
 LATTICE = ("tables=28", "rows=4", "fill_units=7", "banks=1")

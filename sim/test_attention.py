@@ -16,12 +16,12 @@ from torch import Tensor
 from nomul.attention.attention import Attention
 from nomul.attention.attention_config import UNIT_CYCLES, AttentionConfig
 from nomul.attention.outputs import result_layout
-from nomul.memory.kv_cache import KvCache, write_layout
-from nomul.vector.scale import SCALE
-from nomul.sim.runner import Simulator, build
 from nomul.flow.rtlil import verilog
 from nomul.golden.attention import KVCache, attend
 from nomul.golden.scale import Scale, constant
+from nomul.memory.kv_cache import KvCache, write_layout
+from nomul.sim.runner import Simulator, build
+from nomul.vector.scale import SCALE
 
 CONFIGS = {
     "small": AttentionConfig(head_dim=8, context=16, lanes=4, layers=2, kv_heads=3),

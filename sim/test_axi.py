@@ -12,12 +12,12 @@ import torch
 
 from nomul.bus.axi import REGISTERS, AxiEngine, config_hash
 from nomul.bus.axi_lite import AxiLiteRegisters, Register
+from nomul.catalog import pack_activations, pack_weights
 from nomul.engines.tlmm import Tlmm, TlmmConfig
+from nomul.flow.rtlil import verilog
 from nomul.sim.axi_bench import BUSY, DONE, FAULT, PENDING, REFUSED
 from nomul.sim.check import oracle
 from nomul.sim.runner import SIMULATORS, Simulator, build
-from nomul.catalog import pack_activations, pack_weights
-from nomul.flow.rtlil import verilog
 
 pytestmark = pytest.mark.bench
 
@@ -51,7 +51,7 @@ def small() -> Simulator:
 
 
 def case(folder: Path, config: TlmmConfig, *shapes: tuple[int, int, int], **settings: Any) -> dict[str, Any]:
-    """Draw a job for each (n_in, n_out, tokens) and pack it as `nomul.sim.bench.Case` wants; the oracle is plain torch."""
+    """Draw a job for each (n_in, n_out, tokens) and pack it for `nomul.sim.bench.Case`; the oracle is plain torch."""
     random = torch.Generator().manual_seed(settings.get("seed", 0))
     jobs: list[dict[str, int]] = []
     arrays: dict[str, Any] = {}

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from nomul.accelerators.config import AcceleratorConfig
-from nomul.sim.accelerator import stripe_bytes, write_dram
-from nomul.sim.axi_machine import build_axi_machine
-from nomul.sim.axi_machine_bench import LEFT_STEPS
-from nomul.sim.test_machine import SETUPS, SHAPE, model_of
 from nomul.accelerator_image import machine_config
+from nomul.accelerators.config import AcceleratorConfig
 from nomul.flow.c_header import c_header
 from nomul.flow.machine_manifest import machine_manifest
 from nomul.model.generation import generate_integer
 from nomul.model.integer import IntegerModel
+from nomul.sim.accelerator import stripe_bytes, write_dram
+from nomul.sim.axi_machine import build_axi_machine
+from nomul.sim.axi_machine_bench import LEFT_STEPS
+from nomul.sim.test_machine import SETUPS, SHAPE, model_of
 
 SETUP = SETUPS["axi"]
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6]

@@ -5,13 +5,13 @@ import time
 import pytest
 import torch
 
+from nomul.accelerator_image import machine_config
 from nomul.bus.uart import uart_divisor
+from nomul.errors import ToolError
+from nomul.host.serial import Board, Line, Message, Parser, encode
+from nomul.model.generation import generate_integer
 from nomul.sim.board import simulated_board
 from nomul.sim.test_machine import SETUPS, model_of
-from nomul.accelerator_image import machine_config
-from nomul.errors import ToolError
-from nomul.model.generation import generate_integer
-from nomul.host.serial import Board, Line, Message, Parser, encode
 
 CLOCK = 50e6
 BAUD = 1e6

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import nomul.commands.selftest as selftest
-from nomul.sim.test_machine import SHAPE
 from nomul.cli import main
 from nomul.errors import ToolError
 from nomul.model.calibration import calibrate
@@ -17,6 +16,7 @@ from nomul.model.generation import generate_integer
 from nomul.model.integer import IntegerModel
 from nomul.model.store import save_model
 from nomul.model.transformer import Transformer
+from nomul.sim.test_machine import SHAPE
 
 pytestmark = pytest.mark.bench
 

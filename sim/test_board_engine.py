@@ -9,18 +9,18 @@ import os
 import pytest
 import torch
 
+from nomul.board_designs import board_design, engine_top, engine_words
 from nomul.boards.engine_top import EngineTop
 from nomul.boards.icebreaker import BOARD
-from nomul.engines import ENGINES
-from nomul.sim.board import simulated_top
-from nomul.sim.routed import routed_verilog
-from nomul.board_designs import board_design, engine_top, engine_words
 from nomul.catalog import configure
+from nomul.engines import ENGINES
 from nomul.errors import ToolError
 from nomul.flow.bitstream import make_bitstream
 from nomul.flow.rtlil import convert
 from nomul.flow.run import run_yosys
 from nomul.host.serial import EngineBoard, Info, Line
+from nomul.sim.board import simulated_top
+from nomul.sim.routed import routed_verilog
 
 pytestmark = pytest.mark.bench
 

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
+from nomul.accelerator_image import machine_config
 from nomul.accelerators.config import AcceleratorConfig
 from nomul.accelerators.shape import ModelShape
-from nomul.sim.draw_machine import draw_machine, random_model
-from nomul.sim.fuzz import configurations, fastest
-from nomul.sim.fuzz_machine import find_machine_fault
-from nomul.accelerator_image import machine_config
 from nomul.flow.tops import SPECS
 from nomul.model.random_model import characters
 from nomul.model.transformer import TransformerConfig
+from nomul.sim.draw_machine import draw_machine, random_model
+from nomul.sim.fuzz import configurations, fastest
+from nomul.sim.fuzz_machine import find_machine_fault
 
 SHAPE: dict[str, Any] = {"layers": 1, "heads": 2, "kv_heads": 1, "ffn": 8, "context": 6, "linear": "ternary"}
 

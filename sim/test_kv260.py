@@ -9,8 +9,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from nomul.sim.runner import Simulator, build
-from nomul.sim.test_machine import SHAPE
 from nomul.commands.export import command
 from nomul.host.machine_driver import MachineError
 from nomul.host.pynq_machine import PynqMachine
@@ -19,6 +17,8 @@ from nomul.model.generation import generate_integer
 from nomul.model.integer import IntegerModel
 from nomul.model.store import save_model
 from nomul.model.transformer import Transformer
+from nomul.sim.runner import Simulator, build
+from nomul.sim.test_machine import SHAPE
 
 pytestmark = [pytest.mark.bench, pytest.mark.xdist_group("kv260 simulated")]
 

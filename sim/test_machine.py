@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import torch
 
+from nomul.accelerator_image import machine_config
 from nomul.accelerators.config import AcceleratorConfig
 from nomul.accelerators.memory_map import MemoryMap
-from nomul.sim.accelerator import build_machine, run_jobs, write_dram
-from nomul.sim.accelerator_trace import compare
-from nomul.sim.runner import Simulator
-from nomul.accelerator_image import machine_config
 from nomul.model.calibration import calibrate
 from nomul.model.generation import generate_integer
 from nomul.model.integer import IntegerModel
 from nomul.model.transformer import Transformer, TransformerConfig
+from nomul.sim.accelerator import build_machine, run_jobs, write_dram
+from nomul.sim.accelerator_trace import compare
+from nomul.sim.runner import Simulator
 
 SHAPE = TransformerConfig(
     "abcdefghijklmnopq", width=24, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=40, context=24, linear="ternary"

@@ -7,9 +7,9 @@ import torch
 
 from nomul.arith.recoding import RECODINGS
 from nomul.engines.mixpe import MixpeConfig
+from nomul.formats.mixpe import Operands
 from nomul.sim.check import Product, Run, bench_engine, build_engine, random_product
 from nomul.sim.scenarios import run, run_scenarios
-from nomul.formats.mixpe import Operands
 
 SMALL: dict[str, Any] = {"n_in_max": 96, "n_out_max": 24}
 CONFIGS = {

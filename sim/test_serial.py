@@ -7,10 +7,10 @@ import pytest
 
 from nomul.accelerators.config import AcceleratorConfig
 from nomul.accelerators.shape import ModelShape
+from nomul.flow.rtlil import verilog
 from nomul.sim.echo_machine import EchoTop
 from nomul.sim.runner import build
 from nomul.sim.serial_fuzz import BoardModel, script
-from nomul.flow.rtlil import verilog
 
 TIMEOUT = 300
 NUMBER = 0x89ABCDEF

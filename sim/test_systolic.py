@@ -7,12 +7,12 @@ import pytest
 import torch
 from amaranth.hdl import Const
 
-from nomul.systolic import align, edge, weight_stationary
-from nomul.systolic.systolic import SystolicConfig
+from nomul.formats.mixpe import Operands
 from nomul.sim import unit_scenarios as scenarios
 from nomul.sim.check import build_engine
 from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
-from nomul.formats.mixpe import Operands
+from nomul.systolic import align, edge, weight_stationary
+from nomul.systolic.systolic import SystolicConfig
 from nomul.unit_jobs import systolic_job
 
 UNIT = "systolic"

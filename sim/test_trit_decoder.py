@@ -13,11 +13,11 @@ import pytest
 
 from nomul.engines.tlmm import TlmmConfig
 from nomul.engines.tlmm_table import index_codes
+from nomul.flow.rtlil import verilog
+from nomul.golden.tlmm import rank_weights
 from nomul.memory.trit_decoder import GroupCode, TritDecoder
 from nomul.sim.check import Run, bench_engine, build_engine, random_product
 from nomul.sim.runner import Simulator, build
-from nomul.flow.rtlil import verilog
-from nomul.golden.tlmm import rank_weights
 
 DECODERS = {  # group, full, groups of a block, units of a transfer
     "half_three": (3, False, 9, 2),

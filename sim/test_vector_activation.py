@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from nomul.vector import activation
-from nomul.vector.activation import BlockShift, MagnitudeBits, Relu2Gate, SiluGate
-from nomul.sim.pipeline_bench import simulate, stream
 from nomul.golden.activation import SILU_REST, block_normalise, relu2_gate, silu_gate
 from nomul.golden.rounding import saturate, shift_round
+from nomul.sim.pipeline_bench import simulate, stream
+from nomul.vector import activation
+from nomul.vector.activation import BlockShift, MagnitudeBits, Relu2Gate, SiluGate
 
 LANES = 3
 

@@ -5,10 +5,10 @@ import random
 import pytest
 import torch
 
-from nomul.vector.requantise import Requantise
-from nomul.sim.pipeline_bench import stream
 from nomul.golden.requantise import requantise
 from nomul.golden.scale import Scale
+from nomul.sim.pipeline_bench import stream
+from nomul.vector.requantise import Requantise
 
 LANES = 4
 

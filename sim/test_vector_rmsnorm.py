@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from nomul.vector.rmsnorm import NormProducts
 from nomul.sim.pipeline_bench import simulate
+from nomul.vector.rmsnorm import NormProducts
 
 WORD, GAIN = (1 << 19) - 1, 127
 

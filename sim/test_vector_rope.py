@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
+from nomul.golden.rope import QUARTER, cos_sin, phase_steps, rotate
+from nomul.sim.pipeline_bench import simulate, stream
 from nomul.vector import rope
 from nomul.vector.rope import RopeTable, Rotate
-from nomul.sim.pipeline_bench import simulate, stream
-from nomul.golden.rope import QUARTER, cos_sin, phase_steps, rotate
 
 
 def test_the_table_is_the_golden_one() -> None:

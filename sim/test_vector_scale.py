@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from nomul.vector.scale import FIX_BITS, Operation, ScaleUnit
-from nomul.sim.pipeline_bench import simulate
 from nomul.golden import scale
 from nomul.golden.requantise import requantise_unsigned
 from nomul.golden.scale import Scale
+from nomul.sim.pipeline_bench import simulate
+from nomul.vector.scale import FIX_BITS, Operation, ScaleUnit
 
 Pair = tuple[int, int]
 Case = tuple[Operation, Pair, Pair, int]

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 
 import click
 
-from nomul.engines import ENGINES
-from nomul.units import UNITS
 from nomul.board_designs import BOARDS
 from nomul.cli import cli
+from nomul.engines import ENGINES
 from nomul.flow.shapes import DEVICES
 from nomul.flow.shapes import SHAPES as PUBLISHED
 from nomul.machines import SHAPES
 from nomul.model import checkpoints
 from nomul.options import Integer, Number, Output
+from nomul.units import UNITS
 from tests.cli_files import LONG, NAMES
 
 NUMBERS = (

@@ -21,11 +21,11 @@ from typing import Any
 
 import torch
 
-from nomul.sim.unit_check import random_jobs
 from nomul.cli import main
 from nomul.errors import ToolError
 from nomul.formats.checkpoint import save_dense
 from nomul.formats.ternary import TernaryLayer
+from nomul.sim.unit_check import random_jobs
 from tests.cli_cases import COMMANDS, Case, case
 from tests.cli_files import fill, snapshot
 

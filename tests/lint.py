@@ -3,8 +3,8 @@
 import subprocess
 from pathlib import Path
 
-from nomul.sim.primitives import primitives
 from nomul.flow.tools import verilator_environment
+from nomul.sim.primitives import primitives
 
 
 def warnings(text: str, top: str, target: str, folder: Path) -> str:

@@ -15,7 +15,6 @@ from click.testing import CliRunner
 from nomul.accelerators.cycles import CycleModel
 from nomul.accelerators.memory_map import MemoryMap, digest
 from nomul.accelerators.sequencer import Step
-from nomul.sim.test_machine import SHAPE
 from nomul.cli import main
 from nomul.commands import accelerator_verilog, generate_rtl
 from nomul.commands.accelerator import command
@@ -28,6 +27,7 @@ from nomul.model.generation import generate_integer
 from nomul.model.integer import IntegerModel
 from nomul.model.store import save_model
 from nomul.model.transformer import Transformer
+from nomul.sim.test_machine import SHAPE
 from tests.lint import warnings
 
 SMALL = ["--lanes", "4", "--tile", "3", "--set", "tables=4", "--set", "fill_units=2"]

@@ -10,9 +10,9 @@ from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, Out
 
+from nomul.board_designs import BOARDS, engine_top, find_board, machine_for
 from nomul.boards import ulx3s
 from nomul.boards.icebreaker import BOARD
-from nomul.board_designs import BOARDS, engine_top, find_board, machine_for
 from nomul.cli import main
 from nomul.errors import InputError, ToolError
 from nomul.flow.bitstream import Design, anchor, make_bitstream, synthesise_design

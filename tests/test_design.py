@@ -11,13 +11,13 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import memory
 from amaranth.lib.wiring import Component, In, Out
 
-from nomul.sim.check import build_engine
-from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
 from nomul.catalog import configure
 from nomul.flow.contents import put_contents, take_contents
 from nomul.flow.rtlil import convert, to_verilog
 from nomul.flow.run import run_yosys
 from nomul.flow.tools import verilator_environment
+from nomul.sim.check import build_engine
+from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
 from tests.test_commands import nomul
 
 CORES = (

@@ -15,13 +15,13 @@ import click
 import pytest
 import torch
 
-from nomul.sim.test_machine import SHAPE
 from nomul.cli import cli, main
 from nomul.flow import trials
 from nomul.help import EXAMPLES
 from nomul.model.calibration import calibrate
 from nomul.model.store import save_model
 from nomul.model.transformer import Transformer
+from nomul.sim.test_machine import SHAPE
 from tests.conftest import ROOT
 from tests.tiny_liberty import tiny
 

@@ -15,9 +15,8 @@ import torch
 from amaranth._unused import MustUse
 
 import nomul.commands.selftest as selftest
-from nomul.sim.evidence import Evidence
-from nomul.cli import main
 from nomul.catalog import configure
+from nomul.cli import main
 from nomul.flow.bitstream import Bitstream, Run
 from nomul.flow.jobs import Outcome
 from nomul.flow.parts import Parts
@@ -26,8 +25,9 @@ from nomul.flow.trials import Trial
 from nomul.flow.yosys import Synthesis
 from nomul.formats.checkpoint import save_dense
 from nomul.formats.ternary import TernaryLayer
-from nomul.model import checkpoints
 from nomul.host.serial import Info
+from nomul.model import checkpoints
+from nomul.sim.evidence import Evidence
 from tests.cli_cases import COMMANDS
 
 MARKUP = "a[/]b"
@@ -148,10 +148,16 @@ def played() -> Iterator[None]:
         "nomul.commands.doctor.run_trials": lambda finished: trials,
         "nomul.commands.report.convert": lambda *arguments: "",
         "nomul.flow.report.synthesise": lambda *arguments, **named: MADE,
-        "nomul.commands.report_all.run_jobs": lambda jobs, **named: [Outcome(job, None, "it [/] fails") for job in jobs],
+        "nomul.commands.report_all.run_jobs": lambda jobs, **named: [
+            Outcome(job, None, "it [/] fails") for job in jobs
+        ],
         "nomul.commands.selftest.Line": played_work,
         "nomul.commands.selftest.EngineBoard": PlayedEngine,
-        "nomul.commands.selftest.engine_top": lambda *arguments: ("tint", config, SimpleNamespace(number=7, depth=8192)),
+        "nomul.commands.selftest.engine_top": lambda *arguments: (
+            "tint",
+            config,
+            SimpleNamespace(number=7, depth=8192),
+        ),
         "nomul.commands.selftest.engine_words": lambda name, config, weight, activations: (weight, activations),
         "nomul.commands.verilog.verilog": lambda *arguments: "module\n",
         "nomul.commands.talk.Line": played_work,

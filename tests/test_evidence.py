@@ -11,8 +11,8 @@ import pytest
 from amaranth.hdl import Module, Value
 from click.testing import CliRunner, Result
 
-from nomul.vector import absmax
 from nomul.commands.check import command
+from nomul.vector import absmax
 from tests.test_mutations import one_accumulator_bit
 
 pytestmark = pytest.mark.bench

@@ -8,9 +8,9 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from nomul.engines import ENGINES
 from nomul.commands.explore import command
 from nomul.commands.shapes import find_shape
+from nomul.engines import ENGINES
 from nomul.errors import InputError, ToolError
 from nomul.flow.cost import arithmetic, cost_model, errors, modelled
 from nomul.flow.explore import MODES, Choice, Question, front, prompt_cycles, recommend, search

@@ -20,7 +20,11 @@ ROOT = Path(__file__).resolve().parent.parent
 def doctor(path=None):
     environment = os.environ | ({"PATH": str(path)} if path else {})
     return subprocess.run(
-        [sys.executable, "-m", "nomul.cli", "doctor", "--json"], cwd=ROOT, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "nomul.cli", "doctor", "--json"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
 
 

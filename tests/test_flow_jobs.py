@@ -66,22 +66,25 @@ def test_a_job_depends_on_its_files(tmp_path):
     keys = set()
     for text in ("one", "two"):
         file.write_text(text)
-        keys.add(Job("m:f", {"a": 1}, files=(str(file),)).key)
+        keys.add(Job(f"{HERE}:square", {"a": 1}, files=(str(file),)).key)
     assert len(keys) == 2
-    assert Job("m:f", {"a": 1, "b": 2}).key == Job("m:f", {"b": 2, "a": 1}, label="other", weight=9).key
+    assert (
+        Job(f"{HERE}:square", {"a": 1, "b": 2}).key
+        == Job(f"{HERE}:square", {"b": 2, "a": 1}, label="other", weight=9).key
+    )
 
 
 @pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_run_goes_on_where_it_was(tmp_path, signalled):
     log = tmp_path / "log"
     script = (
-        "from pathlib import Path\nfrom tests.test_flow_jobs import jobs\nfrom sw.flow.jobs import run_jobs\n"
+        "from pathlib import Path\nfrom tests.test_flow_jobs import jobs\nfrom nomul.flow.jobs import run_jobs\n"
         f"if __name__ == '__main__':\n    folder = Path({str(tmp_path)!r})\n"
         "    work = jobs(folder / 'log', range(2)) + jobs(folder / 'log', range(7, 9), 60)\n"
         "    run_jobs(work, workers=4, cache=folder)\n"
     )
     (tmp_path / "run.py").write_text(script)
-    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     process = subprocess.Popen(
         [sys.executable, str(tmp_path / "run.py")],
         env=environment,
@@ -138,4 +141,4 @@ def test_a_cluster_gives_the_same_results(tmp_path):
 def test_a_scheduler_that_is_not_there():
     pytest.importorskip("distributed", reason="needs Dask (the extra 'cluster')")
     with pytest.raises(InputError, match=r"^there is no Dask scheduler at 'tcp://127\.0\.0\.1:9' \(.+\)$"):
-        run_jobs([Job("m:f", {})], scheduler="tcp://127.0.0.1:9", cache=None)
+        run_jobs([Job(f"{HERE}:square", {})], scheduler="tcp://127.0.0.1:9", cache=None)

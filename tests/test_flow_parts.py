@@ -6,10 +6,10 @@ import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.lib.wiring import Component, In, Out
 
-from nomul.memory.rom import Rom, rom_model
 from nomul.errors import ToolError
 from nomul.flow.parts import children, synthesise_parts
 from nomul.flow.rtlil import convert
+from nomul.memory.rom import Rom, rom_model
 
 
 class Sum(Component):

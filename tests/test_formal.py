@@ -15,11 +15,11 @@ from nomul.arith.cells import cell_models
 from nomul.engines.block_schedule import BlockSchedule
 from nomul.engines.tint import Tint, TintConfig
 from nomul.engines.tlmm import Tlmm, TlmmConfig
-from nomul.memory.queue import Queue
-from nomul.memory.trit_decoder import GroupCode, TritDecoder
 from nomul.errors import ToolError
 from nomul.flow.rtlil import convert
 from nomul.flow.run import run_yosys
+from nomul.memory.queue import Queue
+from nomul.memory.trit_decoder import GroupCode, TritDecoder
 
 pytestmark = pytest.mark.synth
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from nomul.catalog import mixpe_layout, pack_activations
 from nomul.engines.bwta import BwtaConfig
 from nomul.engines.mixpe import MixpeConfig
-from nomul.catalog import mixpe_layout, pack_activations
 from nomul.formats import (
     baseline,
     bitnet,

@@ -8,13 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nomul.catalog import configure, pack_weights
 from nomul.engines.fp16_fma import Fp16FmaConfig
 from nomul.engines.mixpe_fp16 import MixpeFp16Config
-from nomul.sim.check import Product, check_product, random_words
-from nomul.catalog import configure, pack_weights
 from nomul.errors import InputError
 from nomul.formats import fp16
 from nomul.golden import fp16_fma, mixpe_fp16
+from nomul.sim.check import Product, check_product, random_words
 
 
 @pytest.mark.parametrize(

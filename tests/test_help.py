@@ -11,16 +11,16 @@ import click
 import pytest
 from rich.console import Console
 
-from nomul.engines import ENGINES
-from nomul.units import UNITS
 from nomul import console
 from nomul.board_designs import BOARDS, find_board
+from nomul.catalog import choose_form, configure
 from nomul.cli import cli, main
 from nomul.commands.shapes import find_shape
-from nomul.catalog import choose_form, configure
+from nomul.engines import ENGINES
 from nomul.flow.shapes import DEVICES, find_device
 from nomul.help import EXAMPLES
 from nomul.names import canonical
+from nomul.units import UNITS
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

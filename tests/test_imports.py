@@ -6,21 +6,44 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = {"hw", "sw", "sim", "boards", "tests"}
+PORTIONS = ("hw", "sw", "sim", "boards")
+TOP = {"hw", "sw/golden", "sw/quantize", "sw/formats", "sw/model", "sw/flow", "sw/host", "sw", "boards"}
 ALLOWED = {
     "hw": {"hw"},
-    "sw/golden": {"nomul.golden"},
-    "sw/quantize": {"nomul.quantize", "nomul.golden", "nomul.errors", "nomul.formats"},
-    "sw/formats": {"nomul.formats", "nomul.golden", "nomul.quantize", "nomul.errors", "nomul.console", "nomul.files"},
-    "sw/model": {"nomul.model", "nomul.formats", "nomul.golden", "nomul.quantize", "nomul.errors", "nomul.console", "nomul.files"},
-    "sw/flow": {"nomul.flow", "nomul.errors", "nomul.console", "nomul.files", "nomul.names", "nomul.numerals", "hw", "nomul.catalog"},
-    "sim": {"sim", "sw", "hw", "boards"},
+    "sw/golden": {"sw/golden"},
+    "sw/quantize": {"sw/quantize", "sw/golden", "sw/formats", "sw/errors.py"},
+    "sw/formats": {"sw/formats", "sw/golden", "sw/quantize", "sw/errors.py", "sw/console.py"},
+    "sw/model": {"sw/model", "sw/formats", "sw/golden", "sw/quantize", "sw/errors.py", "sw/console.py"},
+    "sw/flow": {"sw/flow", "sw/errors.py", "sw/console.py", "hw", "sw/catalog.py"},
+    "sw/host": {"sw/host", "sw/errors.py", "hw"},
+    "sw/errors.py": set(),
+    "sw/console.py": {"sw/errors.py", "sw/model", "sw/formats"},
+    "sw/cli.py": {"sw/commands", "sw/console.py"},
+    "sw/commands": {*TOP, "sim", "sw/commands", "sw/errors.py", "sw/console.py", "sw/catalog.py"},
+    "sw": {*TOP, "sw/errors.py", "sw/console.py", "sw/catalog.py"},
+    "sim": {*TOP, "sim", "sw/errors.py", "sw/console.py", "sw/catalog.py"},
     "boards": {"boards", "hw"},
 }
-"""What the Python files of a folder may import of ours, by prefix."""
+"""What the files of a room may import of ours. A file belongs to the room of the longest name."""
+
+
+def rooms() -> dict[str, str]:
+    """Return the room of every module."""
+    found = {}
+    for portion in PORTIONS:
+        for file in sorted((ROOT / portion / "nomul").rglob("*.py")):
+            place = file.relative_to(ROOT / portion / "nomul")
+            name = ".".join(("nomul", *place.with_suffix("").parts)).removesuffix(".__init__")
+            path = f"{portion}/{place}"
+            found[name] = max((room for room in ALLOWED if path == room or path.startswith(f"{room}/")), key=len)
+    return found
+
+
+ROOMS = rooms()
 
 
 def imports(file: Path) -> set[str]:
+    """Return the modules of ours that a file imports."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
@@ -28,15 +51,32 @@ def imports(file: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file} imports relatively"
             assert node.module is not None
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in names if name.split(".")[0] in OURS}
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name if name in ROOMS else node.module for name in whole}
+    ours = {name for name in names if name.partition(".")[0] in {"nomul", "tests", "benchmarks", *PORTIONS}}
+    assert ours <= set(ROOMS), f"{file} imports {ours - set(ROOMS)}, which a user does not have"
+    return ours
 
 
-@pytest.mark.parametrize("folder", ALLOWED)
-def test_imports_run_one_way(folder: str) -> None:
-    files = sorted((ROOT / folder).rglob("*.py"))
-    assert files
-    for file in files:
-        for name in imports(file):
-            inside = any(name == prefix or name.startswith(f"{prefix}.") for prefix in ALLOWED[folder])
-            assert inside, f"{file.relative_to(ROOT)} imports {name}"
+def test_every_folder_is_a_portion_of_one_namespace() -> None:
+    for portion in PORTIONS:
+        assert not (ROOT / portion / "__init__.py").exists()
+        assert not (ROOT / portion / "nomul" / "__init__.py").exists()
+    assert set(ROOMS.values()) == set(ALLOWED)
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_imports_run_one_way(room: str) -> None:
+    for name in (name for name, its in ROOMS.items() if its == room):
+        parts = name.split(".")[1:]
+        (file,) = (
+            path
+            for portion in PORTIONS
+            for path in (
+                ROOT.joinpath(portion, "nomul", *parts).with_suffix(".py"),
+                ROOT.joinpath(portion, "nomul", *parts, "__init__.py"),
+            )
+            if path.exists()
+        )
+        for other in imports(file):
+            assert ROOMS[other] in ALLOWED[room], f"{file.relative_to(ROOT)} imports {other}"

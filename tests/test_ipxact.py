@@ -11,15 +11,15 @@ from amaranth.hdl import Fragment
 from click.testing import CliRunner
 from lxml import etree
 
-from nomul.sim.runner import ports
+from nomul.catalog import configure
 from nomul.cli import main
 from nomul.commands.export import command
-from nomul.catalog import configure
 from nomul.errors import InputError
 from nomul.flow.ipxact import SCHEMAS, Identity, component_xml
 from nomul.flow.manifest import manifest
 from nomul.flow.rtlil import verilog
 from nomul.flow.tops import SPECS, make_top
+from nomul.sim.runner import ports
 
 MACHINE = ["machine", "--shape", "tiny", "--lanes", "4", "--tile", "3", "--set", "tables=4", "--set", "fill_units=2"]
 CASES = {

@@ -10,7 +10,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from nomul.sim.test_machine import SHAPE
 from nomul.cli import main
 from nomul.commands import accelerator_verilog
 from nomul.commands.accelerator import command as accelerator
@@ -19,6 +18,7 @@ from nomul.flow.run import run_yosys
 from nomul.model.calibration import calibrate
 from nomul.model.store import save_model
 from nomul.model.transformer import Transformer
+from nomul.sim.test_machine import SHAPE
 
 tkinter = pytest.importorskip("tkinter", reason="the script needs Python's tkinter, for its Tcl interpreter")
 from vivado import Refused, Vivado  # noqa: E402

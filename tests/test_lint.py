@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from nomul.arith.target import TARGETS
-from nomul.commands.verilog import make_engine
 from nomul.catalog import configure
+from nomul.commands.verilog import make_engine
 from nomul.flow.heading import LINT_OFF, PRIMITIVES_LINT_OFF
 from nomul.flow.tops import SPECS
 from tests.lint import warnings

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from nomul.arith.recoding import RECODINGS, recoding
-from nomul.engines.mixpe import MixpeConfig
+from nomul.catalog import choose_form, configure, mixpe_layout
 from nomul.cli import cli
 from nomul.commands.check_grouped import grouped_product
-from nomul.catalog import choose_form, configure, mixpe_layout
+from nomul.engines.mixpe import MixpeConfig
 from nomul.errors import InputError
 from nomul.formats import mixpe
 from nomul.formats.int4 import Int4Layer

@@ -117,7 +117,7 @@ def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_only_one_module_knows_a_console() -> None:
-    """So that text is never taken for markup: bars, spinners and consoles are made in sw/console.py."""
+    """So that text is never taken for markup: bars, spinners and consoles are made in sw/nomul/console.py."""
     root = Path(__file__).parent.parent
     made = re.compile(r"\b(Console|Progress|Status|track|from_markup)\(|\bstderr\.status\(|\bstdout\.status\(")
     for folder in ("sw", "sim", "boards", "benchmarks", "hw"):

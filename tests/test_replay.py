@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
+from nomul.errors import ToolError
 from nomul.sim.replay import add_replay, append_payloads
 from nomul.sim.runner import ports
-from nomul.errors import ToolError
 
 DESIGN = """module core(clk, a__payload, a__valid, a__ready, b__payload);
   (* src = "x" *)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nomul.engines import ENGINES
 from nomul.commands.report import command
+from nomul.engines import ENGINES
 from nomul.errors import InputError
 from nomul.flow.answers import answers, worse
 from nomul.flow.jobs import Outcome

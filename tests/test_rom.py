@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nomul.memory.rom import rom_model
 from nomul.errors import ToolError
 from nomul.flow.run import run_yosys
+from nomul.memory.rom import rom_model
 
 TOP = """module top(input clk, input [1:0] address, output [7:0] data);
   NOMUL_ROM #(.WIDTH(8), .DEPTH(4), .ADDRESS(2), .FILE("words.hex"))

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nomul.systolic.systolic import SystolicConfig
 from nomul.errors import InputError
 from nomul.formats.mixpe import Operands
+from nomul.systolic.systolic import SystolicConfig
 from nomul.unit_jobs import systolic_job
 
 
@@ -129,7 +129,7 @@ ten_bits = st.sampled_from([0, 1, 0x200, 0x3FF]) | st.integers(0, 1023)
 @settings(max_examples=200, deadline=None)
 @given(st.data(), st.sampled_from(["output", "weight"]), st.integers(1, 13), st.integers(11, 24))
 def test_the_error_bound_holds(data: st.DataObject, dataflow: str, n_in: int, significand: int) -> None:
-    """The equation of hw/systolic/systolic.py, number by number, and its distance from exact arithmetic."""
+    """The equation of hw/nomul/systolic/systolic.py, number by number, and its distance from exact arithmetic."""
     exact_fraction = 13 + significand
     config = SystolicConfig(
         rows=2, columns=2, group=4, dataflow=dataflow, activation="fp16", significand=significand, n_in_max=16,

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from nomul.sim.primitives import primitives
 from nomul.flow.tools import verilator_environment
 from nomul.flow.tops import SPECS
 from nomul.formats.checkpoint import open_checkpoint
 from nomul.model import checkpoints
+from nomul.sim.primitives import primitives
 from tests.test_commands import nomul
 from tests.test_lint import SMALL
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from amaranth.sim import Simulator
 
-from nomul.vector.threshold import Threshold
 from nomul.formats import plane_words
 from nomul.golden import threshold
+from nomul.vector.threshold import Threshold
 
 WIDTH, LANES = 5, 4
 

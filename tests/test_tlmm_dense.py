@@ -9,13 +9,13 @@ from amaranth.sim import Simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nomul.catalog import pack_weights
 from nomul.engines.tlmm import TlmmConfig
 from nomul.engines.tlmm_table import index_codes
-from nomul.memory.trit_decoder import GroupCode, TritUnit
-from nomul.catalog import pack_weights
 from nomul.errors import InputError
 from nomul.formats import tlmm
 from nomul.golden.tlmm import rank_weights
+from nomul.memory.trit_decoder import GroupCode, TritUnit
 
 
 def trits(byte: int) -> list[int]:

@@ -14,10 +14,10 @@ from nomul.attention.bwta_attention import BwtaAttentionConfig
 from nomul.bus.axi_unit import AxiUnit, unit_registers
 from nomul.bus.job_registers import register_map
 from nomul.engines import ENGINES
-from nomul.units import UNITS
 from nomul.errors import InputError
 from nomul.flow.targets import TARGETS
 from nomul.unit_jobs import bwta_attention_job
+from nomul.units import UNITS
 
 SMALL = {
     "absmax": ["--set", "lanes=4", "--set", "length_max=64"],

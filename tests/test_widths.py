@@ -4,12 +4,12 @@ import random
 
 import pytest
 
-from nomul.engines import ENGINES
-from nomul.units import UNITS
-from nomul.sim.draw import draw_config
 from nomul.catalog import configure
+from nomul.engines import ENGINES
 from nomul.errors import InputError
 from nomul.flow.tops import BUSES, make_top
+from nomul.sim.draw import draw_config
+from nomul.units import UNITS
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """The machines as the host sees them: a configuration for a model, and the files of its parameters.
 
 Rows of a projection are put into the order in which the machine wants its results
-(`nomul.accelerators.config.Projection`): rotary partners of a head in one transfer, gate and up transfer by transfer, the
-LM head as ternary digits.
+(`nomul.accelerators.config.Projection`): rotary partners of a head in one transfer, gate and up transfer by transfer,
+the LM head as ternary digits.
 """
 
 import dataclasses
@@ -19,8 +19,8 @@ from nomul.accelerators.config import AcceleratorConfig, Projection
 from nomul.accelerators.memory_map import DIGEST_BITS, MemoryMap, digest
 from nomul.accelerators.scale_programs import CONSTANTS, Constant
 from nomul.accelerators.shape import DIGITS_MAX, ModelShape
-from nomul.config import FieldError
 from nomul.catalog import pack_weights, parse_setting
+from nomul.config import FieldError
 from nomul.errors import InputError
 from nomul.formats.dense import ZERO_BYTE
 from nomul.golden.attention import KVCache

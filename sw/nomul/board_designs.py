@@ -9,22 +9,22 @@ from typing import Any
 from amaranth.lib.wiring import Component
 from torch import Tensor
 
+from nomul.accelerator_image import machine_config
+from nomul.accelerators.config import AcceleratorConfig
 from nomul.boards.board import Board
 from nomul.boards.engine_top import EngineTop
 from nomul.boards.machine_top import MachineTop
-from nomul.accelerators.config import AcceleratorConfig
 from nomul.bus.job_registers import config_hash
-from nomul.engines import ENGINES
-from nomul.memory.rom import rom_model
-from nomul.units import UNITS
-from nomul.accelerator_image import machine_config
 from nomul.catalog import configure, pack_activations, pack_weights
+from nomul.engines import ENGINES
 from nomul.errors import InputError
 from nomul.flow.bitstream import Design
 from nomul.flow.machine_manifest import memory_of
+from nomul.memory.rom import rom_model
 from nomul.model.integer import IntegerModel, Positions
 from nomul.model.store import load_model
 from nomul.names import canonical
+from nomul.units import UNITS
 
 __all__ = [
     "BOARDS",

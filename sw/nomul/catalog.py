@@ -11,11 +11,11 @@ from torch import Tensor
 
 from nomul.config import describe
 from nomul.engines import ENGINES
-from nomul.units import UNITS
 from nomul.errors import InputError
 from nomul.formats import baseline, boothflex, boothflex_bs, bwta, fp16, mixpe, tint, tlmm
 from nomul.names import canonical
 from nomul.numerals import read_integer
+from nomul.units import UNITS
 
 __all__ = ["FORMS", "choose_form", "configure", "pack_activations", "pack_weights", "parse_setting"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from nomul.accelerators.config import ACCELERATOR_ENGINES, MEMORIES, AcceleratorConfig
 from nomul.accelerator_image import configure_machine, machine_config, shape_of_config
+from nomul.accelerators.config import ACCELERATOR_ENGINES, MEMORIES, AcceleratorConfig
 from nomul.console import CheckpointPath
 from nomul.errors import InputError
 from nomul.flow.shapes import SHAPES as PUBLISHED

@@ -35,7 +35,8 @@ def place(
 class Board:
     """A board: its chip, its clock, and how a design gets its pins.
 
-    A design is a component with the ports of `nomul.boards.machine_top.MachineTop` or `nomul.boards.engine_top.EngineTop`.
+    A design is a component with the ports of `nomul.boards.machine_top.MachineTop` or
+    `nomul.boards.engine_top.EngineTop`.
     """
 
     name: str

@@ -8,12 +8,12 @@ from amaranth.hdl import Cat, ClockDomain, DomainRenamer, Module, Signal
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import Component, In, Out
 
-from nomul.boards.activity import ActivityLight
-from nomul.boards.reset import ButtonReset
 from nomul.accelerators.config import AcceleratorConfig
 from nomul.accelerators.machine import Machine
 from nomul.accelerators.serial_commands import MachineSerial
 from nomul.accelerators.serial_terminal import MachineTerminal
+from nomul.boards.activity import ActivityLight
+from nomul.boards.reset import ButtonReset
 from nomul.bus.uart import UartReceiver, UartTransmitter, uart_divisor
 
 __all__ = ["BLINK_SECONDS", "LIGHTS", "SILENCE_SECONDS", "MachineTop"]

@@ -1,7 +1,7 @@
 """Where a machine's small parameters are: gains, constants, and rows of the embedding; here, in read-only memories.
 
-The ports are those of any such store (`nomul.accelerators.parameters_dram` has them in DRAM): rows of the embedding come
-as a stream when asked for; gains of a norm and constants are read by address, after they were asked for.
+The ports are those of any such store (`nomul.accelerators.parameters_dram` has them in DRAM): rows of the embedding
+come as a stream when asked for; gains of a norm and constants are read by address, after they were asked for.
 """
 
 from amaranth.hdl import Module, Signal, signed

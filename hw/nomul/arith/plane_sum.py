@@ -2,10 +2,10 @@
 
     total = addend + sum_i codes[i] * words[i]  =  addend + sum_b 2^b * (sum_i codes[i][b] * words[i])
 
-A column of a carry chain gates both of its operands (`nomul.arith.lattice.add_gated`), so a pair of words is selected and
-added up by half a CCU2C a bit, without a product before it. Each bit of the codes has a tree of its own, whose numbers
-are no wider than the words' sums, and trees meet at the end: for eight bits and codes of four, 16 terms take 45 look-up
-tables each, with the accumulator, where products of shifted copies and their tree take 90.
+A column of a carry chain gates both of its operands (`nomul.arith.lattice.add_gated`), so a pair of words is selected
+and added up by half a CCU2C a bit, without a product before it. Each bit of the codes has a tree of its own, whose
+numbers are no wider than the words' sums, and trees meet at the end: for eight bits and codes of four, 16 terms take 45
+look-up tables each, with the accumulator, where products of shifted copies and their tree take 90.
 """
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value, signed

@@ -21,8 +21,8 @@ class Target(enum.Enum):
     """Lattice ECP5: CCU2C, TRELLIS_DPR16X4."""
 
     CELLS = "cells"
-    """Standard cells: explicit full adders, half adders and and-or-inverts (`nomul.arith.cells`); where an engine has no
-    such form, the portable one."""
+    """Standard cells: explicit full adders, half adders and and-or-inverts (`nomul.arith.cells`); where an engine has
+    no such form, the portable one."""
 
 
 TARGETS = tuple(target.value for target in Target)

@@ -2,10 +2,10 @@
 
     scores = K ternary(q),    A = boolean(scores),    y = V^T A
 
-ternary and boolean are thresholds of half a scale (`nomul.vector.threshold`). One engine makes both products, the second
-of what the first one gives; keys and values come as its weight stream, packed to two bits, as a cache holds them. All
-that leaves is an exact integer: the scales of the attention and of the values are applied once, by whoever takes it
-(BWTA, arXiv 2604.03957: the epilogue after attention x V multiplies by both).
+ternary and boolean are thresholds of half a scale (`nomul.vector.threshold`). One engine makes both products, the
+second of what the first one gives; keys and values come as its weight stream, packed to two bits, as a cache holds
+them. All that leaves is an exact integer: the scales of the attention and of the values are applied once, by whoever
+takes it (BWTA, arXiv 2604.03957: the epilogue after attention x V multiplies by both).
 
 A job is one query of one head.
 

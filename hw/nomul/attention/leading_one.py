@@ -16,8 +16,8 @@ Streams: `keys` to `key_codes` is the coder, a register that knows no jobs; its 
 the query of a job, `codes` the codes of its keys one after the other, `results` gives one score a key.
 
 Cycle schedule of codes taken at t: in a register t + 1; terms t + 2 (symmetric: t + 3); total after the latency of
-`nomul.arith.signed_sum`, where it is the addend of the key's next codes or enters the result queue. In the cycles between,
-the codes are zero, so the total keeps.
+`nomul.arith.signed_sum`, where it is the addend of the key's next codes or enters the result queue. In the cycles
+between, the codes are zero, so the total keeps.
 """
 
 import dataclasses

@@ -10,8 +10,8 @@ radix-4 digit, which takes fewer look-up tables than the synthesiser's `*` (on E
 117 against 222 a MAC); with `product=whole` it is `*`, for the target's multipliers.
 
 Standard-cell arrays (`BaselineTrees`) take the activations apart into radix-4 digits -2, -1, 0, 1
-(`nomul.arith.digits`), once for all rows, and choose with them among multiples of each row's weights. Full adders add the
-products of all lanes and digits in one tree.
+(`nomul.arith.digits`), once for all rows, and choose with them among multiples of each row's weights. Full adders add
+the products of all lanes and digits in one tree.
 
 Measured in nangate45, 16 lanes x 8 rows, everything but the vector memory: 313 um2 a MAC at 1.19 ns. The other form,
 digits of the weights that choose among multiples of the shared activations, takes a decoder in each row and 42 times

@@ -160,8 +160,8 @@ class _SumRow(Repeated):
 class BaselineTrees(Component):
     """Standard-cell array: digits of the activations, compressor trees of full adders, accumulators in two segments.
 
-    The cycle schedule is that of `nomul.arith.carry_save`, the operands' registers being one cycle more. A block's first
-    step is a preload, which enters the accumulators three cycles sooner than a step's sum.
+    The cycle schedule is that of `nomul.arith.carry_save`, the operands' registers being one cycle more. A block's
+    first step is a preload, which enters the accumulators three cycles sooner than a step's sum.
     """
 
     def __init__(self, config: _BaselineConfig) -> None:

@@ -12,8 +12,8 @@ a gap.
 Adding up each digit over all lanes before it is shifted makes the shift, which is all that the mode changes, a matter
 of rows and not of lanes (`nomul.engines.boothflex_array`).
 
-Standard-cell arrays (`FlexTrees`) take digits -2, -1, 0, 1 (`nomul.arith.digits`), which the packer codes. In int8 mode 42
-times the sum of a step's activations is due; it is made once for all rows. What depends on the weights alone comes
+Standard-cell arrays (`FlexTrees`) take digits -2, -1, 0, 1 (`nomul.arith.digits`), which the packer codes. In int8 mode
+42 times the sum of a step's activations is due; it is made once for all rows. What depends on the weights alone comes
 from the packer as a transfer before each block's steps, from which the accumulators start.
 
 In nangate45, 16 lanes x 8 rows, BoothFlex takes 369 um2 a lane at 1.19 ns, memories apart: 1.18 of the INT8 baseline,

@@ -5,8 +5,8 @@
 After the bit-serial form of VitaLLM's BoothFlex core (arXiv 2604.27396), of which only the cycles are published: one
 for ternary and INT2 weights, two for INT4, three for INT6, four for INT8. The structure is ours. A lane holds one
 digit, and a block walks the vector memory once for each digit of its weights, the highest first; between two digits
-the accumulators are multiplied by four (`nomul.engines.boothflex_bs_array`). Nothing is left to correct. The mode is the
-job's.
+the accumulators are multiplied by four (`nomul.engines.boothflex_bs_array`). Nothing is left to correct. The mode is
+the job's.
 
 All targets have adder trees; standard cells take the portable form.
 

@@ -2,9 +2,9 @@
 
     y[k] = sum_j W[k, j] * a[j],    in order of j, each sum rounded once to binary32
 
-Every one of `rows` elements (`nomul.arith.fused_mac`) keeps the sum of its own output; an activation and its Booth digits
-are shared by all. Operands are IEEE 754 binary16, subnormal numbers included; sums are binary32, rounded half to even
-after every product, as the matrix units of common accelerators add them. A result is the bit pattern of a binary32
+Every one of `rows` elements (`nomul.arith.fused_mac`) keeps the sum of its own output; an activation and its Booth
+digits are shared by all. Operands are IEEE 754 binary16, subnormal numbers included; sums are binary32, rounded half to
+even after every product, as the matrix units of common accelerators add them. A result is the bit pattern of a binary32
 number. Infinities and NaN follow IEEE 754; every NaN is 0x7FC00000.
 
 Weights: a transfer holds a binary16 word for each row, row 0 lowest. Transfers go block by block, in a block in order

@@ -6,16 +6,17 @@ Codes and zero points have four bits, scales are integers of `scale_bits` bits; 
 for an output, stays outside. MixPE publishes two ideas: scale and zero point are applied once for a group, outside the
 inner products, and products are shifts and additions. The circuits are ours.
 
-The inner products see unsigned codes less a constant (`nomul.arith.recoding`), so the sum of a group's activations, which
-zero points ask for, corrects both at once. It is made while the vector is stored, once for all outputs. Rows add up
-groups in narrow accumulators; the scale units (`nomul.engines.group_scale`) take their sums in turn.
+The inner products see unsigned codes less a constant (`nomul.arith.recoding`), so the sum of a group's activations,
+which zero points ask for, corrects both at once. It is made while the vector is stored, once for all outputs. Rows add
+up groups in narrow accumulators; the scale units (`nomul.engines.group_scale`) take their sums in turn.
 
 With `weight` = ternary codes and zero points have two bits, and an element is one digit: an array of twice the lanes
 has as many digits as one of INT4, and makes twice the products.
 
 Standard-cell arrays make every bit of a product with one OAI222 and leave out what depends on the weights alone. With
 the recoding `ent` the two bits of a digit are lines of that selection as they come, so that a digit costs one NAND
-(`nomul.arith.recoding.lined_product`). The packer (`nomul.formats.mixpe`) puts what is left out into the entry of the group.
+(`nomul.arith.recoding.lined_product`). The packer (`nomul.formats.mixpe`) puts what is left out into the entry of the
+group.
 
 An array of `fold` f is built with f times the lanes and rows / f rows. It makes f passes over each group, the first for
 the block's first rows / f outputs. It forms as many products in a cycle and has as many totals, but fewer and longer

@@ -133,8 +133,8 @@ class MixpeFp16Array(Component):
 class _Row(Repeated):
     """One output: weights, products and their sum over a group, and the sum of groups.
 
-    An INT4 weight w is 2 more than its two digits d0 + 4 d1 (`nomul.arith.digits`); so a row adds the digits' products and
-    twice the sum of the activations, which is made once for all rows.
+    An INT4 weight w is 2 more than its two digits d0 + 4 d1 (`nomul.arith.digits`); so a row adds the digits' products
+    and twice the sum of the activations, which is made once for all rows.
     """
 
     PACE = ("hold", "enter", "add", "clear", "settle")

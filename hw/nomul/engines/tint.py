@@ -5,8 +5,8 @@
 In every cycle `rows` outputs each take `lanes_in` ternary products of one step of activations, which all rows share.
 The structure is ours; what VitaLLM publishes is that its core is multiplier-free and takes ternary by INT8.
 
-Portable and FPGA arrays (`TintSums`) gate and negate each activation inside the adders (`nomul.arith.gated_sum`); the plus
-ones of negations travel to carry inputs, so that nothing is left to correct.
+Portable and FPGA arrays (`TintSums`) gate and negate each activation inside the adders (`nomul.arith.gated_sum`); the
+plus ones of negations travel to carry inputs, so that nothing is left to correct.
 
 Standard-cell arrays (`TintTrees`) store a weight as two lines, p (+1) and n (-1), and make each bit of a product with
 one AOI22, ~(p & ~a | n & a): the bit, its complement, or one. The top bit takes the inverted lines, which also inverts

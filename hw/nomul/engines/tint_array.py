@@ -1,4 +1,4 @@
-"""The arrays of TINT: rows of ternary products, added up in one cycle each; `nomul.engines.dot` documents their ports."""
+"""The arrays of TINT: rows of ternary products, added up in one cycle each. `nomul.engines.dot` has their ports."""
 
 from typing import Protocol
 

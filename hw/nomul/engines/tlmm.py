@@ -16,8 +16,9 @@ transfers of a token go step by step, and within a step block by block: row r of
 W[b * rows + r, (s * tables + t) * group + 0 ... group - 1].
 
 Dense weights (`weights` = dense): the groups of a block, row by row and in a row table by table, are one run of trits,
-five in a byte as `nomul.memory.trit_decoder` says, byte 0 in the lowest bits of a transfer. A block takes whole transfers;
-the rest of its last is zero trits. A byte above 242 counts as five zero trits and raises `fault` until reset.
+five in a byte as `nomul.memory.trit_decoder` says, byte 0 in the lowest bits of a transfer. A block takes whole
+transfers; the rest of its last is zero trits. A byte above 242 counts as five zero trits and raises `fault` until
+reset.
 
 Cycle schedule of a block issued at t: indices in registers t + 1; words of table i t + 2 + delays[i]; totals
 t + 2 + latency, where they are written back or, in a token's last step, enter the result queue.

@@ -1,4 +1,5 @@
-"""The cache of keys and values in a striped memory (`nomul.memory.striped`), with the streams of `nomul.memory.kv_cache`.
+"""The cache of keys and values in a striped memory (`nomul.memory.striped`), with the streams of
+`nomul.memory.kv_cache`.
 
 Layout, in words of W bits from word `base` on. A row takes R = ceil(8 * head_dim / W) words, code i in byte i; the rest
 of the last word has no meaning. S = W / 32 tokens make a block. Of each layer, of each key-value head in turn:

@@ -1,8 +1,8 @@
 """The way of FP16 activations into a systolic array: those that a sum leaves the array with share one exponent.
 
 E is the largest exponent field among them, at least 1. Each activation becomes an integer of `significand` bits and a
-sign, in units of 2^(E - 14 - significand), rounded half to even (`nomul.arith.fp16`); infinities and NaN become zero and
-raise a flag. So the elements are those of the integer array. Everything moves with the array's steps; there is no
+sign, in units of 2^(E - 14 - significand), rounded half to even (`nomul.arith.fp16`); infinities and NaN become zero
+and raise a flag. So the elements are those of the integer array. Everything moves with the array's steps; there is no
 queue.
 
 Dataflow `output`: E is that of a column's group, so a group waits in memory until its last activation has come. One

@@ -9,8 +9,9 @@ Numbering the steps from a group's first, the next group's being step G: operand
 k + 1 + r + c; row r's sum is at the edge of column c at step G + 2 + 2r + c. The entry of that row, zero point and
 scale, is taken from its stream at step G + 2r, and moves right with the sums.
 
-FP16 activations are taken a group and two steps before (`nomul.systolic.align`): in a job's first group they alone are, in
-its last none. The exponent of a column's group goes down its column with the activations, as far as its first element.
+FP16 activations are taken a group and two steps before (`nomul.systolic.align`): in a job's first group they alone are,
+in its last none. The exponent of a column's group goes down its column with the activations, as far as its first
+element.
 """
 
 from amaranth.hdl import Const, Module, Mux, Signal, Value, signed

@@ -3,14 +3,14 @@
     y[t, o] = sum over groups g of scale[o, g] * sum_{k in g} (code[o, k] - zero[o, g]) * a[t, k]
 
 for tiles of prefill (many tokens) and for decoding (one). Codes and zero points have four bits, unsigned; products are
-shifts and additions of recoded codes (`nomul.arith.recoding`); zero points and scales are applied once a group, or once a
-tile of weights, at the edge of the columns (`nomul.systolic.edge`). MixPE (arXiv 2411.16158) names output-stationary
+shifts and additions of recoded codes (`nomul.arith.recoding`); zero points and scales are applied once a group, or once
+a tile of weights, at the edge of the columns (`nomul.systolic.edge`). MixPE (arXiv 2411.16158) names output-stationary
 arrays and publishes no circuit; this one is ours.
 
 With dataflow `output` (`nomul.systolic.output_stationary`) an element adds up one output of one token; a tile is `rows`
 outputs of `columns` tokens, and lasts as long as the inputs, in whole groups. With dataflow `weight`
-(`nomul.systolic.weight_stationary`) an element keeps a weight; a tile is `rows` inputs of `columns` outputs, and lasts for
-`tokens_tile` tokens, while the next tile's weights come. Tiles follow each other without a gap.
+(`nomul.systolic.weight_stationary`) an element keeps a weight; a tile is `rows` inputs of `columns` outputs, and lasts
+for `tokens_tile` tokens, while the next tile's weights come. Tiles follow each other without a gap.
 
 FP16 activations (W4A16) become integers on their way into the same elements (`nomul.systolic.align`). The inputs p of a
 token that leave the array in one sum - a group's, or the `rows` of a tile of weights - share one exponent: E is the

@@ -8,8 +8,8 @@ So a tile lasts as many steps as it has tokens, or as it has rows if they are mo
 Numbering the steps from a tile's first token: codes of row i of the next tile are taken from their stream at step i,
 the tile's zero points and scales at step 0; token s's sum is at the edge of column c at step s + 1 + rows + c.
 
-FP16 activations are taken `align_steps` steps before (`nomul.systolic.align`); the exponent of a token's transfer goes to
-the edges with its tag.
+FP16 activations are taken `align_steps` steps before (`nomul.systolic.align`); the exponent of a token's transfer goes
+to the edges with its tag.
 """
 
 from amaranth.hdl import Const, Module, Mux, Signal, Value, signed

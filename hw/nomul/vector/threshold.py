@@ -4,8 +4,8 @@
     boolean   1 where 2 x > s, otherwise 0
 
 A value of exactly half the scale becomes 0, as in the kernels of BWTA (github.com/yifu-ding/BGEMM-CUDA, branch w2a3).
-The two planes leave as `nomul.engines.bwta` takes its activations: bit 0 of a lane is the mask M = P | N, bit 1 the sign
-N, lane 0 lowest.
+The two planes leave as `nomul.engines.bwta` takes its activations: bit 0 of a lane is the mask M = P | N, bit 1 the
+sign N, lane 0 lowest.
 """
 
 from amaranth.hdl import Cat, Module, Signal, Value, signed

@@ -13,18 +13,18 @@ from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from torch import Tensor
 
+from nomul.accelerator_image import cache_image, dram_image, write_images
 from nomul.accelerators.config import AcceleratorConfig
 from nomul.accelerators.machine import Machine
 from nomul.accelerators.memory_map import MemoryMap
 from nomul.accelerators.weights import ADDRESS_BITS
-from nomul.sim.accelerator_trace import compare
-from nomul.sim.dram import Dram, DramConfig, attach, verilog_with_dram
-from nomul.sim.runner import Simulator, build
-from nomul.accelerator_image import cache_image, dram_image, write_images
 from nomul.errors import ToolError
 from nomul.flow.rtlil import verilog
 from nomul.golden.attention import KVCache
 from nomul.model.integer import IntegerModel
+from nomul.sim.accelerator_trace import compare
+from nomul.sim.dram import Dram, DramConfig, attach, verilog_with_dram
+from nomul.sim.runner import Simulator, build
 
 __all__ = ["MachineWithDram", "build_machine", "generate", "run_jobs", "stripe_bytes", "write_dram"]
 
@@ -125,8 +125,8 @@ def run_jobs(
 ) -> dict[str, Any]:
     """Run jobs in a simulator, in a folder to which the parameters and the traces are written.
 
-    `memory` says `stall`, `error_low` and `error_high` of `nomul.sim.dram.Dram`; `image` is its contents, if not the model's.
-    With `steps` each job's outcome has the cycles of each step (`nomul.accelerators.sequencer.Step`).
+    `memory` says `stall`, `error_low` and `error_high` of `nomul.sim.dram.Dram`; `image` is its contents, if not the
+    model's. With `steps` each job's outcome has the cycles of each step (`nomul.accelerators.sequencer.Step`).
     """
     if config.memory == "block":
         write_images(model, config, folder)

@@ -1,8 +1,8 @@
 """What a machine's taps must say, by the integer model, and the first place where they do not.
 
-The taps of `nomul.accelerators.machine` write, in order, what passes: sums of projections, codes of norms, rows of heads,
-words of the residual stream, hidden vectors, and the scales that are kept. The integer model runs the same tiles and
-records the same values (docs/numerics.md names them); here they are put into the machine's order.
+The taps of `nomul.accelerators.machine` write, in order, what passes: sums of projections, codes of norms, rows of
+heads, words of the residual stream, hidden vectors, and the scales that are kept. The integer model runs the same tiles
+and records the same values (docs/numerics.md names them); here they are put into the machine's order.
 """
 
 import dataclasses
@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nomul.accelerator_image import head_matrix, head_order
 from nomul.accelerators.config import AcceleratorConfig, Projection
 from nomul.accelerators.lm_head import logit_bits
-from nomul.accelerator_image import head_matrix, head_order
 from nomul.golden.activation import relu2_gate, silu_gate
 from nomul.golden.requantise import requantise
 from nomul.golden.scale import Scale, multiply

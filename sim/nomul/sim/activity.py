@@ -5,11 +5,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from nomul.sim.check import Product, Run, bench_engine, build_netlist
 from nomul.errors import ToolError
 from nomul.flow.gate_model import INSTANCE, gate_model
 from nomul.flow.implementation import Implementation
 from nomul.flow.liberty import Library
+from nomul.sim.check import Product, Run, bench_engine, build_netlist
 
 __all__ = ["simulate_netlist"]
 

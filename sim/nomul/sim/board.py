@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from nomul.accelerator_image import hex_files
+from nomul.accelerators.config import AcceleratorConfig
 from nomul.boards.engine_top import EngineTop
 from nomul.boards.machine_top import MachineTop
-from nomul.accelerators.config import AcceleratorConfig
-from nomul.sim.runner import build
-from nomul.accelerator_image import hex_files
 from nomul.errors import ToolError
 from nomul.flow.rtlil import verilog
 from nomul.model.integer import IntegerModel
+from nomul.sim.runner import build
 
 __all__ = ["SimulatedBoard", "simulated_board", "simulated_top"]
 

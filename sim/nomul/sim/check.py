@@ -10,19 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nomul.catalog import pack_activations, pack_weights
 from nomul.engines import ENGINES
 from nomul.engines.contract import TOKENS_MAX
-from nomul.sim.bench import REPLAYED, Case
-from nomul.sim.evidence import Evidence
-from nomul.sim.grouped import random_groups
-from nomul.sim.replay import add_replay
-from nomul.sim.runner import Simulator, build
-from nomul.catalog import pack_activations, pack_weights
 from nomul.errors import InputError
 from nomul.flow.rtlil import verilog
 from nomul.flow.tops import make_top
 from nomul.formats.mixpe import Operands
 from nomul.golden import fp16_fma, mixpe_fp16
+from nomul.sim.bench import REPLAYED, Case
+from nomul.sim.evidence import Evidence
+from nomul.sim.grouped import random_groups
+from nomul.sim.replay import add_replay
+from nomul.sim.runner import Simulator, build
 from nomul.unit_jobs import pack_lanes
 
 __all__ = [

@@ -1,7 +1,7 @@
 """Draws configurations of every core and unit from what their fields allow, and runs for them.
 
-Nothing here is typed for one core: fields, ranges and choices come from the declarations (`nomul.config.parameter`), what
-goes together from the sentence with which a configuration refuses what does not.
+Nothing here is typed for one core: fields, ranges and choices come from the declarations (`nomul.config.parameter`),
+what goes together from the sentence with which a configuration refuses what does not.
 """
 
 import dataclasses

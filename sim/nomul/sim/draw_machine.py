@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 
+from nomul.accelerator_image import shape_of
 from nomul.accelerators.config import ACCELERATOR_ENGINES, MEMORIES, AcceleratorConfig
 from nomul.accelerators.shape import ACTIVATIONS
 from nomul.engines import ENGINES
-from nomul.sim.draw import draw_value, widest
-from nomul.accelerator_image import shape_of
 from nomul.model.calibration import calibrate
 from nomul.model.generation import generate_integer
 from nomul.model.integer import IntegerModel
 from nomul.model.random_model import characters
 from nomul.model.transformer import Transformer, TransformerConfig
+from nomul.sim.draw import draw_value, widest
 
 __all__ = ["KINDS", "MachineJobs", "draw_jobs", "draw_machine", "random_model"]
 

@@ -24,16 +24,15 @@ from typing import Any
 import torch
 
 from nomul.engines import ENGINES
+from nomul.flow.cache import place, ready
+from nomul.flow.sources import sources
+from nomul.flow.tops import BUSES, SPECS
 from nomul.sim.check import bench_engine, build_engine
 from nomul.sim.draw import draw_config, engine_runs, unit_runs, widest
 from nomul.sim.fuzz_machine import machines
 from nomul.sim.unit_check import bench_unit
-from nomul.flow.cache import place, ready
-from nomul.flow.tops import BUSES, SPECS
 
 __all__ = ["Sample", "configurations", "fastest", "find_fault", "run_seeds", "sample"]
-
-ROOT = Path(__file__).parents[1]
 
 PORT_MOST = 1200
 """Widest port of a sample, in bits."""
@@ -126,8 +125,7 @@ def configurations(seed: int, simulator: str) -> str | None:
 @functools.cache
 def _sources() -> str:
     """Return a hash of everything that a sample is made of."""
-    files = sorted(path for folder in ("hw", "sw", "sim") for path in (ROOT / folder).rglob("*"))
-    texts = (path.read_bytes() for path in files if path.suffix in (".py", ".v"))
+    texts = (path.read_bytes() for files in sources("nomul.sim.fuzz").values() for path in files)
     return hashlib.sha256(b"\0".join(texts)).hexdigest()[:12]
 
 

@@ -11,9 +11,9 @@ import torch
 
 from nomul.accelerators.config import AcceleratorConfig
 from nomul.accelerators.memory_map import MemoryMap
+from nomul.model.integer import IntegerModel
 from nomul.sim.accelerator import build_machine, run_jobs
 from nomul.sim.draw_machine import KINDS, MachineJobs, draw_jobs, draw_machine
-from nomul.model.integer import IntegerModel
 
 __all__ = ["find_machine_fault", "machines"]
 

@@ -22,10 +22,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from nomul.sim.environment import plain_names, plain_place, simulator_environment
-from nomul.sim.primitives import primitives
 from nomul.errors import InputError, ToolError
 from nomul.flow.cache import place, ready
+from nomul.sim.environment import plain_names, plain_place, simulator_environment
+from nomul.sim.primitives import primitives
 
 __all__ = ["SIMULATORS", "Simulator", "build", "ports"]
 
@@ -116,7 +116,8 @@ class Simulator:
                 "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
                 "COCOTB_LOG_LEVEL": "WARNING",
                 "COCOTB_ANSI_OUTPUT": "0",
-                # Where it was linked may have been a name for the time of building (`nomul.sim.environment.plain_names`).
+                # Where it was linked may have been a name for the time of building
+                # (`nomul.sim.environment.plain_names`).
                 "LD_LIBRARY_PATH": os.pathsep.join(
                     [str(cocotb_tools.config.libs_dir), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
                 ),

@@ -9,8 +9,8 @@ import random
 import struct
 from collections.abc import Iterator
 
-from nomul.sim.echo_machine import echo
 from nomul.host.serial import SYNC, Damage, Error, Frame, Message, Parser, encode
+from nomul.sim.echo_machine import echo
 
 __all__ = ["BoardModel", "Step", "script"]
 

@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nomul.unit_contract import Port
-from nomul.units import UNITS
+from nomul.formats.mixpe import Operands
+from nomul.golden.threshold import ternary
 from nomul.sim.check import build_engine, random_words
 from nomul.sim.evidence import Evidence
 from nomul.sim.runner import Simulator
 from nomul.sim.unit_bench import UnitCase
-from nomul.formats.mixpe import Operands
-from nomul.golden.threshold import ternary
+from nomul.unit_contract import Port
 from nomul.unit_jobs import (
     UnitJob,
     absmax_job,
@@ -27,6 +26,7 @@ from nomul.unit_jobs import (
     systolic_job,
     top_k_job,
 )
+from nomul.units import UNITS
 
 __all__ = ["UnitRun", "bench_unit", "check_unit", "random_jobs"]
 

@@ -9,11 +9,11 @@ import numpy.typing as npt
 import torch
 
 from nomul.bus.axi_unit import container_bits
+from nomul.catalog import pack_activations, pack_weights
 from nomul.engines import ENGINES
 from nomul.engines.contract import TOKENS_MAX
 from nomul.sim.check import Product, expect, fits, padded, random_product, rows_beyond
 from nomul.sim.unit_check import random_jobs
-from nomul.catalog import pack_activations, pack_weights
 from nomul.unit_jobs import UnitJob, pack_lanes
 
 __all__ = ["Transfers", "Vectors", "product_vectors", "small_vectors", "unit_vectors"]

@@ -7,13 +7,12 @@ import numpy as np
 import torch
 from rich.table import Table
 
+from nomul.accelerator_image import hex_files
 from nomul.accelerators.axi_top import AxiMachine
 from nomul.accelerators.config import AcceleratorConfig
 from nomul.accelerators.cycles import ERROR, CycleModel, MemoryRate, Pass
 from nomul.accelerators.sequencer import Step
 from nomul.arith.target import TARGETS as ARITHMETIC
-from nomul.memory.rom import rom_model
-from nomul.accelerator_image import hex_files
 from nomul.console import json_option, print_json, status, stdout
 from nomul.errors import InputError
 from nomul.flow.machine_manifest import TOP, memory_of
@@ -24,6 +23,7 @@ from nomul.flow.rtlil import convert
 from nomul.flow.targets import TARGETS, find_target
 from nomul.flow.yosys import Synthesis
 from nomul.machines import Choice, machine_options
+from nomul.memory.rom import rom_model
 from nomul.model.integer import IntegerModel
 from nomul.options import POSITIVE, Integer
 

@@ -9,10 +9,10 @@ import click
 import numpy as np
 import torch
 
+from nomul.accelerator_image import dram_image, hex_files
 from nomul.accelerators.axi_top import AxiMachine
 from nomul.accelerators.config import AcceleratorConfig
 from nomul.arith.target import TARGETS
-from nomul.accelerator_image import dram_image, hex_files
 from nomul.console import json_option, print_files, print_json, status, stdout, write_folder
 from nomul.flow.c_header import c_header
 from nomul.flow.heading import check_name, with_heading

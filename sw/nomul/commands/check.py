@@ -8,19 +8,19 @@ import click
 from rich.table import Table
 
 from nomul.arith.target import TARGETS
-from nomul.engines.contract import TOKENS_MAX
-from nomul.units import UNITS
-from nomul.sim.check import Product, check_product
-from nomul.sim.runner import SIMULATORS
+from nomul.catalog import choose_form, configure
 from nomul.commands.check_grouped import check_grouped
 from nomul.commands.check_unit import check_random, finish_unit, show_differences
 from nomul.commands.operands import choose_operands
 from nomul.console import CheckpointPath, json_option, print_json, stderr, stdout
-from nomul.catalog import choose_form, configure
+from nomul.engines.contract import TOKENS_MAX
 from nomul.errors import InputError
 from nomul.flow.tops import BUSES
 from nomul.model import checkpoints
 from nomul.options import Integer, Number, Output, Seed
+from nomul.sim.check import Product, check_product
+from nomul.sim.runner import SIMULATORS
+from nomul.units import UNITS
 
 __all__ = ["check_layer", "command"]
 

@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 
-from nomul.sim.check import Product, check_product
+from nomul.catalog import configure
 from nomul.commands.check_unit import load_activations
 from nomul.commands.operands import find_mode
 from nomul.console import stderr
-from nomul.catalog import configure
 from nomul.errors import InputError
 from nomul.formats.checkpoint import suggest
 from nomul.formats.container import open_container
@@ -21,6 +20,7 @@ from nomul.model import checkpoints
 from nomul.model.activations import record
 from nomul.model.store import linears, load_model
 from nomul.quantize.mixpe import from_int4, lost_scales, quantise, scale_width
+from nomul.sim.check import Product, check_product
 
 __all__ = ["check_grouped", "choose_grouped", "grouped_product", "read_grouped"]
 

@@ -10,10 +10,10 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from nomul.sim.unit_check import check_unit, random_jobs
 from nomul.console import print_json, stderr, stdout
 from nomul.errors import InputError
 from nomul.files import plain_file
+from nomul.sim.unit_check import check_unit, random_jobs
 from nomul.unit_jobs import absmax_job
 
 __all__ = ["check_random", "finish_unit", "load_activations", "show_differences"]

@@ -8,12 +8,12 @@ import click
 from rich.table import Table
 
 from nomul.config import describe
-from nomul.engines import ENGINES
-from nomul.spec import Spec
-from nomul.units import UNITS
 from nomul.console import json_option, print_json, stdout
+from nomul.engines import ENGINES
 from nomul.errors import InputError
 from nomul.names import canonical
+from nomul.spec import Spec
+from nomul.units import UNITS
 
 
 def list_fields(specs: Mapping[str, Spec]) -> dict[str, dict[str, Any]]:

@@ -7,9 +7,9 @@ from typing import Any
 import click
 from rich.table import Table
 
-from nomul.engines import ENGINES
 from nomul.commands.shapes import find_shape
 from nomul.console import json_option, print_json, status, stdout
+from nomul.engines import ENGINES
 from nomul.errors import InputError, ToolError
 from nomul.flow.explore import NEAR, SHARE, Choice, Question, Search, front, recommend, search
 from nomul.flow.jobs import Job, Outcome, run_jobs

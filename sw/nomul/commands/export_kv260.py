@@ -23,7 +23,7 @@ TARGET = "xcup"
 BLOCK_BITS = 36 * 1024
 """Bits of a block RAM; UltraRAM begins with zeros, so that it cannot hold weights."""
 
-IMPORT = "from sw.host.machine_driver import"
+IMPORT = "from nomul.host.machine_driver import"
 
 
 def with_defaults(choice: Choice, clock_mhz: float) -> tuple[Choice, kv260.Settings]:

@@ -6,13 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
-from nomul.accelerators.config import AcceleratorConfig
-from nomul.sim.accelerator import build_machine, generate
 from nomul.accelerator_image import machine_config
+from nomul.accelerators.config import AcceleratorConfig
 from nomul.console import stderr
 from nomul.errors import ToolError
 from nomul.model.generation import generate_integer
 from nomul.model.integer import IntegerModel
+from nomul.sim.accelerator import build_machine, generate
 
 __all__ = ["generate_rtl"]
 

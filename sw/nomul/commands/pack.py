@@ -8,23 +8,23 @@ import click
 import torch
 
 from nomul.arith.target import TARGETS
-from nomul.engines.contract import TOKENS_MAX
-from nomul.units import UNITS
-from nomul.sim.check import Product
-from nomul.sim.unit_check import random_jobs
-from nomul.sim.vectors import Vectors, product_vectors, unit_vectors
+from nomul.catalog import choose_form, configure
 from nomul.commands.accelerator_verilog import json_file
 from nomul.commands.check import GROUPED
 from nomul.commands.check_grouped import choose_grouped
 from nomul.commands.check_unit import load_activations
 from nomul.commands.operands import choose_operands
 from nomul.console import CheckpointPath, json_option, print_files, print_json, write_folder
-from nomul.catalog import choose_form, configure
+from nomul.engines.contract import TOKENS_MAX
 from nomul.errors import InputError
 from nomul.flow.tops import BUSES
 from nomul.model import checkpoints
 from nomul.options import Integer, Output, Seed
+from nomul.sim.check import Product
+from nomul.sim.unit_check import random_jobs
+from nomul.sim.vectors import Vectors, product_vectors, unit_vectors
 from nomul.unit_jobs import absmax_job
+from nomul.units import UNITS
 
 __all__ = ["command", "stream_files"]
 

@@ -11,12 +11,11 @@ import click
 from rich.table import Table
 
 from nomul.arith.target import TARGETS as ARITHMETIC
-from nomul.engines.contract import TOKENS_MAX
-from nomul.units import UNITS
+from nomul.catalog import choose_form, configure
 from nomul.commands.report_all import FOLDER, report_all
 from nomul.commands.report_cells import cell_table, report_cells
 from nomul.console import json_option, print_json, status, stdout
-from nomul.catalog import choose_form, configure
+from nomul.engines.contract import TOKENS_MAX
 from nomul.errors import InputError
 from nomul.flow.cell_report import Core
 from nomul.flow.report import Report, Work, check_routable, report
@@ -25,6 +24,7 @@ from nomul.flow.survey import SIZES
 from nomul.flow.targets import TARGETS, find_target
 from nomul.flow.tops import SPECS
 from nomul.options import POSITIVE, Integer, Output, refuse_given
+from nomul.units import UNITS
 
 REFERENCE = "1536x1536"
 CELLS = "cells"

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nomul.engines import ENGINES
 from nomul.commands.simulated import simulated_job
 from nomul.console import stderr, write_atomically
+from nomul.engines import ENGINES
 from nomul.errors import InputError
 from nomul.flow.answers import answers, worse
 from nomul.flow.jobs import run_jobs

@@ -7,11 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
-from nomul.engines import ENGINES
-from nomul.sim.activity import simulate_netlist
-from nomul.sim.check import Product
 from nomul.commands.check_grouped import grouped_product
 from nomul.commands.operands import choose_operands
+from nomul.engines import ENGINES
 from nomul.errors import InputError
 from nomul.flow.cell_report import CellReport, Core, cell_report
 from nomul.flow.implementation import Implementation
@@ -19,6 +17,8 @@ from nomul.flow.liberty import Library, read_liberty
 from nomul.flow.report import Work
 from nomul.flow.rtlil import convert
 from nomul.model import checkpoints
+from nomul.sim.activity import simulate_netlist
+from nomul.sim.check import Product
 
 __all__ = ["cell_table", "report_cells"]
 

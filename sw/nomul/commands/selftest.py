@@ -13,8 +13,8 @@ from torch import Tensor
 from nomul import console
 from nomul.board_designs import engine_top, engine_words, find_board
 from nomul.errors import InputError, ToolError
-from nomul.options import Integer, Seed
 from nomul.host.serial import BAUD, EngineBoard, Line, baud_speed
+from nomul.options import Integer, Seed
 
 KIND = 2
 """Of an engine, as a board tells it."""

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from nomul.sim.activity import simulate_netlist
-from nomul.sim.check import Product
 from nomul.commands.operands import choose_operands
 from nomul.flow.implementation import Implementation
 from nomul.flow.jobs import Job
 from nomul.flow.liberty import Library
 from nomul.flow.measure import cells
 from nomul.model import checkpoints
+from nomul.sim.activity import simulate_netlist
+from nomul.sim.check import Product
 
 __all__ = ["simulated_cells", "simulated_job"]
 

@@ -7,9 +7,8 @@ from typing import Any
 import click
 
 from nomul.arith.target import TARGETS
-from nomul.sim.vectors import small_vectors
-from nomul.console import json_option, print_files, print_json, write_folder
 from nomul.catalog import choose_form, configure
+from nomul.console import json_option, print_files, print_json, write_folder
 from nomul.flow.heading import check_name, with_heading
 from nomul.flow.manifest import manifest
 from nomul.flow.rtlil import verilog
@@ -17,6 +16,7 @@ from nomul.flow.template import template
 from nomul.flow.testbench import testbench
 from nomul.flow.tops import BUSES, make_top
 from nomul.options import Output
+from nomul.sim.vectors import small_vectors
 
 
 def make_engine(engine: str, config: Any, bus: str, name: str | None = None) -> tuple[dict[str, Any], str]:

@@ -133,8 +133,8 @@ def cell_report(
     baseline
         The INT8 array that `area_ratio` stands on.
     simulate
-        Simulates a core's netlist, proves it, and returns its activity as `nomul.flow.power.power_mw` takes it; without it
-        power stands on an assumption, which `power_source` says.
+        Simulates a core's netlist, proves it, and returns its activity as `nomul.flow.power.power_mw` takes it; without
+        it power stands on an assumption, which `power_source` says.
     cache
         Folder of earlier results, or None.
     progress

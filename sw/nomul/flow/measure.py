@@ -24,7 +24,7 @@ def _text(engine: str, config: dict[str, Any]) -> tuple[Any, str]:
     """Return an engine's configuration and its RTLIL, which several targets and tools share."""
     made = ENGINES[engine].config(**config)
     store = Cache(DEFAULT / "rtlil")
-    key = digest(engine, json.dumps(config, sort_keys=True), fingerprint())
+    key = digest(engine, json.dumps(config, sort_keys=True), fingerprint(__name__))
     if store.get(key) is None:
         store.put(key, {"engine": engine}, {".il": convert(ENGINES[engine].component(made), engine)})
     return made, store.path(key, ".il").read_text()

@@ -11,12 +11,12 @@ from amaranth.hdl import Elaboratable, Fragment, Signal
 
 from nomul.accelerators.trace import trace_model
 from nomul.arith.cells import cell_models
-from nomul.memory.rom import rom_model
-from nomul.repeated import written
 from nomul.flow.contents import put_contents, take_contents
 from nomul.flow.merge import merge
 from nomul.flow.run import run_yosys
 from nomul.flow.widths import make_explicit
+from nomul.memory.rom import rom_model
+from nomul.repeated import written
 
 __all__ = ["convert", "to_verilog", "verilog"]
 

@@ -1,7 +1,7 @@
 """Ternary layers of a Hugging Face BitNet model: packed weights, or master weights that are ternarised here; a writer.
 
-Packed: every two-dimensional uint8 `<layer>.weight`, with its `<layer>.weight_scale` (`nomul.formats.bitnet`); or the same
-as floats that are -1, 0 and +1, which transformers saves of a packed model that it has loaded.
+Packed: every two-dimensional uint8 `<layer>.weight`, with its `<layer>.weight_scale` (`nomul.formats.bitnet`); or the
+same as floats that are -1, 0 and +1, which transformers saves of a packed model that it has loaded.
 Master: a model that config.json calls BitNet and that keeps float weights, as microsoft/bitnet-b1.58-2B-4T-bf16 and
 1bitLLM/bitnet_b1_58-3B do; its seven projections per decoder layer are ternarised by absmean.
 """

@@ -1,14 +1,14 @@
 """The weight stream of `nomul.engines.tlmm`.
 
 A transfer holds, for each row r and each table t, the index of one ternary group, row 0 and table 0 in the lowest bits:
-bits (r * tables + t) * index_width and up. The index of a group of rank k (`nomul.golden.tlmm`) is, for half tables, |k|
-with a sign bit above it (set if k < 0), and for full tables k in two's complement. The transfers of a token go step by
-step, and in a step block by block: row r of block b, table t of step s is the group W[b * rows + r, (s * tables + t) *
-group ...]. Rows and groups that do not exist have zero weights, index 0.
+bits (r * tables + t) * index_width and up. The index of a group of rank k (`nomul.golden.tlmm`) is, for half tables,
+|k| with a sign bit above it (set if k < 0), and for full tables k in two's complement. The transfers of a token go step
+by step, and in a step block by block: row r of block b, table t of step s is the group W[b * rows + r, (s * tables + t)
+* group ...]. Rows and groups that do not exist have zero weights, index 0.
 
 With dense weights (`pack_dense`) a block is one run of trits instead: of row 0, 1, ... table 0, 1, ... the weights of
-that group in order, five trits in a byte (`nomul.formats.dense`), byte 0 first. A block is padded with zero trits to whole
-transfers.
+that group in order, five trits in a byte (`nomul.formats.dense`), byte 0 first. A block is padded with zero trits to
+whole transfers.
 """
 
 import numpy as np

@@ -1,4 +1,5 @@
-"""Reference of `nomul.engines.fp16_fma`: exact sums of products, rounded half to even to 24 significant bits after each.
+"""Reference of `nomul.engines.fp16_fma`: exact sums of products, rounded half to even to 24 significant bits after
+each.
 
 Every number is an integer of 2^-48, so nothing here is floating point.
 """

@@ -24,8 +24,8 @@ def rmsnorm_absmax(
 
         scale = (M * gain_unit) * rsqrt(S * inverse_length + eps)
 
-    each operation rounded as in `nomul.golden.scale`; eight roundings keep the relative error below 2^-13. A zero vector
-    gives zero codes and the scale 0.
+    each operation rounded as in `nomul.golden.scale`; eight roundings keep the relative error below 2^-13. A zero
+    vector gives zero codes and the scale 0.
     """
     codes, largest = absmax(x * gain)
     mean = multiply(normalise(x.square().sum(-1)), inverse_length)

@@ -1,6 +1,6 @@
 """Reference of `nomul.systolic`: weights in groups times integers, and times binary16 activations in FP16 form.
 
-Weights are integers: code - zero point, and a scale for each group. `hw/systolic/systolic.py` has the equations.
+Weights are integers: code - zero point, and a scale for each group. `hw/nomul/systolic/systolic.py` has the equations.
 """
 
 import torch
