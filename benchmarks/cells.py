@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.figures import Figure
 from nomul.catalog import configure
-from nomul.engines import ENGINES
+from nomul.cores.discover import find_core
 from nomul.flow.implementation import Implementation, implement
 from nomul.flow.liberty import read_liberty
 from nomul.flow.rtlil import convert
@@ -20,7 +20,7 @@ LIBERTY = os.environ.get("NOMUL_LIBERTY")
 @functools.cache
 def _built(engine: str, settings: tuple[str, ...], clock_ns: float) -> Implementation:
     assert LIBERTY is not None
-    component = ENGINES[engine].component(configure(engine, settings, "cells"))
+    component = find_core(engine).gateware.component(configure(engine, settings, "cells"))
     return implement(convert(component, engine), engine, read_liberty(Path(LIBERTY)), clock_ns)
 
 

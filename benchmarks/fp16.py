@@ -20,7 +20,7 @@ from rich.table import Table
 from nomul.arith.fused_mac import FusedMac
 from nomul.catalog import configure
 from nomul.console import progress, stdout, write_atomically
-from nomul.engines import ENGINES
+from nomul.cores.discover import find_core
 from nomul.flow.implementation import implement
 from nomul.flow.liberty import Library, read_liberty
 from nomul.flow.rtlil import convert
@@ -50,7 +50,7 @@ def engine(name: str, *settings: str) -> Callable[[Library], dict[str, float]]:
 
     def measure(library: Library) -> dict[str, float]:
         config = configure(name, settings, "cells")
-        return cost(ENGINES[name].component(config), name, library, config.macs_per_cycle)
+        return cost(find_core(name).gateware.component(config), name, library, config.macs_per_cycle)
 
     return measure
 

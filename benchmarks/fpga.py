@@ -3,7 +3,7 @@
 import functools
 
 from nomul.catalog import configure
-from nomul.engines import ENGINES
+from nomul.cores.discover import find_core
 from nomul.flow.nextpnr import place_and_route
 from nomul.flow.rtlil import convert
 from nomul.flow.yosys import synthesise
@@ -18,13 +18,15 @@ def luts(engine: str, target: str, *settings: str, once: bool = False) -> float:
     With `once` a row is mapped once for all of them (`nomul.flow.yosys.synthesise`).
     """
     config = configure(engine, settings, target)
-    lut = synthesise(convert(ENGINES[engine].component(config), engine), engine, target, once=once).lut
+    lut = synthesise(convert(find_core(engine).gateware.component(config), engine), engine, target, once=once).lut
     return lut / config.macs_per_cycle
 
 
 def fmax(engine: str, *settings: str) -> float:
     """Return the clock in MHz on ECP5-85F, speed grade 6, out of context, the median of three seeds."""
     config = configure(engine, settings, "ecp5")
-    netlist = synthesise(convert(ENGINES[engine].component(config), engine), engine, "ecp5", netlist=True).netlist
+    netlist = synthesise(
+        convert(find_core(engine).gateware.component(config), engine), engine, "ecp5", netlist=True
+    ).netlist
     assert netlist is not None
     return place_and_route(netlist, engine, "ecp5").fmax_mhz or 0.0

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.table import Table
 
 from nomul.console import stdout, write_atomically
-from nomul.engines import ENGINES
+from nomul.cores.discover import matmul_cores
 from nomul.flow.jobs import run_jobs
 from nomul.flow.survey import build_job, builds
 
@@ -30,9 +30,9 @@ JOBS = ((1536, 1536, 1), (4096, 1536, 16), (100, 1000, 3))
 def cycles() -> dict[str, float]:
     """Return the cycles of each engine's default, in each mode, by name."""
     found: dict[str, float] = {}
-    for engine, spec in ENGINES.items():
+    for engine, core in matmul_cores().items():
         for target in ("portable", "cells"):
-            config = spec.config(target=target)
+            config = core.gateware.config(target=target)
             for index, mode in enumerate(config.modes):
                 for n_out, n_in, tokens in JOBS:
                     name = f"{engine} {mode.name}, {target}, {n_out} x {n_in}, {tokens} tokens, cycles"
@@ -42,7 +42,7 @@ def cycles() -> dict[str, float]:
 
 def measure_key_figures() -> dict[str, float]:
     """Return the cycles, and what each engine's small size takes on ECP5 and of gate equivalents."""
-    chosen = builds(list(ENGINES), ["small"], ["ecp5", "cells"], [])
+    chosen = builds(list(matmul_cores()), ["small"], ["ecp5", "cells"], [])
     outcomes = run_jobs([build_job(build, None) for build in chosen], description="synthesising")
     found = cycles()
     for build, outcome in zip(chosen, outcomes, strict=True):

@@ -15,7 +15,7 @@ from benchmarks.fpga import luts
 from nomul.catalog import configure
 from nomul.commands.report_cells import report_cells
 from nomul.console import status
-from nomul.engines import ENGINES
+from nomul.cores.discover import find_core
 from nomul.flow.cell_report import Core
 from nomul.flow.liberty import read_liberty
 from nomul.flow.report import Work
@@ -42,7 +42,7 @@ def area_power_gain() -> float:
     """(Area x power) for a product of the INT8 array over W4A8's, both made and simulated for the same clock."""
     assert LIBERTY is not None
     config = configure("mixpe", W4A8, "cells")
-    text = convert(ENGINES["mixpe"].component(config), "mixpe")
+    text = convert(find_core("mixpe").gateware.component(config), "mixpe")
     core = Core(text, "mixpe", dataclasses.asdict(config), Work(config.macs_per_cycle, 1.0))
     with status("area and power") as say:
         (found,) = report_cells(core, config, (Path(LIBERTY),), POWER_NS, TOKENS, say)

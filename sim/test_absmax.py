@@ -7,10 +7,10 @@ import torch
 from amaranth.hdl import Const, Module, Value
 from amaranth.lib.wiring import Component
 
+from nomul.formats.absmax import absmax_job
 from nomul.sim import unit_scenarios as scenarios
 from nomul.sim.check import build_engine
 from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
-from nomul.unit_jobs import absmax_job
 from nomul.vector import absmax
 from nomul.vector.absmax import AbsmaxConfig
 

@@ -13,7 +13,7 @@ from nomul.board_designs import board_design, engine_top, engine_words
 from nomul.boards.engine_top import EngineTop
 from nomul.boards.icebreaker import BOARD
 from nomul.catalog import configure
-from nomul.engines import ENGINES
+from nomul.cores.discover import find_core
 from nomul.errors import ToolError
 from nomul.flow.bitstream import make_bitstream
 from nomul.flow.rtlil import convert
@@ -50,7 +50,7 @@ def small(kind):
     assert BOARD.engine is not None
     name, _, depth, _ = BOARD.engine
     config = configure(name, ("lanes_in=8", "rows=4", "n_in_max=64", "n_out_max=32"))
-    engine = ENGINES[name].component(config)
+    engine = find_core(name).gateware.component(config)
     return EngineTop(engine, config, BOARD.clock_hz, BOARD.baud, 77, depth, kind, hold_seconds=200e-6), config
 
 

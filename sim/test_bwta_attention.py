@@ -8,12 +8,12 @@ import torch
 
 from nomul.attention import bwta_attention
 from nomul.attention.bwta_attention import BwtaAttentionConfig
+from nomul.formats.bwta_attention import bwta_attention_job
 from nomul.model import checkpoints
 from nomul.model.operators import attention_heads
 from nomul.sim import unit_scenarios as scenarios
 from nomul.sim.check import build_engine
 from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
-from nomul.unit_jobs import bwta_attention_job
 from nomul.vector import threshold
 
 UNIT = "bwta_attention"

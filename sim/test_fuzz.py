@@ -8,7 +8,7 @@ import pytest
 from nomul.accelerator_image import machine_config
 from nomul.accelerators.config import AcceleratorConfig
 from nomul.accelerators.shape import ModelShape
-from nomul.flow.tops import SPECS
+from nomul.cores.discover import cores
 from nomul.model.random_model import characters
 from nomul.model.transformer import TransformerConfig
 from nomul.sim.draw_machine import draw_machine, random_model
@@ -22,7 +22,7 @@ FEW = ("stalled", "refused")
 
 
 @pytest.mark.bench
-@pytest.mark.parametrize("seed", range(len(SPECS)))
+@pytest.mark.parametrize("seed", range(len(cores())))
 def test_a_random_configuration_of_each_core_and_unit(seed: int) -> None:
     assert configurations(seed, fastest()) is None
 

@@ -8,10 +8,10 @@ import torch
 
 from nomul.attention import leading_one
 from nomul.attention.leading_one import LeadingOneConfig
+from nomul.formats.leading_one import leading_one_job
 from nomul.sim import unit_scenarios as scenarios
 from nomul.sim.check import build_engine
 from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
-from nomul.unit_jobs import leading_one_job
 
 UNIT = "leading_one"
 CONFIGS = {

@@ -8,12 +8,12 @@ import torch
 from amaranth.hdl import Const
 
 from nomul.formats.mixpe import Operands
+from nomul.formats.systolic import systolic_job
 from nomul.sim import unit_scenarios as scenarios
 from nomul.sim.check import build_engine
 from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
 from nomul.systolic import align, edge, weight_stationary
 from nomul.systolic.systolic import SystolicConfig
-from nomul.unit_jobs import systolic_job
 
 UNIT = "systolic"
 SMALL: dict[str, Any] = {"n_in_max": 50, "n_out_max": 20, "tokens_max": 17, "scale_bits": 5}

@@ -8,10 +8,10 @@ import torch
 
 from nomul.attention import top_k_select
 from nomul.attention.top_k import TopKConfig
+from nomul.formats.top_k import top_k_job
 from nomul.sim import unit_scenarios as scenarios
 from nomul.sim.check import build_engine
 from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
-from nomul.unit_jobs import top_k_job
 
 UNIT = "top_k"
 CONFIGS = {

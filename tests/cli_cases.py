@@ -9,13 +9,12 @@ import click
 
 from nomul.board_designs import BOARDS
 from nomul.cli import cli
-from nomul.engines import ENGINES
+from nomul.cores.discover import cores, matmul_cores
 from nomul.flow.shapes import DEVICES
 from nomul.flow.shapes import SHAPES as PUBLISHED
 from nomul.machines import SHAPES
 from nomul.model import checkpoints
 from nomul.options import Integer, Number, Output
-from nomul.units import UNITS
 from tests.cli_files import LONG, NAMES
 
 NUMBERS = (
@@ -33,9 +32,9 @@ TEXTS = (
 )  # fmt: skip
 
 PLAUSIBLE: dict[str, tuple[str, ...]] = {
-    "engine": (*ENGINES, *UNITS),
-    "engines": tuple(ENGINES),
-    "name": (*ENGINES, *UNITS, "machine", "machine"),
+    "engine": tuple(cores()),
+    "engines": tuple(matmul_cores()),
+    "name": (*cores(), "machine", "machine"),
     "board": tuple(BOARDS),
     "board_name": tuple(BOARDS),
     "shape": tuple(SHAPES),
@@ -98,7 +97,7 @@ def commands(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[
 
 def _setting(dice: random.Random, engine: str) -> str:
     """Return a field of an engine with a value that it allows."""
-    specs = ENGINES | UNITS
+    specs = {name: core.gateware for name, core in cores().items()}
     field = dice.choice(dataclasses.fields(specs.get(engine, specs["tlmm"]).config))
     facts = field.metadata
     value = dice.choice(facts["choices"]) if facts["choices"] else dice.choice([facts["low"], facts["high"], 4, 8])

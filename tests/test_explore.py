@@ -10,10 +10,10 @@ from click.testing import CliRunner
 
 from nomul.commands.explore import command
 from nomul.commands.shapes import find_shape
-from nomul.engines import ENGINES
+from nomul.cores.discover import cores, find_core, matmul_cores
 from nomul.errors import InputError, ToolError
 from nomul.flow.cost import arithmetic, cost_model, errors, modelled
-from nomul.flow.explore import MODES, Choice, Question, front, prompt_cycles, recommend, search
+from nomul.flow.explore import Choice, Question, front, prompt_cycles, recommend, search
 from nomul.flow.measure import fpga
 from nomul.flow.shapes import DEVICES, Shape, find_device
 from nomul.flow.targets import TARGETS
@@ -36,7 +36,7 @@ def test_predictions_of_held_out_syntheses_are_within_15_per_cent(engine, target
     ],
 )
 def test_a_synthesis_of_today_is_within_15_per_cent(engine, target, settings):
-    config = ENGINES[engine].config(**settings, target=arithmetic(target))
+    config = find_core(engine).gateware.config(**settings, target=arithmetic(target))
     predicted = cost_model(engine, target).predict(config)
     found = fpga(engine, dataclasses.asdict(config), target)
     assert predicted["lut"] == pytest.approx(found["lut"], rel=0.15)
@@ -54,7 +54,9 @@ def test_cycles_of_a_prompt_are_the_engines_own(engine):
         target = chance.choice(
             ["portable", "cells"] if engine not in ("tlmm", "boothflex_bs") else ["portable", "xcup"]
         )
-        config = ENGINES[engine].config(**fields, rows=rows, n_in_max=longest, n_out_max=longest, target=target)
+        config = find_core(engine).gateware.config(
+            **fields, rows=rows, n_in_max=longest, n_out_max=longest, target=target
+        )
         n_in, n_out, tokens = chance.randint(1, 700), chance.randint(1, 90), chance.randint(1, 60)
         mode = chance.randrange(len(config.modes))
         assert prompt_cycles(config, n_in, n_out, tokens, mode) == config.cycles(n_in, n_out, tokens, mode)
@@ -110,7 +112,9 @@ def test_the_design_of_the_ulx3s_makes_what_its_own_model_of_cycles_says():
     """All of `tiny` lies in block RAM; 702 tokens a second with 256 in sight (docs/boards.md), norms included."""
     shape, board = find_shape("tiny"), find_device("ulx3s-85f")
     fields = {"tables": 5, "rows": 2, "fill_units": 5, "weights": "dense", "weight_lanes": 2}
-    config = ENGINES["tlmm"].config(**fields, n_in_max=shape.n_in_max, n_out_max=shape.n_out_max, target="ecp5")
+    config = find_core("tlmm").gateware.config(
+        **fields, n_in_max=shape.n_in_max, n_out_max=shape.n_out_max, target="ecp5"
+    )
     question = Question(shape, board, 50.0, board.bandwidth, {}, context=256)
     choice = Choice("tlmm", config, 0, {}, False, 50.0, question)
     assert choice.on_chip and choice.decode_bound == "compute"
@@ -149,7 +153,7 @@ def test_two_rows_of_the_table_differ_in_what_they_say(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     text = explored("--model", "2B-4T", "--target", "KV260")
     rows = [re.split(r"  +", line.removeprefix(">").strip())[:2] for line in text.splitlines() if "~" in line[:60]]
-    names = [tuple(row) for row in rows if row[0] in ENGINES]
+    names = [tuple(row) for row in rows if row[0] in matmul_cores()]
     assert len(names) > 20 and len(set(names)) == len(names)
     assert any("fill_units" in sizes for _, sizes in names)
 
@@ -180,7 +184,7 @@ def test_every_board_has_its_engines():
     for device in DEVICES.values():
         assert device.bandwidth and device.resources["lut"] and device.source
         assert "tint" in modelled(device.target)
-    assert set(MODES["ternary"]) >= {"tlmm", "tint", "boothflex"}
+    assert {name for name, core in cores().items() if "ternary" in core.serves} >= {"tlmm", "tint", "boothflex"}
 
 
 @pytest.mark.synth

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from nomul.catalog import mixpe_layout, pack_activations
+from nomul.catalog import pack_activations
+from nomul.cores.mixpe import layout as mixpe_layout
 from nomul.engines.bwta import BwtaConfig
 from nomul.engines.mixpe import MixpeConfig
 from nomul.formats import (

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nomul.catalog import configure, pack_weights
+from nomul.draw import Draw
 from nomul.engines.fp16_fma import Fp16FmaConfig
 from nomul.engines.mixpe_fp16 import MixpeFp16Config
 from nomul.errors import InputError
 from nomul.formats import fp16
 from nomul.golden import fp16_fma, mixpe_fp16
-from nomul.sim.check import Product, check_product, random_words
+from nomul.sim.check import Product, check_product
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_words_and_numbers():
 
 
 def words_of(shape, seed):
-    return random_words(shape, torch.Generator().manual_seed(seed))
+    return Draw(seed).words(*shape)
 
 
 def as_float32(words):

@@ -13,14 +13,13 @@ from rich.console import Console
 
 from nomul import console
 from nomul.board_designs import BOARDS, find_board
-from nomul.catalog import choose_form, configure
+from nomul.catalog import choose_variant, configure
 from nomul.cli import cli, main
 from nomul.commands.shapes import find_shape
-from nomul.engines import ENGINES
+from nomul.cores.discover import cores, matmul_cores
 from nomul.flow.shapes import DEVICES, find_device
 from nomul.help import EXAMPLES
 from nomul.names import canonical
-from nomul.units import UNITS
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -57,7 +56,10 @@ def test_help_is_whole(path: tuple[str, ...], capsys: pytest.CaptureFixture[str]
         assert f"\n    {example}\n" in text and example.startswith(f"nomul {' '.join(path)}")
     usage = text.partition("Options:")[0]
     if "ENGINE" in usage.splitlines()[0]:
-        assert f"ENGINE: {', '.join(ENGINES)}" in words and f"ENGINE, a unit: {', '.join(UNITS)}" in words
+        assert (
+            f"ENGINE: {', '.join(matmul_cores())}" in words
+            and f"ENGINE, a unit: {', '.join(name for name in cores() if name not in matmul_cores())}" in words
+        )
     if "BOARD" in usage or "--board" in text:
         assert f"BOARD: {', '.join(BOARDS)}" in words
 
@@ -114,8 +116,8 @@ def test_a_shape_has_one_name(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_engine_and_a_model_have_one_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert configure("BoothFlex-BS") == configure("boothflex_bs")
-    assert choose_form("MixPE", ("activation=fp16",))[0] == "mixpe_fp16"
-    assert canonical("engine", ENGINES) == "engine"
+    assert choose_variant("MixPE", ("activation=fp16",))[0] == "mixpe_fp16"
+    assert canonical("engine", matmul_cores()) == "engine"
     tiny = said(capsys, "generate", "--checkpoint", "TINY", "--prompt", "A", "--tokens", "3", "--json")
     assert tiny[0] == 0 and Path(json.loads(tiny[1])["checkpoint"]).name == "tiny.safetensors"
 

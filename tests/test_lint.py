@@ -10,8 +10,8 @@ import pytest
 from nomul.arith.target import TARGETS
 from nomul.catalog import configure
 from nomul.commands.verilog import make_engine
+from nomul.cores.discover import cores
 from nomul.flow.heading import LINT_OFF, PRIMITIVES_LINT_OFF
-from nomul.flow.tops import SPECS
 from tests.lint import warnings
 
 SMALL = {
@@ -34,7 +34,7 @@ SMALL = {
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("core", SPECS)
+@pytest.mark.parametrize("core", cores())
 def test_a_core_is_clean(core: str, target: str, tmp_path: Path) -> None:
     """The portable form behind AXI, which has the bare core in it; the others bare."""
     config = configure(core, SMALL[core], target)

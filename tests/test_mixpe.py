@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from nomul.arith.recoding import RECODINGS, recoding
-from nomul.catalog import choose_form, configure, mixpe_layout
+from nomul.catalog import choose_variant, configure
 from nomul.cli import cli
 from nomul.commands.check_grouped import grouped_product
+from nomul.cores.mixpe import layout as mixpe_layout
 from nomul.engines.mixpe import MixpeConfig
 from nomul.errors import InputError
 from nomul.formats import mixpe
@@ -242,7 +243,7 @@ def test_check_refuses_a_model_without_groups() -> None:
     ],
 )
 def test_two_fields_choose_the_form(settings: tuple, engine: str, left: tuple) -> None:
-    chosen, rest, form = choose_form("mixpe", settings)
+    chosen, rest, form = choose_variant("mixpe", settings)
     assert (chosen, rest) == (engine, left)
     assert form.keys() == {"weight", "activation"}
     configure(chosen, rest)
@@ -258,7 +259,7 @@ def test_two_fields_choose_the_form(settings: tuple, engine: str, left: tuple) -
 )
 def test_forms_that_do_not_exist_are_refused(settings: tuple, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        choose_form("mixpe", settings)
+        choose_variant("mixpe", settings)
 
 
 def test_power_stands_on_a_layer_in_whole_groups() -> None:

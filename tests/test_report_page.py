@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from nomul.commands.report import command
-from nomul.engines import ENGINES
+from nomul.cores.discover import matmul_cores
 from nomul.errors import InputError
 from nomul.flow.answers import answers, worse
 from nomul.flow.jobs import Outcome
@@ -43,22 +43,22 @@ def whole(tmp_path) -> Path:
     libraries = [tmp_path / "one.lib", tmp_path / "two.lib"]
     for file in libraries:
         file.write_text("")
-    found = made_up(builds(list(ENGINES), SIZES, ALL_TARGETS, libraries))
+    found = made_up(builds(list(matmul_cores()), SIZES, ALL_TARGETS, libraries))
     file = tmp_path / "index.html"
     file.write_text(page(found, "nomul report --all"))
     return file
 
 
 def test_every_engine_size_and_target_is_built_beside_an_array_of_its_throughput():
-    chosen = builds(list(ENGINES), SIZES, ALL_TARGETS, [])
-    assert len(chosen) == len(ENGINES) * 4 * 6
+    chosen = builds(list(matmul_cores()), SIZES, ALL_TARGETS, [])
+    assert len(chosen) == len(matmul_cores()) * 4 * 6
     for build in chosen:
         assert build.baseline().config.macs_per_cycle >= build.config.macs_per_cycle
         if build.target != "cells" and build.config.macs_per_cycle >= 4:
             assert build.baseline().config.macs_per_cycle == build.config.macs_per_cycle
         assert build_job(build, None).arguments["config"]["target"] in ("portable", "xcup", "xc7", "ecp5", "cells")
     sizes = {(b.engine, b.size): b.config.macs_per_cycle for b in chosen if b.target == "xcup"}
-    for engine in ENGINES:
+    for engine in matmul_cores():
         assert sizes[engine, "small"] < sizes[engine, "medium"] < sizes[engine, "large"]
 
 

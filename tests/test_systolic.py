@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from nomul.errors import InputError
 from nomul.formats.mixpe import Operands
+from nomul.formats.systolic import systolic_job
 from nomul.systolic.systolic import SystolicConfig
-from nomul.unit_jobs import systolic_job
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from nomul.cores.discover import cores
 from nomul.flow.tools import verilator_environment
-from nomul.flow.tops import SPECS
 from nomul.formats.checkpoint import open_checkpoint
 from nomul.model import checkpoints
 from nomul.sim.primitives import primitives
@@ -39,7 +39,7 @@ def simulate(text: str, top: str, folder: Path) -> tuple[int, str]:
 
 @needs_icarus
 @pytest.mark.bench
-@pytest.mark.parametrize("core", SPECS)
+@pytest.mark.parametrize("core", cores())
 def test_a_core_passes_and_a_broken_one_fails(core: str, tmp_path: Path) -> None:
     """Broken: the lowest bit of what the top module says is inverted."""
     text, top = write(core, tmp_path)
@@ -152,7 +152,7 @@ def test_pack_refuses(arguments: list[str], sentence: str, tmp_path: Path) -> No
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("core", SPECS)
+@pytest.mark.parametrize("core", cores())
 def test_pack_takes_every_core(core: str, tmp_path: Path) -> None:
     model = ["--checkpoint", "tiny_bwta"] if core == "bwta" else []
     done = nomul("pack", core, *model, "--tokens", "1", "-o", str(tmp_path / "out"), "--json")

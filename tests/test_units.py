@@ -13,11 +13,10 @@ from test_commands import nomul, refuses
 from nomul.attention.bwta_attention import BwtaAttentionConfig
 from nomul.bus.axi_unit import AxiUnit, unit_registers
 from nomul.bus.job_registers import register_map
-from nomul.engines import ENGINES
+from nomul.cores.discover import cores
 from nomul.errors import InputError
 from nomul.flow.targets import TARGETS
-from nomul.unit_jobs import bwta_attention_job
-from nomul.units import UNITS
+from nomul.formats.bwta_attention import bwta_attention_job
 
 SMALL = {
     "absmax": ["--set", "lanes=4", "--set", "length_max=64"],
@@ -52,6 +51,9 @@ SMALL = {
 }
 
 
+UNITS = {name: core for name, core in cores().items() if not core.multiplies}
+
+
 def test_engines_lists_the_units() -> None:
     units = json.loads(nomul("engines", "--json").stdout)["units"]
     assert list(units) == list(UNITS)
@@ -59,10 +61,9 @@ def test_engines_lists_the_units() -> None:
 
 
 def test_names_and_numbers_are_unique() -> None:
-    numbers = [spec.number for spec in (*ENGINES.values(), *UNITS.values())]
+    numbers = [core.gateware.number for core in cores().values()]
     assert len(set(numbers)) == len(numbers)
-    assert all(name == spec.name for name, spec in UNITS.items())
-    assert not ENGINES.keys() & UNITS.keys()
+    assert all(name == core.name for name, core in cores().items())
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -234,7 +235,7 @@ def test_attention_that_does_not_fit_is_refused(wrong: dict, message: str) -> No
 
 
 def test_a_number_that_does_not_fit_its_register_is_refused() -> None:
-    spec = UNITS["absmax"]
+    spec = UNITS["absmax"].gateware
     config = spec.config()
     assert [register.offset for register in unit_registers(config)][4:6] == [0x10, 0x14]
     with pytest.raises(ValueError, match=r"^engine number -1 is not one of 0 to 4294967295$"):

@@ -5,11 +5,10 @@ import random
 import pytest
 
 from nomul.catalog import configure
-from nomul.engines import ENGINES
+from nomul.cores.discover import cores
 from nomul.errors import InputError
 from nomul.flow.tops import BUSES, make_top
 from nomul.sim.draw import draw_config
-from nomul.units import UNITS
 
 
 @pytest.mark.parametrize(
@@ -31,11 +30,11 @@ def test_streams_that_are_too_wide_are_refused_at_once(engine, settings, sentenc
         configure(engine, settings)
 
 
-@pytest.mark.parametrize("name", [*ENGINES, *UNITS])
+@pytest.mark.parametrize("name", cores())
 def test_what_is_accepted_can_be_printed(name):
     dice = random.Random(name)
     for _ in range(3):
-        config = draw_config((ENGINES | UNITS)[name].config, dice, large=0.6)
+        config = draw_config(cores()[name].gateware.config, dice, large=0.6)
         for bus in BUSES:
             component, _ = make_top(name, config, bus)
             inputs = [member.flow.name == "In" and len(value.as_value() if hasattr(value, "as_value") else value)

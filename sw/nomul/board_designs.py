@@ -16,7 +16,7 @@ from nomul.boards.engine_top import EngineTop
 from nomul.boards.machine_top import MachineTop
 from nomul.bus.job_registers import config_hash
 from nomul.catalog import configure, pack_activations, pack_weights
-from nomul.engines import ENGINES
+from nomul.cores.discover import find_core, matmul_cores
 from nomul.errors import InputError
 from nomul.flow.bitstream import Design
 from nomul.flow.machine_manifest import memory_of
@@ -24,7 +24,6 @@ from nomul.memory.rom import rom_model
 from nomul.model.integer import IntegerModel, Positions
 from nomul.model.store import load_model
 from nomul.names import canonical
-from nomul.units import UNITS
 
 __all__ = [
     "BOARDS",
@@ -126,12 +125,14 @@ def engine_top(board: Board, engine: str | None, settings: Sequence[str]) -> tup
     if board.engine is None:
         raise InputError(f"{board.title} has no demonstration of an engine; it takes a language model")
     name, own, depth, kind = board.engine
-    engine = engine and canonical(engine, ENGINES)
-    if engine in UNITS:
-        raise InputError(f"{engine} is a unit; the demonstration of a board is one of the engines {', '.join(ENGINES)}")
+    engine = engine and find_core(engine).name
+    if engine is not None and not find_core(engine).multiplies:
+        raise InputError(
+            f"{engine} is a unit; the demonstration of a board is one of the engines {', '.join(matmul_cores())}"
+        )
     config = configure(engine or name, [*(own if engine in (None, name) else ()), *settings])
     try:
-        component = ENGINES[engine or name].component(config)
+        component = find_core(engine or name).gateware.component(config)
         number = config_hash(config)
         return (
             engine or name,

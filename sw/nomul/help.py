@@ -72,19 +72,21 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 def _names(command: str) -> dict[str, list[str]]:
     """Return what a command's ENGINE, BOARD and NAME may be, by those words."""
-    from nomul.engines import ENGINES
-    from nomul.units import UNITS
+    from nomul.cores.discover import cores, matmul_cores
+
+    engines = list(matmul_cores())
+    units = [name for name in cores() if name not in engines]
 
     if command in ("bitstream", "selftest", "talk"):
         from nomul.board_designs import BOARDS
 
-        return {"BOARD": list(BOARDS)} | ({} if command == "talk" else {"ENGINE": list(ENGINES)})
+        return {"BOARD": list(BOARDS)} | ({} if command == "talk" else {"ENGINE": engines})
     if command in ("check", "pack", "verilog", "report", "engines"):
         word = "NAME" if command == "engines" else "ENGINE"
-        return {word: list(ENGINES), f"{word}, a unit": list(UNITS)}
+        return {word: engines, f"{word}, a unit": units}
     if command == "export axi-ip":
-        return {"NAME": ["machine", *ENGINES], "NAME, a unit": list(UNITS)}
-    return {"ENGINE": list(ENGINES)} if command == "explore" else {}
+        return {"NAME": ["machine", *engines], "NAME, a unit": units}
+    return {"ENGINE": engines} if command == "explore" else {}
 
 
 def _machine_defaults(command: str) -> dict[str, Any]:

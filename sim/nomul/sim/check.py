@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 from nomul.catalog import pack_activations, pack_weights
-from nomul.engines import ENGINES
+from nomul.cores.discover import find_core
+from nomul.draw import Draw
 from nomul.engines.contract import TOKENS_MAX
 from nomul.errors import InputError
 from nomul.flow.rtlil import verilog
 from nomul.flow.tops import make_top
 from nomul.formats.mixpe import Operands
-from nomul.golden import fp16_fma, mixpe_fp16
+from nomul.formats.unit_job import pack_lanes
 from nomul.sim.bench import REPLAYED, Case
 from nomul.sim.evidence import Evidence
 from nomul.sim.grouped import random_groups
 from nomul.sim.replay import add_replay
 from nomul.sim.runner import Simulator, build
-from nomul.unit_jobs import pack_lanes
 
 __all__ = [
     "Product",
@@ -37,7 +37,6 @@ __all__ = [
     "oracle",
     "padded",
     "random_product",
-    "random_words",
     "rows_beyond",
 ]
 
@@ -85,11 +84,9 @@ def oracle(weight: Tensor | Operands, activations: Tensor) -> Tensor:
 def expect(engine: str, config: Any, product: Product) -> Tensor:
     """Return what an engine makes of a product, int64 [tokens, n_out]: `oracle`, or the golden model of an FP16 one."""
     assert isinstance(product.weight, Tensor) or config.modes[product.mode].activation_format == "integer"
-    if engine == "fp16" and isinstance(product.weight, Tensor):
-        return fp16_fma.matmul(product.weight, product.activations)
-    if engine == "mixpe_fp16" and isinstance(product.weight, Tensor):
-        sizes = {"group": config.group, "significand": config.significand, "n_in_max": config.n_in_max}
-        return mixpe_fp16.matmul(product.weight, product.activations, **sizes)
+    special = find_core(engine).expect
+    if special is not None and isinstance(product.weight, Tensor):
+        return special(config, product.weight, product.activations)
     return oracle(product.weight, product.activations)
 
 
@@ -136,7 +133,7 @@ def build_engine(
     """
     component, top = make_top(engine, config, bus)
     text = verilog(component, top)
-    if bus == "stream" and engine in ENGINES:
+    if bus == "stream" and find_core(engine).multiplies:
         text, top = add_replay(text, top, REPLAYED)
     return build(text, top, simulator, config.target, waves=waves)
 
@@ -309,37 +306,15 @@ def _keep(
 
 def random_product(n_in: int, n_out: int, tokens: int, config: Any, seed: int, mode: int = 0) -> Product:
     """Return random weights and activations over the full ranges of an engine's mode, the same for the same seed."""
-    random = torch.Generator().manual_seed(seed)
-    kinds = config.modes[mode]
+    drawn, kinds = Draw(seed), config.modes[mode]
 
-    def draw(values: range, form: str, *shape: int) -> Tensor:
+    def operand(values: range, form: str, *shape: int) -> Tensor:
         if form == "fp16":
-            return random_words(shape, random)
-        return values.start + values.step * torch.randint(len(values), shape, generator=random)
+            return drawn.words(*shape)
+        return values.start + values.step * drawn.integers(0, len(values) - 1, *shape)
 
-    weight = draw(kinds.weight_values, kinds.weight_format, n_out, n_in)
+    weight = operand(kinds.weight_values, kinds.weight_format, n_out, n_in)
     if kinds.weight_format == "integer":
         weight = weight.to(torch.int8)
-    activations = draw(kinds.activation_values, kinds.activation_format, tokens, n_in)
-    return Product(random_groups(config, weight, random, mode), activations, mode)
-
-
-def random_words(shape: tuple[int, ...], random: torch.Generator) -> Tensor:
-    """Return binary16 words, int64: each row has exponents from a range of its own; a few words are of any pattern.
-
-    Without such ranges nearly all sums would hold nothing but their largest term, and most an infinity or NaN.
-    """
-
-    def draw(low: int, high: int, size: tuple[int, ...]) -> Tensor:
-        return torch.randint(low, high, size, generator=random)
-
-    rows = (shape[0], 1)
-    low, span = draw(0, 31, rows), draw(1, 13, rows)
-    field = (low + draw(0, 1 << 16, shape) % span).clamp(max=30)
-    words = draw(0, 2, shape) << 15 | field << 10 | draw(0, 1024, shape)
-    anything = draw(0, 6, rows) == 0
-    words = torch.where(anything & (draw(0, 16, shape) == 0), draw(0, 1 << 16, shape), words)
-    special = draw(0, 2, shape) << 15 | 0x7C00 | draw(0, 2, shape) * 0x155
-    words = torch.where(anything & (draw(0, 32, shape) == 0), special, words)
-    words = torch.where(draw(0, 16, shape) == 0, words & 0x8000, words)
-    return (words ^ 0x8000) - 0x8000
+    activations = operand(kinds.activation_values, kinds.activation_format, tokens, n_in)
+    return Product(random_groups(config, weight, drawn.random, mode), activations, mode)

@@ -11,7 +11,7 @@ import torch
 from nomul.accelerator_image import shape_of
 from nomul.accelerators.config import ACCELERATOR_ENGINES, MEMORIES, AcceleratorConfig
 from nomul.accelerators.shape import ACTIVATIONS
-from nomul.engines import ENGINES
+from nomul.cores.discover import find_core
 from nomul.model.calibration import calibrate
 from nomul.model.generation import generate_integer
 from nomul.model.integer import IntegerModel
@@ -78,7 +78,11 @@ def draw_machine(dice: random.Random) -> tuple[IntegerModel, AcceleratorConfig]:
 def _draw_config(dice: random.Random, model: IntegerModel, lanes: int) -> AcceleratorConfig | None:
     """Return a configuration, or None if none is found soon."""
     engine = dice.choice(ACCELERATOR_ENGINES)
-    declared = {field.name: field for field in dataclasses.fields(ENGINES[engine].config) if field.name not in FOLLOWS}
+    declared = {
+        field.name: field
+        for field in dataclasses.fields(find_core(engine).gateware.config)
+        if field.name not in FOLLOWS
+    }
     settings = {name: draw_value(field, dice) for name, field in declared.items() if dice.random() < 0.6}
     for _ in range(100):
         fields = _fields(dice, model.config.context)

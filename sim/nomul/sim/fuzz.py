@@ -23,10 +23,11 @@ from typing import Any
 
 import torch
 
-from nomul.engines import ENGINES
+from nomul.cores.discover import cores, find_core
 from nomul.flow.cache import place, ready
+from nomul.flow.measure import modules_of
 from nomul.flow.sources import sources
-from nomul.flow.tops import BUSES, SPECS
+from nomul.flow.tops import BUSES
 from nomul.sim.check import bench_engine, build_engine
 from nomul.sim.draw import draw_config, engine_runs, unit_runs, widest
 from nomul.sim.fuzz_machine import machines
@@ -65,16 +66,16 @@ class Sample:
 def sample(seed: int) -> Sample:
     """Return the sample of a seed; cores and units take turns."""
     dice = random.Random(seed)
-    name = [*SPECS][seed % len(SPECS)]
-    spec = SPECS[name]
+    name = [*cores()][seed % len(cores())]
+    core = find_core(name)
     while True:
-        config = draw_config(spec.config, dice)
-        products = config.macs_per_cycle if name in ENGINES else config.values_per_cycle
-        least = dict.fromkeys(("n_in", "n_out", "tokens") if name in ENGINES else config.job_limits, 1)
+        config = draw_config(core.gateware.config, dice)
+        products = config.macs_per_cycle if core.multiplies else config.values_per_cycle
+        least = dict.fromkeys(("n_in", "n_out", "tokens") if core.multiplies else config.job_limits, 1)
         if products <= PRODUCTS_MOST and widest(config) <= PORT_MOST and config.cycles(**least) <= CYCLES_MOST:
             break
     bus = BUSES[dice.random() < 0.2]
-    runs = engine_runs(config, bus, dice) if name in ENGINES else unit_runs(name, config, bus, dice)
+    runs = engine_runs(config, bus, dice) if core.multiplies else unit_runs(name, config, bus, dice)
     return Sample(seed, name, config, bus, runs)
 
 
@@ -88,7 +89,7 @@ def find_fault(drawn: Sample, simulator: str) -> str | None:
     config, runs = drawn.config, drawn.runs
     built = build_engine(drawn.name, config, simulator, drawn.bus)
     try:
-        if drawn.name in ENGINES:
+        if find_core(drawn.name).multiplies:
             results = bench_engine(built, drawn.name, config, runs, drawn.bus)
         else:
             results = bench_unit(built, config, runs, drawn.bus)
@@ -96,7 +97,11 @@ def find_fault(drawn: Sample, simulator: str) -> str | None:
         shutil.rmtree(built.folder, ignore_errors=True)
         Path(f"{built.folder}.lock").unlink(missing_ok=True)
     for number, (run, said) in enumerate(zip(runs, results, strict=True)):
-        jobs = [each.job for each in run.products] if drawn.name in ENGINES else [each.fields for each in run.jobs]
+        jobs = (
+            [each.job for each in run.products]
+            if find_core(drawn.name).multiplies
+            else [each.fields for each in run.jobs]
+        )
         illegal = run.illegal_first or run.illegal_last
         plain = not (run.stall or run.reset_after or illegal)
         where = f"run {number}, jobs {jobs}, stall {run.stall}"
@@ -125,7 +130,11 @@ def configurations(seed: int, simulator: str) -> str | None:
 @functools.cache
 def _sources() -> str:
     """Return a hash of everything that a sample is made of."""
-    texts = (path.read_bytes() for files in sources("nomul.sim.fuzz").values() for path in files)
+    texts = (
+        path.read_bytes()
+        for files in sources("nomul.sim.fuzz", *(module for name in cores() for module in modules_of(name))).values()
+        for path in files
+    )
     return hashlib.sha256(b"\0".join(texts)).hexdigest()[:12]
 
 

@@ -7,26 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from nomul.formats.mixpe import Operands
-from nomul.golden.threshold import ternary
-from nomul.sim.check import build_engine, random_words
+from nomul.cores.discover import find_core
+from nomul.draw import Draw
+from nomul.errors import InputError
+from nomul.formats.unit_job import UnitJob, pack_lanes
+from nomul.sim.check import build_engine
 from nomul.sim.evidence import Evidence
 from nomul.sim.runner import Simulator
 from nomul.sim.unit_bench import UnitCase
 from nomul.unit_contract import Port
-from nomul.unit_jobs import (
-    UnitJob,
-    absmax_job,
-    bwta_attention_job,
-    leading_one_job,
-    pack_lanes,
-    systolic_job,
-    top_k_job,
-)
-from nomul.units import UNITS
 
 __all__ = ["UnitRun", "bench_unit", "check_unit", "random_jobs"]
 
@@ -147,62 +137,10 @@ def _pack_jobs(jobs: Sequence[dict[str, int]], widths: dict[str, int]) -> Any:
 
 def random_jobs(unit: str, config: Any, count: int, seed: int) -> list[UnitJob]:
     """Return jobs of random sizes: random values of every magnitude, extremes, ties and zeros, the same for a seed."""
-    random = torch.Generator().manual_seed(seed)
-
-    def draw(low: int, high: int) -> int:
-        return int(torch.randint(low, high + 1, (), generator=random))
-
-    def values(bits: int, *shape: int) -> Tensor:
-        # A few bits only, extremes only, one value only, or all of the range.
-        low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
-        kind = draw(0, 4)
-        if kind == 0:
-            return torch.tensor([low, high, 0])[torch.randint(3, shape, generator=random)]
-        if kind == 1:
-            return torch.full(shape, draw(low, high))
-        some = (1 << draw(0, bits - 1)) if kind == 2 else high
-        return torch.randint(-some, some + 1, shape, generator=random).clamp(low, high)
-
-    jobs = []
-    for _ in range(count):
-        if unit == "absmax":
-            length = draw(1, min(config.length_max, 8 * config.lanes))
-            jobs.append(absmax_job(config, values(config.word_bits, draw(1, 4), length), random))
-        elif unit == "top_k":
-            m = draw(1, min(config.scores_max, 16 * config.lanes))
-            jobs.append(top_k_job(config, values(config.score_bits, m), draw(1, min(m + 2, config.scores_max))))
-        elif unit == "systolic":
-            n_in, n_out = draw(1, min(config.n_in_max, 3 * config.group)), draw(1, min(config.n_out_max, 40))
-            tokens, low = draw(1, min(config.tokens_max, 20)), draw(-1, 0) * 8
-            parts = (n_out, -(-n_in // config.group))
-            operands = Operands(
-                values(4, n_out, n_in).to(torch.int8) + 8 + low,
-                torch.randint(low, low + 16, parts, generator=random),
-                values(config.scale_bits, *parts) + (1 << (config.scale_bits - 1)),
-                config.group,
-            )
-            vectors = random_words((tokens, n_in), random) if config.floats else values(config.act_bits, tokens, n_in)
-            jobs.append(systolic_job(config, operands, vectors))
-        elif unit == "bwta_attention":
-            size, m = draw(1, min(config.size_max, 3 * config.lanes_in)), draw(1, min(config.keys_max, 200))
-            query = values(config.query_bits, size)
-            keys, cached = (values(2, m, size).clamp(min=-1).to(torch.int8) for _ in range(2))
-            # Scales whose halves are a value or near it, and a score, near it, or half of it; the largest of all.
-            scale = _scale(int(query[draw(0, size - 1)]), draw(-1, 1), config.job_limits["query_scale"])
-            scores = keys.long() @ ternary(query, scale).long()
-            bar = _scale(int(scores[draw(0, m - 1)]) >> draw(0, 1), draw(-1, 1), config.job_limits["score_scale"])
-            if draw(0, 9) == 0:
-                scale = config.job_limits["query_scale"]
-            jobs.append(bwta_attention_job(config, query, keys, cached, scale, bar, random))
-        else:
-            length, m = draw(1, min(config.length_max, 8 * config.lanes)), draw(1, min(config.keys_max, 64))
-            query, keys = values(config.act_bits, length), values(config.act_bits, m, length)
-            jobs.append(leading_one_job(config, query, keys, random))
-    return jobs
-
-
-def _scale(value: int, more: int, limit: int) -> int:
-    return min(max(2 * abs(value) + more, 1), limit)
+    draw, job = Draw(seed), find_core(unit).jobs
+    if job is None:
+        raise InputError(f"core {unit} draws no random jobs: its Core names no jobs")
+    return [job(config, draw) for _ in range(count)]
 
 
 def check_unit(
@@ -222,7 +160,6 @@ def check_unit(
     where nothing stalls. `folder` is where the run was kept, if something differed. The values of all signals are
     written to `waves`.
     """
-    assert unit in UNITS
     built = build_engine(unit, config, simulator, bus, waves=waves is not None)
     largest = max(jobs, key=lambda job: config.cycles(**job.fields))
     with Evidence() as evidence:

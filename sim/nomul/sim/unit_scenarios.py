@@ -3,10 +3,10 @@
 import functools
 from typing import Any
 
+from nomul.formats.unit_job import UnitJob
 from nomul.sim.check import build_engine
 from nomul.sim.runner import Simulator
 from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
-from nomul.unit_jobs import UnitJob
 
 __all__ = [
     "alone", "behind_axi", "illegal_jobs", "many_random_jobs", "reset_in_mid_flight", "run", "small_and_large",

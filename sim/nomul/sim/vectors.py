@@ -10,11 +10,11 @@ import torch
 
 from nomul.bus.axi_unit import container_bits
 from nomul.catalog import pack_activations, pack_weights
-from nomul.engines import ENGINES
+from nomul.cores.discover import find_core
 from nomul.engines.contract import TOKENS_MAX
+from nomul.formats.unit_job import UnitJob, pack_lanes
 from nomul.sim.check import Product, expect, fits, padded, random_product, rows_beyond
 from nomul.sim.unit_check import random_jobs
-from nomul.unit_jobs import UnitJob, pack_lanes
 
 __all__ = ["Transfers", "Vectors", "product_vectors", "small_vectors", "unit_vectors"]
 
@@ -132,7 +132,7 @@ def unit_vectors(config: Any, jobs: Sequence[UnitJob]) -> Vectors:
 
 def small_vectors(core: str, config: Any, seed: int = 1) -> Vectors:
     """Return the vectors of two small random jobs, of an engine's first and last mode; whole rows of results."""
-    if core not in ENGINES:
+    if not find_core(core).multiplies:
         return unit_vectors(config, random_jobs(core, config, 2, seed))
     n_in = min(config.n_in_max, 2 * config.activation_lanes + 1)
     n_out = min(2, max(1, config.n_out_max // config.rows)) * config.rows

@@ -8,11 +8,12 @@ import click
 from rich.table import Table
 
 from nomul.arith.target import TARGETS
-from nomul.catalog import choose_form, configure
+from nomul.catalog import choose_variant, configure
 from nomul.commands.check_grouped import check_grouped
 from nomul.commands.check_unit import check_random, finish_unit, show_differences
 from nomul.commands.operands import choose_operands
 from nomul.console import CheckpointPath, json_option, print_json, stderr, stdout
+from nomul.cores.discover import find_core
 from nomul.engines.contract import TOKENS_MAX
 from nomul.errors import InputError
 from nomul.flow.tops import BUSES
@@ -20,12 +21,8 @@ from nomul.model import checkpoints
 from nomul.options import Integer, Number, Output, Seed
 from nomul.sim.check import Product, check_product
 from nomul.sim.runner import SIMULATORS
-from nomul.units import UNITS
 
 __all__ = ["check_layer", "command"]
-
-GROUPED = ("mixpe",)
-"""Engines whose weights come in groups."""
 
 
 def check_layer(
@@ -119,12 +116,13 @@ def command(
         "layer": layer, "mode": mode, "activations": activations, "tokens": tokens, "simulator": simulator, "bus": bus,
         "stall": stall, "seed": seed, "waves": waves,
     }  # fmt: skip
-    engine, settings, form = choose_form(engine, settings)
-    if engine in GROUPED and form["weight"] == "int4":
+    engine, settings, form = choose_variant(engine, settings)
+    core = find_core(engine)
+    if core.grouped and form.get("weight", "int4") == "int4":
         _finish(check_grouped(engine, settings, target, path=checkpoint, **options), as_json)
         return
     config = configure(engine, settings, target)
-    if engine in UNITS:
+    if not core.multiplies:
         for name, value in (("--checkpoint", checkpoint), ("--layer", layer), ("--mode", mode)):
             if value is not None:
                 what = "modes" if name == "--mode" else "weights"

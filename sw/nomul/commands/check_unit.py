@@ -13,8 +13,8 @@ from torch import Tensor
 from nomul.console import print_json, stderr, stdout
 from nomul.errors import InputError
 from nomul.files import plain_file
+from nomul.formats.absmax import absmax_job
 from nomul.sim.unit_check import check_unit, random_jobs
-from nomul.unit_jobs import absmax_job
 
 __all__ = ["check_random", "finish_unit", "load_activations", "show_differences"]
 

@@ -9,28 +9,25 @@ from rich.table import Table
 
 from nomul.config import describe
 from nomul.console import json_option, print_json, stdout
-from nomul.engines import ENGINES
-from nomul.errors import InputError
-from nomul.names import canonical
-from nomul.spec import Spec
-from nomul.units import UNITS
+from nomul.cores.api import Core
+from nomul.cores.discover import cores, find_core
 
 
-def list_fields(specs: Mapping[str, Spec]) -> dict[str, dict[str, Any]]:
+def list_fields(listed: Mapping[str, Core]) -> dict[str, dict[str, Any]]:
     """Return summary and fields of each."""
     return {
         name: {
-            "summary": spec.summary,
+            "summary": core.gateware.summary,
             "fields": {
                 field.name: {
                     "default": field.default,
                     "allowed": describe(field),
                     "meaning": field.metadata["doc"],
                 }
-                for field in dataclasses.fields(spec.config)
+                for field in dataclasses.fields(core.gateware.config)
             },
         }
-        for name, spec in specs.items()
+        for name, core in listed.items()
     }
 
 
@@ -39,14 +36,11 @@ def list_fields(specs: Mapping[str, Spec]) -> dict[str, dict[str, Any]]:
 @json_option
 def command(names: tuple[str, ...], as_json: bool) -> None:
     """List the engines and the other units, or those named, each field with default, range and meaning."""
-    chosen = [canonical(name, ENGINES | UNITS) for name in names] or [*ENGINES, *UNITS]
-    for name in chosen:
-        if name not in ENGINES | UNITS:
-            raise InputError(
-                f"no engine is called {name!r}; the engines are {', '.join(ENGINES)}; the units {', '.join(UNITS)}"
-            )
-    engines = list_fields({name: spec for name, spec in ENGINES.items() if name in chosen})
-    units = list_fields({name: spec for name, spec in UNITS.items() if name in chosen})
+    chosen = [find_core(name) for name in names] or list(cores().values())
+    engines, units = (
+        list_fields({core.name: core for core in chosen if core.multiplies == multiplies})
+        for multiplies in (True, False)
+    )
     if as_json:
         print_json({"engines": engines, "units": units})
         return

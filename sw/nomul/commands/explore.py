@@ -9,7 +9,7 @@ from rich.table import Table
 
 from nomul.commands.shapes import find_shape
 from nomul.console import json_option, print_json, status, stdout
-from nomul.engines import ENGINES
+from nomul.cores.discover import matmul_cores
 from nomul.errors import InputError, ToolError
 from nomul.flow.explore import NEAR, SHARE, Choice, Question, Search, front, recommend, search
 from nomul.flow.jobs import Job, Outcome, run_jobs
@@ -219,13 +219,13 @@ def command(
     if pnr and device.target not in ("ecp5", "gowin", "ice40"):
         raise InputError(f"--pnr is not possible on {device.name}; nextpnr supports ecp5, gowin and ice40")
     for engine in engines:
-        if canonical(engine, ENGINES) not in ENGINES:
-            raise InputError(f"no engine is called '{engine}'; the engines are {', '.join(ENGINES)}")
+        if canonical(engine, matmul_cores()) not in matmul_cores():
+            raise InputError(f"no engine is called '{engine}'; the engines are {', '.join(matmul_cores())}")
     asked = parse_budget(budget, device.target)
     limits = asked or {name: float(round(SHARE * most)) for name, most in device.resources.items()}
     question = Question(
         shape, device, clock or device.clock_mhz, bandwidth or device.bandwidth, limits, prompt,
-        context_of(shape, context, prompt), tuple(canonical(engine, ENGINES) for engine in engines),
+        context_of(shape, context, prompt), tuple(canonical(engine, matmul_cores()) for engine in engines),
         device.usable_bits(asked),
     )  # fmt: skip
     with status("searching") as say:

@@ -7,14 +7,15 @@ import click
 import torch
 
 from nomul.arith.target import TARGETS
-from nomul.catalog import choose_form, configure
+from nomul.catalog import choose_variant, configure
 from nomul.commands.accelerator_verilog import json_file, make_machine
 from nomul.commands.verilog import make_engine
 from nomul.console import json_option, print_files, print_json, write_folder
+from nomul.cores.discover import cores
 from nomul.flow.heading import check_name
 from nomul.flow.ipxact import SCHEMAS, Identity, component_xml
 from nomul.flow.machine_manifest import TOP
-from nomul.flow.tops import BUSES, SPECS
+from nomul.flow.tops import BUSES
 from nomul.machines import MACHINE_ONLY, add_options, take_choice
 from nomul.names import canonical
 from nomul.options import Output, refuse_given
@@ -53,7 +54,7 @@ def command(
     Options that describe a model and its machine go with `machine` only.
     """
     torch.set_num_threads(1)
-    name = canonical(name, (MACHINE, *SPECS))
+    name = canonical(name, (MACHINE, *cores()))
     if name == MACHINE:
         refuse_given(("bus",), f"goes with the name of an engine or a unit; the name is {MACHINE!r}")
         Identity(vendor, library, top or TOP, version)
@@ -61,7 +62,7 @@ def command(
         manifest, text, images = machine.manifest, machine.verilog, machine.images
     else:
         refuse_given(MACHINE_ONLY, f"goes with the name {MACHINE!r} only; the name is {name!r}")
-        engine, settings, _ = choose_form(name, options["settings"])
+        engine, settings, _ = choose_variant(name, options["settings"])
         config = configure(engine, settings, target)
         Identity(vendor, library, top or engine, version)
         manifest, text = make_engine(engine, config, bus, top)

@@ -8,13 +8,13 @@ import click
 import torch
 
 from nomul.arith.target import TARGETS
-from nomul.catalog import choose_form, configure
+from nomul.catalog import choose_variant, configure
 from nomul.commands.accelerator_verilog import json_file
-from nomul.commands.check import GROUPED
 from nomul.commands.check_grouped import choose_grouped
 from nomul.commands.check_unit import load_activations
 from nomul.commands.operands import choose_operands
 from nomul.console import CheckpointPath, json_option, print_files, print_json, write_folder
+from nomul.cores.discover import find_core
 from nomul.engines.contract import TOKENS_MAX
 from nomul.errors import InputError
 from nomul.flow.tops import BUSES
@@ -23,8 +23,6 @@ from nomul.options import Integer, Output, Seed
 from nomul.sim.check import Product
 from nomul.sim.unit_check import random_jobs
 from nomul.sim.vectors import Vectors, product_vectors, unit_vectors
-from nomul.unit_jobs import absmax_job
-from nomul.units import UNITS
 
 __all__ = ["command", "stream_files"]
 
@@ -82,19 +80,23 @@ def command(
     """
     torch.set_num_threads(1)
     choice: dict[str, Any] = {"layer": layer, "tokens": tokens, "seed": seed}
-    engine, settings, form = choose_form(engine, settings)
+    engine, settings, form = choose_variant(engine, settings)
     facts: dict[str, Any]
-    if engine in UNITS:
+    core = find_core(engine)
+    if not core.multiplies:
         for name, value in (("--checkpoint", checkpoint), ("--layer", layer), ("--mode", mode)):
             if value is not None:
                 raise InputError(f"{name} is {str(value)!r}, but {engine} is a unit and has no weights; leave it out")
-        if activations is not None and engine != "absmax":
+        if activations is not None and core.vectors is None:
             raise InputError(f"--activations is {str(activations)!r}, but {engine} takes random jobs only")
         config = configure(engine, settings, target)
-        chosen = activations and [absmax_job(config, load_activations(activations)[:tokens])]
-        vectors = unit_vectors(config, chosen or random_jobs(engine, config, tokens, seed))
+        if activations is not None and core.vectors is not None:
+            jobs = [core.vectors(config, load_activations(activations)[:tokens])]
+        else:
+            jobs = random_jobs(engine, config, tokens, seed)
+        vectors = unit_vectors(config, jobs)
         facts = {}
-    elif engine in GROUPED and form["weight"] == "int4":
+    elif core.grouped and form.get("weight", "int4") == "int4":
         grouped, config, product, source = choose_grouped(
             engine, settings, target, path=checkpoint, mode=mode, activations=activations, **choice
         )

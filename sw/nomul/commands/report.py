@@ -11,10 +11,11 @@ import click
 from rich.table import Table
 
 from nomul.arith.target import TARGETS as ARITHMETIC
-from nomul.catalog import choose_form, configure
+from nomul.catalog import choose_variant, configure
 from nomul.commands.report_all import FOLDER, report_all
 from nomul.commands.report_cells import cell_table, report_cells
 from nomul.console import json_option, print_json, status, stdout
+from nomul.cores.discover import find_core
 from nomul.engines.contract import TOKENS_MAX
 from nomul.errors import InputError
 from nomul.flow.cell_report import Core
@@ -22,9 +23,7 @@ from nomul.flow.report import Report, Work, check_routable, report
 from nomul.flow.rtlil import convert
 from nomul.flow.survey import SIZES
 from nomul.flow.targets import TARGETS, find_target
-from nomul.flow.tops import SPECS
 from nomul.options import POSITIVE, Integer, Output, refuse_given
-from nomul.units import UNITS
 
 REFERENCE = "1536x1536"
 CELLS = "cells"
@@ -180,21 +179,22 @@ def command(
         raise InputError(f"--clock-ns goes with target 'cells' only; the target is '{target}'")
     if once and (pnr or target == CELLS):
         raise InputError("--once goes neither with --pnr, which needs a flat netlist, nor with target 'cells'")
-    engine, settings, form = choose_form(engine, settings)
+    engine, settings, form = choose_variant(engine, settings)
     arithmetic = "portable" if portable or target not in ARITHMETIC else target
     config = configure(engine, settings, arithmetic)
     if pnr:
         check_routable(target)
     n_out, n_in = parse_layer(layer)
-    job = unit_job(config) if engine in UNITS else {}
-    if engine in UNITS:
+    gateware, multiplies = find_core(engine).gateware, find_core(engine).multiplies
+    job = {} if multiplies else unit_job(config)
+    if not multiplies:
         peak = config.values_per_cycle
         work = Work(peak, config.values(**job) / (config.cycles(**job) * peak))
     else:
         n_out, n_in = min(n_out, config.n_out_max), min(n_in, config.n_in_max)
         work = Work(config.macs_per_cycle, n_out * n_in / (config.cycles(n_in, n_out, 1) * config.macs_per_cycle))
     with status(f"elaborating {engine}") as say:
-        text = convert(SPECS[engine].component(config), engine)
+        text = convert(gateware.component(config), engine)
         if target == CELLS:
             core = Core(text, engine, dataclasses.asdict(config), work)
             found = report_cells(core, config, liberties, clock_ns, tokens, say)

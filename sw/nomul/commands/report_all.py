@@ -9,7 +9,7 @@ from typing import Any
 
 from nomul.commands.simulated import simulated_job
 from nomul.console import stderr, write_atomically
-from nomul.engines import ENGINES
+from nomul.cores.discover import matmul_cores
 from nomul.errors import InputError
 from nomul.flow.answers import answers, worse
 from nomul.flow.jobs import run_jobs
@@ -61,15 +61,15 @@ def report_all(
     InputError
         If the engine does not exist, or a library is not there.
     """
-    engine = engine and canonical(engine, ENGINES)
-    if engine is not None and engine not in ENGINES:
-        raise InputError(f"no engine is called {engine!r}; the engines are {', '.join(ENGINES)}")
+    engine = engine and canonical(engine, matmul_cores())
+    if engine is not None and engine not in matmul_cores():
+        raise InputError(f"no engine is called {engine!r}; the engines are {', '.join(matmul_cores())}")
     for file in liberties:
         if not file.is_file():
             raise InputError(f"liberty file {file} does not exist")
     start = time.monotonic()
     chosen = builds(
-        [engine] if engine else list(ENGINES), sizes or SIZES, [target] if target else ALL_TARGETS, liberties
+        [engine] if engine else list(matmul_cores()), sizes or SIZES, [target] if target else ALL_TARGETS, liberties
     )
     jobs = wanted(chosen, clock_ns)
     if tokens:

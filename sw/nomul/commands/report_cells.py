@@ -9,7 +9,7 @@ from rich.table import Table
 
 from nomul.commands.check_grouped import grouped_product
 from nomul.commands.operands import choose_operands
-from nomul.engines import ENGINES
+from nomul.cores.discover import find_core, reference_core
 from nomul.errors import InputError
 from nomul.flow.cell_report import CellReport, Core, cell_report
 from nomul.flow.implementation import Implementation
@@ -57,15 +57,14 @@ def cell_table(result: CellReport) -> Table:
     return table
 
 
-def baseline_core(config: Any, target: str, utilization: float) -> Core | None:
-    """Return the INT8 array of the size of an engine's configuration; None if there is no such engine yet.
+def baseline_core(config: Any, target: str, utilization: float) -> Core:
+    """Return the INT8 array of the size of an engine's configuration.
 
     It has the engine's `lanes_in` and `rows`, where the engine has those fields, and otherwise eight rows (fewer for a
     smaller engine) and the lanes that come nearest to the engine's products in a cycle; never fewer than four lanes.
     """
-    spec = ENGINES.get("baseline")
-    if spec is None:
-        return None
+    array = reference_core()
+    spec = array.gateware
     names = {field.name for field in dataclasses.fields(spec.config)}
     rows = config.rows if hasattr(config, "lanes_in") else min(8, config.macs_per_cycle)
     lanes = max(LANES_LEAST, getattr(config, "lanes_in", None) or round(config.macs_per_cycle / rows))
@@ -80,8 +79,8 @@ def baseline_core(config: Any, target: str, utilization: float) -> Core | None:
         reference = spec.config(**{name: value for name, value in values.items() if name in names})
     except ValueError as error:
         raise InputError(f"the INT8 array of this size is not possible: {error}") from None
-    text = convert(spec.component(reference), "baseline")
-    return Core(text, "baseline", dataclasses.asdict(reference), Work(reference.macs_per_cycle, utilization))
+    text = convert(spec.component(reference), array.name)
+    return Core(text, array.name, dataclasses.asdict(reference), Work(reference.macs_per_cycle, utilization))
 
 
 def report_cells(
@@ -97,21 +96,23 @@ def report_cells(
     InputError
         If a file is no library, or an engine that is to be simulated is a unit.
     """
-    if tokens and core.engine not in ENGINES:
+    if tokens and not find_core(core.engine).multiplies:
         raise InputError(f"--simulate takes engines; {core.engine} is a unit")
     for file in files:
         if not file.is_file():
             raise InputError(f"liberty file {file} does not exist")
-    baseline = baseline_core(config, config.target, core.work.utilization) if core.engine in ENGINES else None
+    baseline = (
+        baseline_core(config, config.target, core.work.utilization) if find_core(core.engine).multiplies else None
+    )
     libraries = [read_liberty(file) for file in files]
     reports = []
     for library in libraries:
 
         def simulate(core: Core, found: Implementation, library: Library = library) -> dict[str, float]:
             say(f"simulating the netlist of {core.engine} in {library.name}")
-            made = ENGINES[core.engine].config(**core.config)
+            made = find_core(core.engine).gateware.config(**core.config)
             if getattr(config, "weight", None) == "int4":
-                product = grouped_product(config, tokens, whole=core.engine == "baseline")
+                product = grouped_product(config, tokens, whole=find_core(core.engine).reference)
             else:
                 chosen = choose_operands(core.engine, made, checkpoints.path(), tokens=tokens)
                 product = Product(chosen.weight, chosen.activations, chosen.mode)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from nomul.arith.target import TARGETS
-from nomul.catalog import choose_form, configure
+from nomul.catalog import choose_variant, configure
 from nomul.console import json_option, print_files, print_json, write_folder
 from nomul.flow.heading import check_name, with_heading
 from nomul.flow.manifest import manifest
@@ -81,7 +81,7 @@ def command(
 
     Two cores in one design need different names: with --name, their modules have none in common.
     """
-    engine, settings, _ = choose_form(engine, settings)
+    engine, settings, _ = choose_variant(engine, settings)
     result = write_engine(engine, configure(engine, settings, target), output, bus, name, bench=bench)
     if as_json:
         print_json(result)

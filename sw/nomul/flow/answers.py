@@ -7,8 +7,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nomul.cores.discover import find_core
 from nomul.engines.contract import Mode
-from nomul.flow.survey import BOARDS, PLAIN, Figure
+from nomul.flow.survey import BOARDS, Figure
 
 __all__ = ["PRODUCTS", "Answer", "answers", "default_of", "worse"]
 
@@ -112,7 +113,7 @@ def answers(figures: Sequence[Figure]) -> list[Answer]:
             best = _best(able, clocks)
             if best is None:
                 continue
-            plain = _best([figure for figure in able if figure.build.engine in PLAIN], clocks)
+            plain = _best([figure for figure in able if find_core(figure.build.engine).reference], clocks)
             timed = any(_clock(figure, clocks) for figure in able)
             over = None if plain is None else _score(best, clocks, timed) / _score(plain, clocks, timed)
             found.append(Answer(library, product, best, _copies(best), _clock(best, clocks), over))
@@ -124,14 +125,15 @@ def worse(figures: Sequence[Figure]) -> list[str]:
     clocks = _clocks(figures)
     found: dict[tuple[str, str], list[Figure]] = {}
     for figure in default_of(figures):
-        if figure.ratio is not None and figure.ratio > 1 and figure.build.engine not in PLAIN:
+        if figure.ratio is not None and figure.ratio > 1 and not find_core(figure.build.engine).reference:
             found.setdefault((figure.build.library, figure.build.engine), []).append(figure)
     lines = []
     for (library, engine), several in found.items():
         plain = several[0].baseline_build.engine
         costs = ", ".join(f"{figure.ratio:.2f} times for {figure.product}" for figure in several)
+        name = several[0].baseline_build.config.modes[0].name.upper()
         unit = "LUTs" if several[0].resource == "lut" else "area"
-        line = f"On {library} {engine} takes more {unit} for a product than the plain {PLAIN[plain]} array: {costs}"
+        line = f"On {library} {engine} takes more {unit} for a product than the plain {name} array: {costs}"
         mine, other = (clocks.get((name, library)) for name in (engine, plain))
         if mine and other:
             line += f"; its clock is {mine:.0f} MHz, the array's {other:.0f}"

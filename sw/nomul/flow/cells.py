@@ -4,7 +4,7 @@ What is counted and what is not:
 
 * Generic cells (`nomul.arith.cells`) become the library's smallest cells of the same function and stay as they are; ABC
   maps the rest around them. A generic cell that the library does not have is mapped as logic from its model.
-* A memory of more than `MEMORY_BITS` bits is a macro: it is left out of the area and reported as `memory_bits`. A
+* A memory of more than `MACRO_BITS` bits is a macro: it is left out of the area and reported as `memory_bits`. A
   smaller one becomes flip-flops and multiplexers.
 * Enabled flip-flops that share an enable are clocked through a clock gate, if the library has one and at least
   `GATED` of them share it; the others get multiplexers.
@@ -23,14 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from nomul.arith.cells import GENERIC_CELLS, MODELS, cell_models
+from nomul.cores.api import MACRO_BITS
 from nomul.errors import InputError, ToolError
 from nomul.flow.cache import DEFAULT, Cache, digest
 from nomul.flow.liberty import Library
 from nomul.flow.run import run_yosys
 from nomul.flow.yosys import SOURCE, is_rtlil, yosys_version
-
-MEMORY_BITS = 512
-"""A memory of more bits than this is a macro."""
 
 GATED = 4
 """Fewest flip-flops behind a clock gate."""
@@ -234,7 +232,7 @@ def memories(text: str) -> tuple[list[MemoryMacro], list[str]]:
     for name, body in MEMORY.findall(text):
         values = dict(PARAMETER.findall(body))
         words, width, reads, writes = (int(values[key]) for key in ("SIZE", "WIDTH", "RD_PORTS", "WR_PORTS"))
-        if words * width > MEMORY_BITS and writes:
+        if words * width > MACRO_BITS and writes:
             clocked = values["RD_CLK_ENABLE"].partition("'")[2]
             macros.append(MemoryMacro(name.lstrip("\\$"), words, width, reads, writes, "0" in clocked))
         else:

@@ -2,14 +2,9 @@
 
 Cycles need no model here: an engine's configuration has an exact one (`EngineConfig.cycles`), which its bench asserts.
 
-Look-up tables, flip-flops and gate equivalents are sums over what an engine is made of, each with a coefficient fitted
-to syntheses of small configurations (`cost_points.json`, written by `python -m benchmarks.cost_points`):
-
-    arrays   1, lanes, rows x width of a total, rows x lanes, and for dense weights rows x lanes once more
-    FP16     1, rows: each is a multiply-add element
-    MixPE    in standard cells besides, the bits of group sums that are too few for a memory macro
-    TLMM     1, tables, tables filled at a time, tables x memory of a table, tables x rows, rows x width of a total;
-             memory is look-up tables on AMD parts, whose read ports rows share, and elsewhere a copy for each row
+Look-up tables, flip-flops and gate equivalents are sums over what a core is made of (`features` of its
+`nomul.cores.api.Core`), each with a coefficient fitted to syntheses of small configurations (`cost_points.json`,
+written by `python -m benchmarks.cost_points`).
 
 The fit is of least squares in relative error, with no coefficient below zero. The points marked `held_out` take no part
 in it; a test asserts that they, and one that is synthesised for the test, are within 15 %.
@@ -18,44 +13,27 @@ in it; a test asserts that they, and one that is synthesised for the test, are w
 import dataclasses
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nomul.arith.target import AMD, Target
-from nomul.arith.xilinx import lutram_parts
-from nomul.engines import ENGINES
+from nomul.cores.discover import find_core
 from nomul.errors import InputError
-from nomul.flow.cells import MEMORY_BITS
 
-__all__ = ["POINTS", "CostModel", "cost_model", "errors", "features", "measured", "modelled"]
+__all__ = ["POINTS", "CostModel", "cost_model", "errors", "measured", "modelled"]
 
 POINTS = Path(__file__).with_name("cost_points.json")
 """Synthesised configurations: engine, target, settings, whether held out of the fit, and figures."""
 
 
-def features(engine: str, config: Any) -> list[float]:
-    """Return the sizes that the cost of an engine's configuration is a sum of, each times a coefficient."""
-    rows, totals = config.rows, config.rows * config.total_width
-    if engine == "tlmm":
-        tables, memory = config.tables, rows
-        if (target := Target(config.target)) in AMD:
-            parts = lutram_parts(rows * -(-config.entry_width // 2), target)
-            memory = sum(8 if ports == 7 else 4 for ports in parts)
-        return [1, tables, config.fill_units, tables * memory, tables * rows, totals]
-    if engine == "fp16":
-        return [1, rows]
-    lanes = config.lanes_in
-    dense = getattr(config, "weights", "") == "dense"
-    sizes = [1, lanes, totals, rows * lanes, rows * lanes * dense]
-    if engine == "mixpe" and config.target == "cells":
-        # The sums of two vectors' groups: a macro, which is in no area, or flip-flops.
-        bits = (2 << (config.group_count - 1).bit_length()) * config.sum_width
-        sizes.append(bits if bits <= MEMORY_BITS else 0)
-    return sizes
+def _features(engine: str) -> Callable[[Any], list[float]]:
+    found = find_core(engine).features
+    if found is None:
+        raise InputError(f"core {engine} has no cost model: its Core names no features")
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +47,7 @@ class CostModel:
 
     def predict(self, config: Any) -> dict[str, float]:
         """Return the predicted figures of a configuration."""
-        sizes = features(self.engine, config)
+        sizes = _features(self.engine)(config)
         return {
             name: sum(size * factor for size, factor in zip(sizes, factors, strict=True))
             for name, factors in self.coefficients.items()
@@ -89,7 +67,7 @@ def arithmetic(target: str) -> str:
 
 def configuration(point: dict[str, Any]) -> Any:
     """Return the configuration of a point."""
-    return ENGINES[point["engine"]].config(**point["settings"], target=arithmetic(point["target"]))
+    return find_core(point["engine"]).gateware.config(**point["settings"], target=arithmetic(point["target"]))
 
 
 @functools.cache
@@ -116,7 +94,7 @@ def cost_model(engine: str, target: str) -> CostModel:
             f"there is no cost model of engine '{engine}' on target '{target}'; "
             f"there is of {', '.join(known) or 'none'}"
         )
-    sizes = np.array([features(engine, configuration(point)) for point in points], dtype=float)
+    sizes = np.array([_features(engine)(configuration(point)) for point in points], dtype=float)
     names = ("area",) if target == "cells" else ("lut", "ff")
     return CostModel(engine, target, {name: _fit(sizes, [float(point[name]) for point in points]) for name in names})
 

@@ -17,13 +17,12 @@ How a rate is reckoned, the same for every engine:
 
 import dataclasses
 import functools
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from nomul.engines import ENGINES
+from nomul.cores.discover import cores, find_core
 from nomul.errors import InputError
 from nomul.flow.cost import arithmetic, cost_model, modelled
 from nomul.flow.generic import generic_library
@@ -31,18 +30,6 @@ from nomul.flow.liberty import Library, read_liberty
 from nomul.flow.shapes import Device, Shape
 
 __all__ = ["Choice", "Question", "Search", "front", "recommend", "search", "serving"]
-
-LANES = (4, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128)
-ROWS = (2, 4, 7, 8, 12, 14, 16, 20, 21, 24, 28, 32, 40, 42, 48, 56, 64, 80, 96, 112, 128)
-TABLES = (4, 6, 8, 12, 16, 20, 24, 28, 32, 40, 48, 64)
-
-MODES: Mapping[str, Mapping[str, str]] = {
-    "ternary": {"tlmm": "ternary", "tint": "ternary", "boothflex": "ternary", "boothflex_bs": "ternary",
-                "baseline": "int8"},
-    "bwta": {"bwta": "binary"},
-    "mixpe": {"mixpe": "int4", "baseline": "int8"},
-}  # fmt: skip
-"""Engines that compute a model's projections exactly, and the mode in which they do, by the model's arithmetic."""
 
 SHARE = 0.7
 """Share of a board that the engine may take, unless a budget is given: the rest is for what stands around it."""
@@ -205,7 +192,7 @@ def serving(shape: Shape, target: str, engines: Sequence[str] = ()) -> dict[str,
     InputError
         If an engine is named that cannot, or none can.
     """
-    able = MODES[shape.arithmetic]
+    able = {name: core.serves[shape.arithmetic] for name, core in cores().items() if shape.arithmetic in core.serves}
     fitted = modelled(target)
     for engine in engines:
         if engine not in able:
@@ -221,26 +208,11 @@ def serving(shape: Shape, target: str, engines: Sequence[str] = ()) -> dict[str,
 
 def candidates(engine: str, shape: Shape, target: str) -> Iterator[Any]:
     """Yield the configurations that are looked at; values that do not go together are passed over."""
+    core = find_core(engine)
     longest = {"n_in_max": shape.n_in_max, "n_out_max": shape.n_out_max, "target": arithmetic(target)}
-    grid: Iterator[dict[str, Any]]
-    if engine == "tlmm":
-        grid = (
-            {"tables": tables, "rows": rows, "fill_units": fill}
-            for tables, rows in itertools.product(TABLES, ROWS)
-            for fill in range(1, tables + 1)
-            if tables % fill == 0 and tables // fill <= 16
-        )
-    else:
-        scale = 4 if engine == "bwta" else 1
-        forms: list[dict[str, Any]] = [{"weights": "code"}, {"weights": "dense"}] if engine == "tint" else [{}]
-        grid = (
-            {"lanes_in": lanes * scale, "rows": rows, **form}
-            for lanes, rows, form in itertools.product(LANES, ROWS, forms)
-        )
-    make = ENGINES[engine].config
-    for fields in grid:
+    for fields in core.candidates():
         try:
-            yield make(**fields, **longest)
+            yield core.gateware.config(**fields, **longest)
         except ValueError:
             continue
 

@@ -57,11 +57,14 @@ class Job:
     files: tuple[str, ...] = ()
     """Files whose contents the result depends on."""
 
+    modules: tuple[str, ...] = ()
+    """Modules besides the function's whose sources, and those of what they import, the result depends on."""
+
     @property
     def key(self) -> str:
         """Hash of all that the result depends on."""
         contents = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in self.files]
-        sources = fingerprint(self.function.partition(":")[0])
+        sources = fingerprint(self.function.partition(":")[0], *self.modules)
         return digest(self.function, json.dumps(self.arguments, sort_keys=True), sources, *contents)
 
 

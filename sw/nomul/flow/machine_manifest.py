@@ -15,7 +15,7 @@ from nomul.accelerators.memory_map import DIGEST_BITS, MemoryMap, digest
 from nomul.accelerators.norms import gain_words
 from nomul.accelerators.registers import COUNTERS, MAGIC, VERSION, has_logits, machine_registers
 from nomul.accelerators.scale_programs import CONSTANTS
-from nomul.engines import ENGINES
+from nomul.cores.discover import find_core
 from nomul.flow.manifest import register_entry
 
 __all__ = ["TOP", "machine_manifest", "memory_of"]
@@ -45,7 +45,7 @@ def machine_manifest(config: AcceleratorConfig, top: str = TOP) -> dict[str, Any
         "summary": f"a language model of {config.shape.layers} layers; projections by {config.engine}",
         "id": MAGIC,
         "version": VERSION,
-        "engine_number": ENGINES[config.engine].number,
+        "engine_number": find_core(config.engine).gateware.number,
         "digest": f"{digest(config):0{DIGEST_BITS // 4}x}",
         "config": dataclasses.asdict(config),
         "engine_config": dataclasses.asdict(config.engine_config),

@@ -12,8 +12,7 @@ from amaranth.lib.wiring import Component, Out
 from nomul.bus.axi import REGISTERS, AxiEngine
 from nomul.bus.axi_lite import Register
 from nomul.bus.axi_unit import AxiUnit, unit_registers
-from nomul.engines import ENGINES
-from nomul.units import UNITS
+from nomul.cores.discover import find_core
 
 __all__ = ["manifest", "register_entry"]
 
@@ -47,7 +46,8 @@ def manifest(engine: str, config: Any, component: Component, top: str) -> dict[s
     NAME__valid and NAME__ready, and a transfer happens in each cycle in which valid and ready are both high. `streams`
     says how much memory bandwidth each takes at most.
     """
-    unit = engine in UNITS
+    core = find_core(engine)
+    unit = not core.multiplies
     meanings = unit_meanings(config) if unit else MEANINGS | AXI_MEANINGS
     axi = isinstance(component, AxiEngine | AxiUnit)
     ports: dict[str, dict[str, Any]] = {} if axi else {name: _port(False, 1, meanings[name]) for name in ("clk", "rst")}
@@ -67,7 +67,7 @@ def manifest(engine: str, config: Any, component: Component, top: str) -> dict[s
     return {
         "engine": engine,
         "top": top,
-        "summary": (UNITS if unit else ENGINES)[engine].summary,
+        "summary": core.gateware.summary,
         "config": dataclasses.asdict(config),
         **(_unit_figures(config) if unit else _engine_figures(config)),
         "ports": ports,

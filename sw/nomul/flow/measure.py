@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nomul.engines import ENGINES
+from nomul.cores.discover import find_core
 from nomul.flow.cache import DEFAULT, Cache, digest
 from nomul.flow.generic import GENERIC, generic_library
 from nomul.flow.implementation import Implementation, groups, implement
@@ -17,17 +17,24 @@ from nomul.flow.power import power_mw
 from nomul.flow.rtlil import convert
 from nomul.flow.yosys import synthesise
 
-__all__ = ["cells", "cells_job", "fpga", "fpga_job", "routed", "routed_job"]
+__all__ = ["cells", "cells_job", "fpga", "fpga_job", "modules_of", "routed", "routed_job"]
 
 
 def _text(engine: str, config: dict[str, Any]) -> tuple[Any, str]:
     """Return an engine's configuration and its RTLIL, which several targets and tools share."""
-    made = ENGINES[engine].config(**config)
+    gateware = find_core(engine).gateware
+    made = gateware.config(**config)
     store = Cache(DEFAULT / "rtlil")
-    key = digest(engine, json.dumps(config, sort_keys=True), fingerprint(__name__))
+    key = digest(engine, json.dumps(config, sort_keys=True), fingerprint(__name__, *modules_of(engine)))
     if store.get(key) is None:
-        store.put(key, {"engine": engine}, {".il": convert(ENGINES[engine].component(made), engine)})
+        store.put(key, {"engine": engine}, {".il": convert(gateware.component(made), engine)})
     return made, store.path(key, ".il").read_text()
+
+
+def modules_of(engine: str) -> tuple[str, ...]:
+    """Return the modules of a core's configuration and component."""
+    gateware = find_core(engine).gateware
+    return gateware.config.__module__, gateware.component.__module__
 
 
 def fpga(engine: str, config: dict[str, Any], target: str, dsp: bool = False) -> dict[str, Any]:
@@ -36,7 +43,7 @@ def fpga(engine: str, config: dict[str, Any], target: str, dsp: bool = False) ->
     Parameters
     ----------
     engine
-        A name of `nomul.engines.ENGINES`.
+        A name of `nomul.cores.discover.cores`.
     config
         Fields of its configuration.
     target
@@ -112,13 +119,15 @@ def cells(
 def fpga_job(engine: str, config: dict[str, Any], target: str, weight: float = 1.0, dsp: bool = False) -> Job:
     """Return the job of `fpga`."""
     arguments = {"engine": engine, "config": config, "target": target, "dsp": dsp}
-    return Job("nomul.flow.measure:fpga", arguments, f"{engine} on {target}", weight)
+    return Job("nomul.flow.measure:fpga", arguments, f"{engine} on {target}", weight, modules=modules_of(engine))
 
 
 def routed_job(engine: str, config: dict[str, Any], target: str, seeds: list[int], weight: float = 1.0) -> Job:
     """Return the job of `routed`."""
     arguments = {"engine": engine, "config": config, "target": target, "seeds": seeds}
-    return Job("nomul.flow.measure:routed", arguments, f"{engine} routed on {target}", weight)
+    return Job(
+        "nomul.flow.measure:routed", arguments, f"{engine} routed on {target}", weight, modules=modules_of(engine)
+    )
 
 
 def cells_job(
@@ -132,4 +141,5 @@ def cells_job(
     file = None if liberty is None else str(liberty.resolve())
     arguments = {"engine": engine, "config": config, "liberty": file, "clock_ns": clock_ns}
     name = GENERIC if liberty is None else liberty.name
-    return Job("nomul.flow.measure:cells", arguments, f"{engine} in {name}", weight, () if file is None else (file,))
+    files = () if file is None else (file,)
+    return Job("nomul.flow.measure:cells", arguments, f"{engine} in {name}", weight, files, modules_of(engine))

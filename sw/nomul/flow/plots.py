@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import matplotlib
 from matplotlib.figure import Figure as Canvas
 
+from nomul.cores.discover import find_core
 from nomul.flow.answers import default_of
-from nomul.flow.survey import PLAIN, Figure
+from nomul.flow.survey import Figure
 
 __all__ = ["PLOTS", "draw"]
 
@@ -77,7 +78,7 @@ def bits_against_area(figures: Sequence[Figure]) -> list[tuple[str, str, float, 
     return [
         (label(f), f.build.library, f.bits_per_weight, f.ratio)
         for f in default_of(figures)
-        if f.ratio and f.build.engine not in PLAIN
+        if f.ratio and not find_core(f.build.engine).reference
     ]
 
 

@@ -1,14 +1,14 @@
 """Every engine in several sizes on every target, each beside the plain array of its kind, of equal peak throughput."""
 
 import dataclasses
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nomul.engines import ENGINES
+from nomul.cores.discover import find_core, reference_core
 from nomul.engines.contract import Mode
+from nomul.errors import InputError
 from nomul.flow.cost import arithmetic, cost_model, modelled
 from nomul.flow.generic import GENERIC
 from nomul.flow.jobs import Job, Outcome
@@ -21,46 +21,6 @@ __all__ = ["SIZES", "Build", "Figure", "builds", "figures"]
 
 SIZES = ("default", "small", "medium", "large")
 
-_ARRAY = {
-    "small": {"lanes_in": 8, "rows": 2},
-    "medium": {"lanes_in": 16, "rows": 4},
-    "large": {"lanes_in": 16, "rows": 32},
-}
-SETTINGS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
-    # Their lanes form four products of ternary weights.
-    "boothflex": {**_ARRAY, "large": {"lanes_in": 16, "rows": 16}},
-    "boothflex_bs": {**_ARRAY, "large": {"lanes_in": 16, "rows": 16}},
-    "tlmm": {
-        "small": {"tables": 4, "rows": 2, "fill_units": 2},
-        "medium": {"tables": 8, "rows": 4, "fill_units": 4},
-        "large": {"tables": 16, "rows": 8, "fill_units": 8},
-    },
-    "bwta": {
-        "small": {"lanes_in": 32, "rows": 2},
-        "medium": {"lanes_in": 64, "rows": 4},
-        "large": {"lanes_in": 64, "rows": 16},
-    },
-    "fp16": {"small": {"rows": 2}, "medium": {"rows": 4}, "large": {"rows": 8}},
-    "mixpe_fp16": {
-        "small": {"lanes_in": 4, "rows": 2},
-        "medium": {"lanes_in": 8, "rows": 4},
-        "large": {"lanes_in": 16, "rows": 16},
-    },
-}
-"""Fields of each size; engines that are not named take those of `_ARRAY`. The default has none."""
-
-CELLS_MOST = 300
-"""Products a cycle of the largest array that is mapped to standard cells here: mapped flat, which takes long."""
-
-PLAIN = {"baseline": "INT8", "fp16": "FP16"}
-"""The plain arrays that the others are set against, and what they multiply."""
-
-FP16_CELLS_MOST = 16
-"""Multiply-adds of FP16 in the largest array of them that is mapped to standard cells here."""
-
-BASELINE_LANES = (16, 14, 12, 10, 8, 7, 6, 5, 4)
-"""Lanes of the INT8 array, the first that divides the products."""
-
 REFERENCE = 1536
 """Inputs and outputs of the layer that bits per weight and utilisation are reckoned for."""
 
@@ -69,9 +29,6 @@ MARGIN = 1.15
 
 BOARDS = {device.target: device for device in reversed(DEVICES.values())}
 """The first named device of each target."""
-
-UNROUTED = ("fp16", "mixpe_fp16")
-"""Engines that are not placed and routed here, since it takes minutes even for their small size."""
 
 SLOW = {"xcup": 3.0, "xc7": 2.0, "ice40": 0.6}
 """Time of a synthesis over ECP5's. Targets that share an elaboration differ, so that one of them finds it made."""
@@ -93,7 +50,7 @@ class Build:
     @property
     def config(self) -> Any:
         """Its configuration."""
-        return ENGINES[self.engine].config(**dict(self.settings), target=arithmetic(self.target))
+        return find_core(self.engine).gateware.config(**dict(self.settings), target=arithmetic(self.target))
 
     @property
     def library(self) -> str:
@@ -115,16 +72,10 @@ class Build:
 
     def baseline(self) -> "Build":
         """Return the plain array that forms as many products in a cycle, in the first mode: INT8's or FP16's."""
-        macs = self.config.macs_per_cycle
-        if self.config.modes[0].activation_format == "fp16":
-            return Build("fp16", self.size, self.target, (("rows", macs),), self.liberty)
-        lanes = next((lanes for lanes in BASELINE_LANES if macs % lanes == 0 and macs // lanes <= 256), None)
-        if lanes is None:
-            lanes = min(macs, 16)
-        if self.target == "cells":
-            lanes = max(lanes, 4)
-        rows = max(1, math.ceil(macs / lanes))
-        return Build("baseline", self.size, self.target, (("lanes_in", lanes), ("rows", rows)), self.liberty)
+        array = reference_core(self.config.modes[0].activation_format)
+        assert array.sized is not None
+        settings = array.sized(self.config.macs_per_cycle, self.target)
+        return Build(array.name, self.size, self.target, tuple(settings.items()), self.liberty)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,15 +230,23 @@ def builds(
 
 
 def _settings(engine: str, size: str) -> Mapping[str, int]:
-    return {} if size == "default" else SETTINGS.get(engine, _ARRAY)[size]
+    if size == "default":
+        return {}
+    found = find_core(engine).sizes
+    if size not in found:
+        raise InputError(
+            f"core {engine} has no size {size!r}: field sizes of its Core has {', '.join(found) or 'none'}"
+        )
+    return found[size]
 
 
 def not_tried(build: Build) -> str:
     """Return why a build is not tried, in a sentence; nothing if it is."""
     macs = build.config.macs_per_cycle
-    if build.engine == "tlmm" and build.target == "ice40":
-        return "An iCE40 has no memories of look-up tables, which TLMM's tables are."
-    if build.target == "cells" and macs > (FP16_CELLS_MOST if build.engine == "fp16" else CELLS_MOST):
+    core = find_core(build.engine)
+    if lacking := core.lacks(build.target):
+        return lacking
+    if build.target == "cells" and macs > core.cells_most:
         return f"{macs} products a cycle take too long to map flat here; the command by itself does it."
     if build.target == "ice40" and build.engine in modelled(build.target):
         predicted = cost_model(build.engine, build.target).predict(build.config)
@@ -316,7 +275,7 @@ def wanted(chosen: Sequence[Build], clock_ns: float | None) -> dict[str, Job]:
 
 def routable(build: Build) -> bool:
     """Tell whether a build is placed and routed here."""
-    return build.target in DEFAULT_DEVICE and build.engine not in UNROUTED
+    return build.target in DEFAULT_DEVICE and find_core(build.engine).routed
 
 
 def build_job(build: Build, clock_ns: float | None) -> Job:

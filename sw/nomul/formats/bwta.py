@@ -6,6 +6,8 @@ set for -1; a ternary one takes two, 00 for 0, 01 for 1, 11 for -1, or, in stand
 the matrix has no weight the bits are 0: the engine leaves binary ones out.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -15,7 +17,7 @@ from nomul.errors import InputError
 from nomul.formats.ternary import check_trits
 from nomul.formats.tiles import tile
 
-__all__ = ["pack", "steps"]
+__all__ = ["pack", "steps", "stream"]
 
 
 def steps(weight: Tensor, *, lanes: int, rows: int, binary: bool) -> Tensor:
@@ -47,3 +49,11 @@ def pack(steps: Tensor, *, binary: bool, lines: bool = False) -> npt.NDArray[np.
     minus = steps < 0
     bits = minus if binary else torch.stack([(steps > 0) if lines else (steps != 0), minus], dim=-1)
     return np.packbits(bits.reshape(len(steps), -1).numpy().astype(np.uint8), axis=1, bitorder="little")
+
+
+def stream(config: Any, weight: Tensor) -> npt.NDArray[np.uint8]:
+    """Return the transfers of a matrix, int8 [n_out, n_in], for a `nomul.engines.bwta.BwtaConfig`."""
+    binary = config.weight_bits == 1
+    return pack(
+        steps(weight, lanes=config.lanes_in, rows=config.rows, binary=binary), binary=binary, lines=config.trees
+    )

@@ -13,14 +13,20 @@ Codes are unsigned, signed ones 8 more. An entry is the zero point, and above it
 tokens beyond the last are activations of zero, outputs beyond the last have scale 0.
 """
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nomul.errors import InputError
 from nomul.formats.mixpe import Operands
+from nomul.formats.unit_job import UnitJob, refuse_length, refuse_outside
+from nomul.golden import systolic
 
-__all__ = ["streams"]
+__all__ = ["streams", "systolic_job"]
 
 Lanes = npt.NDArray[np.int64]
 
@@ -95,3 +101,48 @@ def _weight(
         "scales": of_entries.repeat(repeats, 1).numpy(),
         "results": torch.cat(of_results).numpy(),
     }
+
+
+def systolic_job(config: Any, operands: Operands, activations: Tensor) -> UnitJob:
+    """Multiply activations, integers or binary16 words [tokens, n_in], by weights in groups.
+
+    Outputs beyond the last, up to whole tiles, have scale 0. InputError if the operands do not fit the unit.
+    """
+    (n_out, n_in), tokens = operands.shape, len(activations)
+    fields = {"n_in": n_in, "n_out": n_out, "tokens": tokens}
+    for name, length in fields.items():
+        refuse_length(name, length, config.job_limits)
+    if activations.shape[1] != n_in:
+        raise InputError(f"activations have shape {list(activations.shape)}; these weights want [tokens, {n_in}]")
+    if operands.group != config.group and not (operands.group >= n_in and config.group >= n_in):
+        raise InputError(f"the weights have groups of {operands.group}; this unit's group is {config.group}")
+    if config.floats:
+        refuse_outside("activation", activations, config.vector_bits)
+    else:
+        refuse_outside("activation", activations, config.act_bits, "act_bits")
+    if int(operands.scales.max()) >= 1 << config.scale_bits:
+        raise InputError(
+            f"a scale is {int(operands.scales.max())}; this unit takes 0 to {(1 << config.scale_bits) - 1} "
+            f"(scale_bits = {config.scale_bits})"
+        )
+    result = _systolic_result(config, operands, activations)
+    lanes = streams(
+        dataclasses.replace(operands, group=config.group), activations, result, rows=config.rows,
+        columns=config.columns, tokens_tile=config.tokens_tile if config.keeps_weights else None,
+    )  # fmt: skip
+    results = lanes.pop("results")
+    return UnitJob(fields, lanes, {"results": (results, np.arange(len(results)) == len(results) - 1)})
+
+
+def _systolic_result(config: Any, operands: Operands, activations: Tensor) -> Tensor:
+    """Return what a systolic array says, int64 [tokens, n_out], and in FP16 form of whole tiles of outputs."""
+    n_out, n_in = operands.shape
+    weight = operands.codes.long() - operands.zeros.long()[:, torch.arange(n_in) // operands.group]
+    if not config.floats:
+        return systolic.matmul(weight, operands.scales, activations, group=operands.group)
+    beyond = (0, 0, 0, -n_out % config.outputs_tile)
+    weight, scales = (torch.nn.functional.pad(part.long(), beyond) for part in (weight, operands.scales))
+    return systolic.matmul_fp16(
+        weight, scales, activations, group=config.group, summed=config.summed, significand=config.significand,
+        fraction=config.fraction, width=config.total_width,
+    )  # fmt: skip

@@ -1,0 +1,41 @@
+"""Systolic arrays of INT4 weights in groups by INT8 or FP16 activations, after MixPE."""
+
+from typing import TYPE_CHECKING
+
+from nomul.cores.api import Core
+from nomul.systolic.systolic import Systolic, SystolicConfig
+from nomul.unit_contract import UnitSpec
+
+if TYPE_CHECKING:
+    from nomul.draw import Draw
+    from nomul.formats.unit_job import UnitJob
+
+__all__ = ["CORE"]
+
+
+def random_job(config: SystolicConfig, draw: "Draw") -> "UnitJob":
+    """Return weights with random zero points and scales, signed or not, and activations for them."""
+    import torch
+
+    from nomul.formats.mixpe import Operands
+    from nomul.formats.systolic import systolic_job
+
+    n_in, n_out = draw.number(1, min(config.n_in_max, 3 * config.group)), draw.number(1, min(config.n_out_max, 40))
+    tokens, low = draw.number(1, min(config.tokens_max, 20)), draw.number(-1, 0) * 8
+    parts = (n_out, -(-n_in // config.group))
+    operands = Operands(
+        draw.values(4, n_out, n_in).to(torch.int8) + 8 + low,
+        draw.integers(low, low + 15, *parts),
+        draw.values(config.scale_bits, *parts) + (1 << (config.scale_bits - 1)),
+        config.group,
+    )
+    vectors = draw.words(tokens, n_in) if config.floats else draw.values(config.act_bits, tokens, n_in)
+    return systolic_job(config, operands, vectors)
+
+
+CORE = Core(
+    gateware=UnitSpec(
+        "systolic", 260, "systolic INT4 x INT8 or FP16 arrays by shift and add, after MixPE", SystolicConfig, Systolic
+    ),
+    jobs=random_job,
+)
