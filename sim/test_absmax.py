@@ -10,6 +10,7 @@ from amaranth.lib.wiring import Component
 from nomul.formats.absmax import absmax_job
 from nomul.sim import unit_scenarios as scenarios
 from nomul.sim.check import build_engine
+from nomul.sim.conformance import CoreConformance
 from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
 from nomul.vector import absmax
 from nomul.vector.absmax import AbsmaxConfig
@@ -24,28 +25,17 @@ CONFIGS = {
 }
 
 
-@pytest.mark.bench
-@pytest.mark.parametrize("name", CONFIGS)
-class TestAbsmax:
-    def test_random_jobs_with_stalls(self, name: str, simulator_name: str) -> None:
-        scenarios.many_random_jobs(UNIT, CONFIGS[name], simulator_name, 120)
+class TestAbsmax(CoreConformance):
+    core = UNIT
+    configs = CONFIGS
+    random_jobs = 120
+    behind_axi = ("plain",)
 
-    def test_cycles_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
+    @pytest.mark.bench
+    def test_cycles_of_corners_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
         config = CONFIGS[name]
         longest = absmax_job(config, torch.arange(3 * config.length_max).view(3, -1) % 31 - 15)
-        jobs = scenarios.small_and_large(UNIT, config)
-        scenarios.alone(UNIT, config, simulator_name, [*jobs, longest, absmax_job(config, torch.ones(40, 1))])
-
-    def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
-        scenarios.reset_in_mid_flight(UNIT, CONFIGS[name], simulator_name)
-
-    def test_an_illegal_job_does_nothing_and_says_so(self, name: str, simulator_name: str) -> None:
-        scenarios.illegal_jobs(UNIT, CONFIGS[name], simulator_name)
-
-
-@pytest.mark.bench
-def test_behind_axi(simulator_name: str) -> None:
-    scenarios.behind_axi(UNIT, CONFIGS["plain"], simulator_name)
+        scenarios.alone(UNIT, config, simulator_name, [longest, absmax_job(config, torch.ones(40, 1))])
 
 
 @pytest.mark.bench

@@ -7,7 +7,8 @@ import torch
 
 from nomul.engines.baseline import BaselineConfig
 from nomul.sim.check import Product, Run
-from nomul.sim.scenarios import behind_axi, run, run_scenarios
+from nomul.sim.conformance import CoreConformance
+from nomul.sim.scenarios import run
 
 SMALL: dict[str, Any] = {"n_in_max": 48, "n_out_max": 12}
 CONFIGS = {
@@ -21,10 +22,10 @@ CONFIGS = {
 }
 
 
-@pytest.mark.bench
-@pytest.mark.parametrize("name", CONFIGS)
-def test_scenarios(name: str, simulator_name: str) -> None:
-    run_scenarios("baseline", CONFIGS[name], simulator_name)
+class TestBaseline(CoreConformance):
+    core = "baseline"
+    configs = CONFIGS
+    behind_axi = ("portable", "cells")
 
 
 @pytest.mark.bench
@@ -42,9 +43,3 @@ def test_every_weight_times_every_activation(name: str, simulator_name: str) -> 
         weight[:, lane] = values.to(torch.int8)
         runs.append(Run([Product(weight, activations)]))
     run("baseline", CONFIGS[name], simulator_name, runs)
-
-
-@pytest.mark.bench
-@pytest.mark.parametrize("name", ["portable", "cells"])
-def test_behind_axi(name: str, simulator_name: str) -> None:
-    behind_axi("baseline", CONFIGS[name], simulator_name)

@@ -7,7 +7,8 @@ import torch
 
 from nomul.engines.boothflex import BoothFlexConfig
 from nomul.sim.check import Product, Run, random_product
-from nomul.sim.scenarios import behind_axi, run, run_scenarios
+from nomul.sim.conformance import CoreConformance
+from nomul.sim.scenarios import run
 
 SMALL: dict[str, Any] = {"n_in_max": 48, "n_out_max": 12}
 CONFIGS = {
@@ -24,10 +25,10 @@ GAP = {"portable": 0, "cells": 2}
 """Cycles between two blocks in which no step is taken."""
 
 
-@pytest.mark.bench
-@pytest.mark.parametrize("name", CONFIGS)
-def test_scenarios(name: str, simulator_name: str) -> None:
-    run_scenarios("boothflex", CONFIGS[name], simulator_name)
+class TestBoothFlex(CoreConformance):
+    core = "boothflex"
+    configs = CONFIGS
+    behind_axi = ("portable", "cells")
 
 
 @pytest.mark.bench
@@ -74,9 +75,3 @@ def test_a_change_of_mode_costs_no_more_than_the_pipeline(name: str, simulator_n
     beats = -(-config.n_in_max // config.activation_lanes)
     fill = config.cycles(1, 1, 1, TERNARY) + beats
     assert said["cycles"] <= steps + GAP[name] * blocks + fill
-
-
-@pytest.mark.bench
-@pytest.mark.parametrize("name", ["portable", "cells"])
-def test_behind_axi(name: str, simulator_name: str) -> None:
-    behind_axi("boothflex", CONFIGS[name], simulator_name)

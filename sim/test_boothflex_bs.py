@@ -7,7 +7,8 @@ import torch
 
 from nomul.engines.boothflex_bs import BoothFlexBsConfig
 from nomul.sim.check import Product, Run, random_product
-from nomul.sim.scenarios import behind_axi, run, run_scenarios
+from nomul.sim.conformance import CoreConformance
+from nomul.sim.scenarios import run
 
 SMALL: dict[str, Any] = {"n_in_max": 48, "n_out_max": 12}
 CONFIGS = {
@@ -19,10 +20,10 @@ CONFIGS = {
 MODES = ("ternary", "int2", "int4", "int6", "int8")
 
 
-@pytest.mark.bench
-@pytest.mark.parametrize("name", CONFIGS)
-def test_scenarios(name: str, simulator_name: str) -> None:
-    run_scenarios("boothflex_bs", CONFIGS[name], simulator_name)
+class TestBoothFlexBs(CoreConformance):
+    core = "boothflex_bs"
+    configs = CONFIGS
+    behind_axi = ("portable",)
 
 
 @pytest.mark.bench
@@ -54,8 +55,3 @@ def test_a_digit_takes_a_cycle(simulator_name: str) -> None:
     (said,) = run("boothflex_bs", CONFIGS["portable"], simulator_name, [Run(products)])
     fill = config.cycles(1, 1, 1) + n_in // config.lanes_in
     assert said["cycles"] <= steps * (4 + 1 + 3 + 1 + 2 + 4) + fill
-
-
-@pytest.mark.bench
-def test_behind_axi(simulator_name: str) -> None:
-    behind_axi("boothflex_bs", CONFIGS["portable"], simulator_name)

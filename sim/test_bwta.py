@@ -8,7 +8,8 @@ import torch
 
 from nomul.engines.bwta import BwtaConfig
 from nomul.sim.check import Product, Run, check_product, random_product
-from nomul.sim.scenarios import run, run_scenarios
+from nomul.sim.conformance import CoreConformance
+from nomul.sim.scenarios import run
 
 SMALL: dict[str, Any] = {"n_in_max": 96, "n_out_max": 24}
 CONFIGS = {
@@ -30,10 +31,9 @@ CONFIGS = {
 }
 
 
-@pytest.mark.bench
-@pytest.mark.parametrize("name", CONFIGS)
-def test_scenarios(name: str, simulator_name: str) -> None:
-    run_scenarios("bwta", CONFIGS[name], simulator_name)
+class TestBwta(CoreConformance):
+    core = "bwta"
+    configs = CONFIGS
 
 
 @pytest.mark.bench

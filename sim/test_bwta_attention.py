@@ -13,6 +13,7 @@ from nomul.model import checkpoints
 from nomul.model.operators import attention_heads
 from nomul.sim import unit_scenarios as scenarios
 from nomul.sim.check import build_engine
+from nomul.sim.conformance import CoreConformance
 from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
 from nomul.vector import threshold
 
@@ -24,32 +25,22 @@ CONFIGS = {
 }
 
 
-@pytest.mark.bench
-@pytest.mark.parametrize("name", CONFIGS)
-class TestBwtaAttention:
-    def test_random_jobs_with_stalls(self, name: str, simulator_name: str) -> None:
-        scenarios.many_random_jobs(UNIT, CONFIGS[name], simulator_name, 200)
+class TestBwtaAttention(CoreConformance):
+    core = UNIT
+    configs = CONFIGS
+    random_jobs = 200
+    behind_axi = ("plain",)
 
-    def test_cycles_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
+    @pytest.mark.bench
+    def test_cycles_of_corners_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
         """With a query of one beat scores come a transfer a cycle, more of them than the queue holds."""
         config = CONFIGS[name]
-        jobs = scenarios.small_and_large(UNIT, config)
+        jobs = []
         sizes = (1, config.lanes_in, config.lanes_in + 1, config.size_max)
         for size, keys in itertools.product(sizes, (1, config.rows + 1, 2 * config.lanes_in, config.keys_max)):
             ones = torch.ones(keys, size, dtype=torch.int8)
             jobs.append(bwta_attention_job(config, torch.full((size,), 3), ones, ones, 5, 1))
         scenarios.alone(UNIT, config, simulator_name, jobs)
-
-    def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
-        scenarios.reset_in_mid_flight(UNIT, CONFIGS[name], simulator_name)
-
-    def test_an_illegal_job_does_nothing_and_says_so(self, name: str, simulator_name: str) -> None:
-        scenarios.illegal_jobs(UNIT, CONFIGS[name], simulator_name)
-
-
-@pytest.mark.bench
-def test_behind_axi(simulator_name: str) -> None:
-    scenarios.behind_axi(UNIT, CONFIGS["plain"], simulator_name)
 
 
 @pytest.mark.bench

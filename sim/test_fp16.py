@@ -8,7 +8,8 @@ import torch
 from nomul.draw import Draw
 from nomul.engines.fp16_fma import Fp16FmaConfig
 from nomul.sim.check import Product, Run
-from nomul.sim.scenarios import run, run_scenarios
+from nomul.sim.conformance import CoreConformance
+from nomul.sim.scenarios import run
 
 SMALL: dict[str, Any] = {"n_in_max": 24, "n_out_max": 16}
 CONFIGS = {
@@ -17,10 +18,9 @@ CONFIGS = {
 }
 
 
-@pytest.mark.bench
-@pytest.mark.parametrize("name", CONFIGS)
-def test_scenarios(name: str, simulator_name: str) -> None:
-    run_scenarios("fp16", CONFIGS[name], simulator_name)
+class TestFp16(CoreConformance):
+    core = "fp16"
+    configs = CONFIGS
 
 
 @pytest.mark.bench

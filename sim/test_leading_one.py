@@ -11,6 +11,7 @@ from nomul.attention.leading_one import LeadingOneConfig
 from nomul.formats.leading_one import leading_one_job
 from nomul.sim import unit_scenarios as scenarios
 from nomul.sim.check import build_engine
+from nomul.sim.conformance import CoreConformance
 from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
 
 UNIT = "leading_one"
@@ -25,22 +26,13 @@ CONFIGS = {
 }
 
 
-@pytest.mark.bench
-@pytest.mark.parametrize("name", CONFIGS)
-class TestLeadingOne:
-    def test_random_jobs_with_stalls(self, name: str, simulator_name: str) -> None:
-        scenarios.many_random_jobs(UNIT, CONFIGS[name], simulator_name, 60)
+class TestLeadingOne(CoreConformance):
+    core = UNIT
+    configs = CONFIGS
+    random_jobs = 60
+    behind_axi = ("asymmetric",)
 
-    def test_cycles_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
-        config = CONFIGS[name]
-        scenarios.alone(UNIT, config, simulator_name, scenarios.small_and_large(UNIT, config))
-
-    def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
-        scenarios.reset_in_mid_flight(UNIT, CONFIGS[name], simulator_name)
-
-    def test_an_illegal_job_does_nothing_and_says_so(self, name: str, simulator_name: str) -> None:
-        scenarios.illegal_jobs(UNIT, CONFIGS[name], simulator_name)
-
+    @pytest.mark.bench
     def test_no_score_of_the_longest_key_overflows(self, name: str, simulator_name: str) -> None:
         config = CONFIGS[name]
         low, length = -(1 << (config.act_bits - 1)), config.length_max
@@ -63,11 +55,6 @@ def test_every_query_against_every_key(name: str, simulator_name: str) -> None:
         vector[place], keys[:, place] = query, torch.arange(-128, 128)
         jobs.append(leading_one_job(config, vector, keys))
     scenarios.run(UNIT, config, simulator_name, UnitRun(jobs))
-
-
-@pytest.mark.bench
-def test_behind_axi(simulator_name: str) -> None:
-    scenarios.behind_axi(UNIT, CONFIGS["asymmetric"], simulator_name)
 
 
 def lazy_code(patch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ from nomul.arith.recoding import RECODINGS
 from nomul.engines.mixpe import MixpeConfig
 from nomul.formats.mixpe import Operands
 from nomul.sim.check import Product, Run, bench_engine, build_engine, random_product
-from nomul.sim.scenarios import run, run_scenarios
+from nomul.sim.conformance import CoreConformance
+from nomul.sim.scenarios import run
 
 SMALL: dict[str, Any] = {"n_in_max": 96, "n_out_max": 24}
 CONFIGS = {
@@ -32,10 +33,9 @@ CONFIGS = {
 }
 
 
-@pytest.mark.bench
-@pytest.mark.parametrize("name", CONFIGS)
-def test_scenarios(name: str, simulator_name: str) -> None:
-    run_scenarios("mixpe", CONFIGS[name], simulator_name)
+class TestMixpe(CoreConformance):
+    core = "mixpe"
+    configs = CONFIGS
 
 
 @pytest.mark.bench

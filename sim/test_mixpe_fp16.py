@@ -7,7 +7,8 @@ import torch
 
 from nomul.engines.mixpe_fp16 import MixpeFp16Config
 from nomul.sim.check import Product, Run
-from nomul.sim.scenarios import run, run_scenarios
+from nomul.sim.conformance import CoreConformance
+from nomul.sim.scenarios import run
 
 SMALL: dict[str, Any] = {"n_in_max": 48, "n_out_max": 12}
 CONFIGS = {
@@ -21,10 +22,9 @@ CONFIGS = {
 }
 
 
-@pytest.mark.bench
-@pytest.mark.parametrize("name", CONFIGS)
-def test_scenarios(name: str, simulator_name: str) -> None:
-    run_scenarios("mixpe_fp16", CONFIGS[name], simulator_name)
+class TestMixpeFp16(CoreConformance):
+    core = "mixpe_fp16"
+    configs = CONFIGS
 
 
 @pytest.mark.bench

@@ -11,6 +11,7 @@ from nomul.formats.mixpe import Operands
 from nomul.formats.systolic import systolic_job
 from nomul.sim import unit_scenarios as scenarios
 from nomul.sim.check import build_engine
+from nomul.sim.conformance import CoreConformance
 from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
 from nomul.systolic import align, edge, weight_stationary
 from nomul.systolic.systolic import SystolicConfig
@@ -30,26 +31,10 @@ CONFIGS = {
 }
 
 
-@pytest.mark.bench
-@pytest.mark.parametrize("name", CONFIGS)
-class TestSystolic:
-    def test_random_jobs_with_stalls(self, name: str, simulator_name: str) -> None:
-        scenarios.many_random_jobs(UNIT, CONFIGS[name], simulator_name, 100)
-
-    def test_cycles_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
-        scenarios.alone(UNIT, CONFIGS[name], simulator_name, scenarios.small_and_large(UNIT, CONFIGS[name]))
-
-    def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
-        scenarios.reset_in_mid_flight(UNIT, CONFIGS[name], simulator_name)
-
-    def test_an_illegal_job_does_nothing_and_says_so(self, name: str, simulator_name: str) -> None:
-        scenarios.illegal_jobs(UNIT, CONFIGS[name], simulator_name)
-
-
-@pytest.mark.bench
-@pytest.mark.parametrize("name", ["output", "weight_fp16"])
-def test_behind_axi(name: str, simulator_name: str) -> None:
-    scenarios.behind_axi(UNIT, CONFIGS[name], simulator_name)
+class TestSystolic(CoreConformance):
+    core = UNIT
+    configs = CONFIGS
+    behind_axi = ("output", "weight_fp16")
 
 
 @pytest.mark.bench

@@ -7,7 +7,8 @@ import torch
 
 from nomul.engines.tint import TintConfig
 from nomul.sim.check import Product, Run
-from nomul.sim.scenarios import run, run_scenarios
+from nomul.sim.conformance import CoreConformance
+from nomul.sim.scenarios import run
 
 SMALL: dict[str, Any] = {"n_in_max": 96, "n_out_max": 24}
 CONFIGS = {
@@ -26,10 +27,9 @@ CONFIGS = {
 }
 
 
-@pytest.mark.bench
-@pytest.mark.parametrize("name", CONFIGS)
-def test_scenarios(name: str, simulator_name: str) -> None:
-    run_scenarios("tint", CONFIGS[name], simulator_name)
+class TestTint(CoreConformance):
+    core = "tint"
+    configs = CONFIGS
 
 
 @pytest.mark.bench

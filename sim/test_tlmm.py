@@ -15,8 +15,9 @@ import torch
 
 from nomul.engines.tlmm import TlmmConfig
 from nomul.sim.check import Product, Run, bench_engine, build_engine, random_product
+from nomul.sim.conformance import CoreConformance
 from nomul.sim.runner import SIMULATORS
-from nomul.sim.scenarios import extremes, run, run_scenarios
+from nomul.sim.scenarios import extremes, run
 
 SMALL: dict[str, Any] = {"n_in_max": 96, "n_out_max": 48}
 CONFIGS = {
@@ -30,10 +31,9 @@ CONFIGS = {
 }
 
 
-@pytest.mark.bench
-@pytest.mark.parametrize("name", CONFIGS)
-def test_scenarios(name: str, simulator_name: str) -> None:
-    run_scenarios("tlmm", CONFIGS[name], simulator_name)
+class TestTlmm(CoreConformance):
+    core = "tlmm"
+    configs = CONFIGS
 
 
 @pytest.mark.bench

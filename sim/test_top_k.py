@@ -11,6 +11,7 @@ from nomul.attention.top_k import TopKConfig
 from nomul.formats.top_k import top_k_job
 from nomul.sim import unit_scenarios as scenarios
 from nomul.sim.check import build_engine
+from nomul.sim.conformance import CoreConformance
 from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
 
 UNIT = "top_k"
@@ -21,32 +22,22 @@ CONFIGS = {
 }
 
 
-@pytest.mark.bench
-@pytest.mark.parametrize("name", CONFIGS)
-class TestTopK:
-    def test_random_jobs_with_stalls(self, name: str, simulator_name: str) -> None:
-        scenarios.many_random_jobs(UNIT, CONFIGS[name], simulator_name, 1000)
+class TestTopK(CoreConformance):
+    core = UNIT
+    configs = CONFIGS
+    random_jobs = 1000
+    behind_axi = ("plain",)
 
-    def test_cycles_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
+    @pytest.mark.bench
+    def test_cycles_of_corners_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
         """The cycles depend on M and K alone: the same for ties, for spread scores and for extremes."""
         config = CONFIGS[name]
         most, low = config.scores_max, -(1 << (config.score_bits - 1))
-        jobs = scenarios.small_and_large(UNIT, config)
+        jobs = []
         for m, k in itertools.product((1, config.lanes, config.lanes + 1, most), (1, 3, most)):
             for scores in (torch.zeros(m), torch.arange(m) % -low, torch.tensor([low, -low - 1]).repeat(m)[:m]):
                 jobs.append(top_k_job(config, scores.long(), k))
         scenarios.alone(UNIT, config, simulator_name, jobs)
-
-    def test_reset_in_mid_flight(self, name: str, simulator_name: str) -> None:
-        scenarios.reset_in_mid_flight(UNIT, CONFIGS[name], simulator_name)
-
-    def test_an_illegal_job_does_nothing_and_says_so(self, name: str, simulator_name: str) -> None:
-        scenarios.illegal_jobs(UNIT, CONFIGS[name], simulator_name)
-
-
-@pytest.mark.bench
-def test_behind_axi(simulator_name: str) -> None:
-    scenarios.behind_axi(UNIT, CONFIGS["plain"], simulator_name)
 
 
 @pytest.mark.bench

@@ -11,7 +11,7 @@ from nomul.sim.check import Product, Run, bench_engine, build_engine, random_pro
 from nomul.sim.grouped import extreme_groups
 from nomul.sim.runner import Simulator
 
-__all__ = ["SCENARIOS", "behind_axi", "extremes", "run", "run_scenarios"]
+__all__ = ["SCENARIOS", "behind_axi", "extremes", "mixed", "run", "run_scenarios"]
 
 FP16 = (-0x0401, 0x7BFF, 0, -0x8000, 1, 0x03FF, 0x0400, 0x3C00, 0x7C00, -0x0400, 0x7E00)
 """Words of binary16: largest of either sign, zeros, ends of the subnormal range, one, infinities, NaN."""
@@ -87,6 +87,15 @@ def illegal_jobs(config: Any) -> list[Run]:
     wrong += [("mode", mode) for mode in range(modes, 1 << (modes - 1).bit_length())]
     jobs = [good.job | {field: value} for field, value in wrong]
     return [Run([good], illegal_last=job) for job in jobs] + [Run([good], illegal_first=job) for job in jobs]
+
+
+def mixed(config: Any) -> list[Run]:
+    """Extremes, and random products of every mode back to back, without stalls, with some and with many."""
+    shapes = [(config.n_in_max, config.n_out_max, 3), (max(1, config.n_in_max // 2 + 1), min(5, config.n_out_max), 2)]
+    products = [
+        random_product(*shape, config, seed=mode, mode=mode) for mode in range(len(config.modes)) for shape in shapes
+    ]
+    return [*extreme_operands(config), *(Run(products, stall, seed=1) for stall in (0.0, 0.4, 0.8))]
 
 
 SCENARIOS: dict[str, Callable[[Any], list[Run]]] = {

@@ -9,7 +9,8 @@ from nomul.sim.runner import Simulator
 from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
 
 __all__ = [
-    "alone", "behind_axi", "illegal_jobs", "many_random_jobs", "reset_in_mid_flight", "run", "small_and_large",
+    "alone", "behind_axi", "illegal_jobs", "many_random_jobs", "reset_in_mid_flight", "run", "run_scenarios",
+    "small_and_large",
 ]  # fmt: skip
 
 
@@ -88,3 +89,11 @@ def small_and_large(unit: str, config: Any) -> list[UnitJob]:
     jobs = random_jobs(unit, config, 60, seed=7)
     ordered = sorted(jobs, key=lambda job: config.cycles(**job.fields))
     return [ordered[0], *ordered[10::12], ordered[-1]]
+
+
+def run_scenarios(unit: str, config: Any, simulator: str, count: int = 100) -> None:
+    """Run all of them; `count` random jobs without stalls, and fewer with them."""
+    many_random_jobs(unit, config, simulator, count)
+    alone(unit, config, simulator, small_and_large(unit, config))
+    reset_in_mid_flight(unit, config, simulator)
+    illegal_jobs(unit, config, simulator)

@@ -6,6 +6,7 @@ asks this object, or the core's configuration. A distribution of its own may bri
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nomul.engines.contract import EngineSpec
@@ -84,6 +85,9 @@ class Core:
 
     cost_points: tuple[CostPoint, ...] = ()
     """Configurations that the coefficients are fitted to and tested with."""
+
+    cost_file: Path | None = None
+    """Where `python -m nomul.flow.cost_points` keeps what it measured of a core that another distribution brings."""
 
     cost_targets: tuple[str, ...] | None = None
     """Targets of the cost model; all of them by default."""

@@ -4,7 +4,7 @@ Cycles need no model here: an engine's configuration has an exact one (`EngineCo
 
 Look-up tables, flip-flops and gate equivalents are sums over what a core is made of (`features` of its
 `nomul.cores.api.Core`), each with a coefficient fitted to syntheses of small configurations (`cost_points.json`,
-written by `python -m benchmarks.cost_points`).
+written by `python -m nomul.flow.cost_points`).
 
 The fit is of least squares in relative error, with no coefficient below zero. The points marked `held_out` take no part
 in it; a test asserts that they, and one that is synthesised for the test, are within 15 %.
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nomul.cores.discover import find_core
+from nomul.cores.discover import cores, find_core
 from nomul.errors import InputError
 
 __all__ = ["POINTS", "CostModel", "cost_model", "errors", "measured", "modelled"]
@@ -56,8 +56,9 @@ class CostModel:
 
 @functools.cache
 def measured() -> tuple[dict[str, Any], ...]:
-    """Return the points of `POINTS`."""
-    return tuple(json.loads(POINTS.read_text()))
+    """Return the points of `POINTS`, and of the files that cores of other distributions bring."""
+    files = (core.cost_file for core in cores().values())
+    return tuple(point for file in (POINTS, *files) if file and file.exists() for point in json.loads(file.read_text()))
 
 
 def arithmetic(target: str) -> str:

@@ -1,14 +1,15 @@
 """Synthesises the configurations that the cost models of `nomul.flow.cost` are fitted to, and those that test the fit.
 
-    python -m benchmarks.cost_points [ENGINE]...
+    python -m nomul.flow.cost_points [CORE]...
 
-Writes sw/nomul/flow/cost_points.json. It takes about an hour on two cores; what is there already is not made again.
+Writes cost_points.json beside this file, or for a core that another distribution brings the file that its `Core` object
+names. All of ours take about an hour on two cores; what is there already is not made again.
 """
 
 import dataclasses
+import itertools
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from nomul.console import stderr, write_atomically
@@ -29,8 +30,10 @@ def job(engine: str, config: dict[str, Any], target: str, weight: float) -> Job:
 
 def main(engines: list[str]) -> None:
     """Measure what is not in the file yet, engine by engine, and write the file after each measurement."""
-    kept = json.loads(POINTS.read_text()) if POINTS.exists() else []
-    known = {json.dumps([point["engine"], point["target"], point["settings"]], sort_keys=True) for point in kept}
+    files = {engine: find_core(engine).cost_file or POINTS for engine in engines}
+    kept = {file: json.loads(file.read_text()) if file.exists() else [] for file in files.values()}
+    points = itertools.chain(*kept.values())
+    known = {json.dumps([point["engine"], point["target"], point["settings"]], sort_keys=True) for point in points}
     wanted: list[dict[str, Any]] = []
     jobs: list[Job] = []
     for target in TARGETS:
@@ -53,9 +56,11 @@ def main(engines: list[str]) -> None:
             return
         names = ("area", "memory_bits") if "area" in outcome.value else ("lut", "ff", "bram", "uram")
         figures = {name: outcome.value[name] for name in names}
-        kept.append(entries[outcome.job.key] | figures | {"tools": outcome.value["tools"]})
-        lines = ",\n ".join(json.dumps(point) for point in kept)
-        write_atomically(Path(POINTS), f"[\n {lines}\n]\n".encode())
+        entry = entries[outcome.job.key]
+        file = files[entry["engine"]]
+        kept[file].append(entry | figures | {"tools": outcome.value["tools"]})
+        lines = ",\n ".join(json.dumps(point) for point in kept[file])
+        write_atomically(file, f"[\n {lines}\n]\n".encode())
 
     run_jobs(jobs, description="synthesising", finished=finished)
 
