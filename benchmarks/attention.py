@@ -26,7 +26,8 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from nomul.console import progress, stdout, write_atomically
+from nomul.console import progress, stdout
+from nomul.files import write_atomically
 from nomul.golden.attention import KVCache
 from nomul.golden.leading_one import PREDICTORS, leading_one, predict
 from nomul.golden.rounding import bit_length

@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from nomul.console import progress, stdout, write_atomically
+from nomul.console import progress, stdout
+from nomul.files import write_atomically
 
 __all__ = ["Figure", "measure"]
 

@@ -19,8 +19,9 @@ from rich.table import Table
 
 from nomul.arith.fused_mac import FusedMac
 from nomul.catalog import configure
-from nomul.console import progress, stdout, write_atomically
+from nomul.console import progress, stdout
 from nomul.cores.discover import find_core
+from nomul.files import write_atomically
 from nomul.flow.implementation import implement
 from nomul.flow.liberty import Library, read_liberty
 from nomul.flow.rtlil import convert

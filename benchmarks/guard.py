@@ -11,8 +11,9 @@ from pathlib import Path
 
 from rich.table import Table
 
-from nomul.console import stdout, write_atomically
+from nomul.console import stdout
 from nomul.cores.discover import matmul_cores
+from nomul.files import write_atomically
 from nomul.flow.jobs import run_jobs
 from nomul.flow.survey import build_job, builds
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from nomul.cli import main
-from nomul.console import new_folder, replace_file, write_atomically, write_folder
 from nomul.errors import InputError
+from nomul.files import new_folder, replace_file, write_atomically, write_folder
 from nomul.formats.checkpoint import save_dense
 from nomul.formats.container import write_container
 from nomul.formats.huggingface import save_bitnet

@@ -108,8 +108,7 @@ def choose_variant(engine: str, settings: Sequence[str]) -> tuple[str, tuple[str
     InputError
         If there is no such core, or a field of its variants has a value that does not exist or go with the others.
     """
-    core = find_core(engine)
-    engine, variants = core.name, core.variants
+    engine, variants = find_core(engine).name, find_core(engine).variants
     chosen, rest = {name: next(iter(values)) for name, values in variants.items()}, []
     for setting in settings:
         name, _, text = setting.partition("=")

@@ -10,14 +10,13 @@ import click
 
 from nomul.accelerator_image import configure_machine, machine_config, shape_of_config
 from nomul.accelerators.config import ACCELERATOR_ENGINES, MEMORIES, AcceleratorConfig
-from nomul.console import CheckpointPath
 from nomul.errors import InputError
 from nomul.flow.shapes import SHAPES as PUBLISHED
 from nomul.model.integer import IntegerModel
 from nomul.model.random_model import characters, random_integer_model
 from nomul.model.transformer import SIZES, TransformerConfig
 from nomul.names import canonical
-from nomul.options import Integer, Seed
+from nomul.options import CheckpointPath, Integer, Seed
 
 __all__ = ["MACHINE_ONLY", "SHAPES", "Choice", "add_options", "machine_options", "take_choice"]
 

@@ -11,9 +11,11 @@ import click
 from click.core import ParameterSource
 
 from nomul.errors import InputError
+from nomul.model import checkpoints
+from nomul.names import canonical
 from nomul.numerals import read_integer, read_number
 
-__all__ = ["POSITIVE", "Integer", "Number", "Output", "Seed", "refuse_given"]
+__all__ = ["POSITIVE", "CheckpointPath", "Integer", "Number", "Output", "Seed", "refuse_given"]
 
 
 class _Ranged(click.ParamType):
@@ -125,3 +127,19 @@ def refuse_given(names: tuple[str, ...], why: str) -> None:
     for option in context.command.params:
         if option.name in names and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
             raise InputError(f"{option.opts[0]} {why}")
+
+
+class CheckpointPath(click.Path):
+    """The type of an option that takes a checkpoint: a path, or the name of a model that comes with Nomul."""
+
+    name = "path"
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; a file or folder of a model's name comes before the model."""
+        name = canonical(str(value), checkpoints.NAMES)
+        if name in checkpoints.NAMES and not Path(value).exists():
+            return checkpoints.path(name)
+        return super().convert(value, param, ctx)

@@ -13,7 +13,8 @@ from nomul.accelerator_image import dram_image, hex_files
 from nomul.accelerators.axi_top import AxiMachine
 from nomul.accelerators.config import AcceleratorConfig
 from nomul.arith.target import TARGETS
-from nomul.console import json_option, print_files, print_json, status, stdout, write_folder
+from nomul.console import json_option, print_files, print_json, status, stdout
+from nomul.files import write_folder
 from nomul.flow.c_header import c_header
 from nomul.flow.heading import check_name, with_heading
 from nomul.flow.machine_manifest import TOP, machine_manifest

@@ -20,11 +20,11 @@ from nomul.board_designs import (
     open_model,
     refuse_too_large,
 )
-from nomul.console import CheckpointPath, write_atomically
 from nomul.errors import InputError
+from nomul.files import write_atomically
 from nomul.flow.bitstream import RESOURCES, Bitstream, make_bitstream
 from nomul.model import checkpoints
-from nomul.options import Integer, Output
+from nomul.options import CheckpointPath, Integer, Output
 
 BUILD = Path("build/bitstreams")
 

@@ -12,7 +12,7 @@ from nomul.errors import InputError
 from nomul.model.calibration import calibrate_on
 from nomul.model.store import load_model, save_model
 from nomul.model.text import encode, read_text
-from nomul.options import Output
+from nomul.options import CheckpointPath, Output
 
 
 @click.command("calibrate")

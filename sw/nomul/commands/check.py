@@ -12,13 +12,13 @@ from nomul.catalog import choose_variant, configure
 from nomul.commands.check_grouped import check_grouped
 from nomul.commands.check_unit import check_random, finish_unit, show_differences
 from nomul.commands.operands import choose_operands
-from nomul.console import CheckpointPath, json_option, print_json, stderr, stdout
+from nomul.console import json_option, print_json, stderr, stdout
 from nomul.cores.discover import find_core
 from nomul.engines.contract import TOKENS_MAX
 from nomul.errors import InputError
 from nomul.flow.tops import BUSES
 from nomul.model import checkpoints
-from nomul.options import Integer, Number, Output, Seed
+from nomul.options import CheckpointPath, Integer, Number, Output, Seed
 from nomul.sim.check import Product, check_product
 from nomul.sim.runner import SIMULATORS
 

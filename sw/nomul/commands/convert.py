@@ -11,11 +11,11 @@ from nomul.formats.companions import notes_beside
 from nomul.formats.container import open_container
 from nomul.formats.huggingface import save_bitnet, without_direction
 from nomul.formats.int4_checkpoint import int4_layers
-from nomul.options import Output
+from nomul.options import CheckpointPath, Output
 
 
 @click.command("convert")
-@click.argument("source", type=console.CheckpointPath())
+@click.argument("source", type=CheckpointPath())
 @click.argument("dest", type=Output(file=True, folder=True))
 @console.json_option
 def command(source: Path, dest: Path, as_json: bool) -> None:

@@ -12,10 +12,11 @@ from nomul.model.integer import IntegerModel, Positions
 from nomul.model.packed import pack_projections, packable
 from nomul.model.store import load_model
 from nomul.model.text import encode, read_text, split
+from nomul.options import CheckpointPath
 
 
 @click.command("eval")
-@click.option("--checkpoint", type=console.CheckpointPath(), help="A character model; the committed 'tiny' if absent.")
+@click.option("--checkpoint", type=CheckpointPath(), help="A character model; the committed 'tiny' if absent.")
 @click.option("--text", type=click.Path(path_type=Path), required=True, help="UTF-8 text.")
 @click.option(
     "--part",

@@ -10,8 +10,9 @@ from nomul.arith.target import TARGETS
 from nomul.catalog import choose_variant, configure
 from nomul.commands.accelerator_verilog import json_file, make_machine
 from nomul.commands.verilog import make_engine
-from nomul.console import json_option, print_files, print_json, write_folder
+from nomul.console import json_option, print_files, print_json
 from nomul.cores.discover import cores
+from nomul.files import write_folder
 from nomul.flow.heading import check_name
 from nomul.flow.ipxact import SCHEMAS, Identity, component_xml
 from nomul.flow.machine_manifest import TOP

@@ -9,8 +9,9 @@ import torch
 
 from nomul.boards import kv260
 from nomul.commands.accelerator_verilog import MachineFiles, json_file, make_machine, register_table
-from nomul.console import json_option, print_files, print_json, stdout, write_folder
+from nomul.console import json_option, print_files, print_json, stdout
 from nomul.errors import InputError
+from nomul.files import write_folder
 from nomul.flow.c_header import c_header
 from nomul.flow.machine_manifest import TOP, memory_of
 from nomul.flow.shapes import DEVICES

@@ -9,14 +9,13 @@ import click
 import torch
 
 from nomul import console
-from nomul.console import CheckpointPath
 from nomul.errors import InputError
 from nomul.model import checkpoints
 from nomul.model.generation import check_request, generate_float, generate_integer
 from nomul.model.integer import IntegerModel, Positions
 from nomul.model.store import load_model
 from nomul.model.text import encode
-from nomul.options import POSITIVE, Integer, Number, Seed, refuse_given
+from nomul.options import POSITIVE, CheckpointPath, Integer, Number, Seed, refuse_given
 
 
 @click.command("generate")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nomul import console
 from nomul.errors import InputError
+from nomul.files import destination
 from nomul.formats.checkpoint import Checkpoint, save_dense
 from nomul.formats.huggingface import transformers_config, without_direction
 from nomul.formats.int4 import Int4Layer
@@ -34,7 +35,7 @@ def command(source: Path, output: Path | None, as_json: bool) -> None:
     knows what its every setting means.
     """
     if output is not None:
-        console.destination(output)
+        destination(output)
     found = survey(source, kept=output is not None)
     model = open_model(source)
     if output is not None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from nomul.commands.simulated import simulated_job
-from nomul.console import stderr, write_atomically
+from nomul.console import stderr
 from nomul.cores.discover import matmul_cores
 from nomul.errors import InputError
+from nomul.files import write_atomically
 from nomul.flow.answers import answers, worse
 from nomul.flow.jobs import run_jobs
 from nomul.flow.page import markdown, page, tools

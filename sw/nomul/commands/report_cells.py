@@ -112,7 +112,7 @@ def report_cells(
             say(f"simulating the netlist of {core.engine} in {library.name}")
             made = find_core(core.engine).gateware.config(**core.config)
             if getattr(config, "weight", None) == "int4":
-                product = grouped_product(config, tokens, whole=find_core(core.engine).reference)
+                product = grouped_product(config, tokens, whole=bool(find_core(core.engine).reference))
             else:
                 chosen = choose_operands(core.engine, made, checkpoints.path(), tokens=tokens)
                 product = Product(chosen.weight, chosen.activations, chosen.mode)

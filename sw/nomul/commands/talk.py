@@ -12,13 +12,12 @@ import torch
 
 from nomul import console
 from nomul.board_designs import find_board, machine_for, model_number, open_model
-from nomul.console import CheckpointPath
 from nomul.errors import InputError
 from nomul.host.serial import BAUD, Board, Info, Line, baud_speed
 from nomul.model import checkpoints
 from nomul.model.integer import IntegerModel
 from nomul.model.text import encode
-from nomul.options import POSITIVE, Integer, refuse_given
+from nomul.options import POSITIVE, CheckpointPath, Integer, refuse_given
 
 SIMULATED_BAUD_RATIO = 16
 """Cycles of a bit of the simulated line: a real one would spend most of its cycles in waiting."""

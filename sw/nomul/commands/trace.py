@@ -6,14 +6,14 @@ import click
 import torch
 
 from nomul import console
-from nomul.console import CheckpointPath
 from nomul.errors import InputError
+from nomul.files import destination
 from nomul.formats.container import write_container
 from nomul.model import checkpoints
 from nomul.model.activations import trace
 from nomul.model.integer import IntegerModel
 from nomul.model.text import encode, read_text
-from nomul.options import Integer, Output
+from nomul.options import CheckpointPath, Integer, Output
 
 
 @click.command("trace")
@@ -25,7 +25,7 @@ from nomul.options import Integer, Output
 @torch.no_grad()
 def command(checkpoint: Path | None, text: Path | None, tokens: int, output: Path, as_json: bool) -> None:
     """Record the intermediates of reading a text, as int32 tensors named as docs/numerics.md lists them."""
-    console.destination(output)
+    destination(output)
     path = checkpoint or checkpoints.path()
     model = IntegerModel.load(path)
     content = checkpoints.sample_text() if text is None else read_text(text)

@@ -12,6 +12,7 @@ from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
 from nomul import console
 from nomul.errors import InputError
+from nomul.files import destination
 from nomul.model.calibration import calibrate_on
 from nomul.model.conversion import to_grid, to_mixpe
 from nomul.model.store import load_model, save_model
@@ -59,7 +60,7 @@ def command(
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("device is 'cuda', but PyTorch finds no GPU; allowed here are auto and cpu")
     where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-    if output.is_dir() or not console.destination(output).parent.is_dir():
+    if output.is_dir() or not destination(output).parent.is_dir():
         raise InputError(f"{output} cannot be written: it must be a file in a directory that exists")
     content = read_text(text)
     characters = "".join(sorted(set(content)))

@@ -8,7 +8,8 @@ import click
 
 from nomul.arith.target import TARGETS
 from nomul.catalog import choose_variant, configure
-from nomul.console import json_option, print_files, print_json, write_folder
+from nomul.console import json_option, print_files, print_json
+from nomul.files import write_folder
 from nomul.flow.heading import check_name, with_heading
 from nomul.flow.manifest import manifest
 from nomul.flow.rtlil import verilog

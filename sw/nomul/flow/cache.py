@@ -9,8 +9,8 @@ from typing import Any
 
 import platformdirs
 
-from nomul.console import write_atomically
 from nomul.errors import InputError
+from nomul.files import write_atomically
 
 DEFAULT = Path()
 """Of the functions that keep results: `place` itself."""

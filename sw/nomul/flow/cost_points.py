@@ -12,8 +12,9 @@ import json
 import sys
 from typing import Any
 
-from nomul.console import stderr, write_atomically
+from nomul.console import stderr
 from nomul.cores.discover import find_core, matmul_cores
+from nomul.files import write_atomically
 from nomul.flow.cost import POINTS, arithmetic
 from nomul.flow.jobs import Job, Outcome, run_jobs
 from nomul.flow.measure import cells_job, fpga_job

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from nomul.console import write_atomically
+from nomul.files import write_atomically
 from nomul.flow.cache import DEFAULT, place, ready
 from nomul.flow.liberty import Library, read_liberty
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib.metadata
-from typing import Any
+from typing import Any, cast
 
 from amaranth.hdl import Shape
 from amaranth.lib.wiring import Out
@@ -34,7 +34,7 @@ PINS = {
 
 def machine_manifest(config: AcceleratorConfig, top: str = TOP) -> dict[str, Any]:
     """Return the manifest of a machine of which `top` is the top module, ready to be printed as JSON."""
-    ports = {}
+    ports, engine_config = {}, dataclasses.asdict(cast(Any, config.engine_config))
     for name, member in axi_machine_members(config).items():
         bus = name.split("_")[:2]
         meaning = PINS.get(name) or PINS["_".join(bus).rstrip("0123456789")].format(bus[-1].removeprefix("axi"))
@@ -48,7 +48,7 @@ def machine_manifest(config: AcceleratorConfig, top: str = TOP) -> dict[str, Any
         "engine_number": find_core(config.engine).gateware.number,
         "digest": f"{digest(config):0{DIGEST_BITS // 4}x}",
         "config": dataclasses.asdict(config),
-        "engine_config": dataclasses.asdict(config.engine_config),
+        "engine_config": engine_config,
         "derived": {
             "macs_per_cycle": config.engine_config.macs_per_cycle,
             "sum_bits": config.sum_bits,

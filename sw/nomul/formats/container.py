@@ -14,9 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nomul.console import replace_file
 from nomul.errors import InputError
-from nomul.files import plain_file
+from nomul.files import plain_file, replace_file
 
 INDEX = "model.safetensors.index.json"
 """The file of a Hugging Face directory that says which shard holds which tensor."""

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nomul.console import new_folder
 from nomul.errors import InputError
+from nomul.files import new_folder
 from nomul.formats import bitnet
 from nomul.formats.architecture import Architecture, is_bitnet, model_type, projection_shapes, quantization
 from nomul.formats.container import Container, read_json_object, write_container

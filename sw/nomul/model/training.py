@@ -17,9 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nomul.console import write_atomically
 from nomul.errors import InputError
-from nomul.files import plain_file
+from nomul.files import plain_file, write_atomically
 from nomul.model.text import windows
 from nomul.model.transformer import Quantise, Transformer, TransformerConfig
 from nomul.quantize.bwta import LEVELS, alignment_factor, initial_step
