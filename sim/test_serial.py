@@ -7,6 +7,7 @@ import pytest
 
 from nomul.accelerators.config import AcceleratorConfig
 from nomul.accelerators.shape import ModelShape
+from nomul.cores.tlmm import CORE
 from nomul.flow.rtlil import verilog
 from nomul.sim.echo_machine import EchoTop
 from nomul.sim.runner import build
@@ -22,7 +23,9 @@ pytestmark = pytest.mark.bench
 @pytest.fixture(scope="module")
 def config():
     shape = ModelShape(width=4, layers=1, heads=1, kv_heads=1, head_dim=4, ffn=4, vocabulary=65, context=20)
-    return AcceleratorConfig(shape, lanes=2, tile=2, settings=(("tables", 2), ("fill_units", 1)), steps=(0, 0))
+    return AcceleratorConfig(
+        shape, CORE.gateware, lanes=2, tile=2, settings=(("tables", 2), ("fill_units", 1)), steps=(0, 0)
+    )
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -21,6 +21,8 @@ from nomul.accelerators.scale_programs import CONSTANTS, Constant
 from nomul.accelerators.shape import DIGITS_MAX, ModelShape
 from nomul.catalog import pack_weights, parse_setting
 from nomul.config import FieldError
+from nomul.cores.discover import matmul_cores
+from nomul.engines.contract import EngineSpec
 from nomul.errors import InputError
 from nomul.formats.dense import ZERO_BYTE
 from nomul.golden.attention import KVCache
@@ -63,16 +65,8 @@ def shape_of_config(config: TransformerConfig) -> tuple[ModelShape, tuple[int, .
     return shape, tuple(phase_steps(config.head_dim, config.rope_theta).tolist())
 
 
-SETTINGS: dict[str, dict[str, Any]] = {
-    "tlmm": {"tables": 9, "fill_units": 9},
-    "tint": {"lanes_in": 32},
-    "boothflex": {"lanes_in": 8},
-}
-"""Fields of an engine that a small machine has otherwise than the engine alone: about 200 products a cycle."""
-
-
 def machine_config(
-    model: IntegerModel, engine: str = "tlmm", settings: Sequence[str] = (), **fields: Any
+    model: IntegerModel, engine: str | None = None, settings: Sequence[str] = (), **fields: Any
 ) -> AcceleratorConfig:
     """Return the configuration of a machine for a model.
 
@@ -80,9 +74,9 @@ def machine_config(
     ----------
     model : IntegerModel
     engine : str
-        Engine of the projections.
+        Engine of the projections; the first that machines are made of by default.
     settings : sequence of str
-        'field=value' of the engine, over those of `SETTINGS`.
+        'field=value' of the engine, over those that its `MachineUse` names.
     **fields
         Further fields of `AcceleratorConfig`.
 
@@ -95,19 +89,22 @@ def machine_config(
 
 
 def configure_machine(
-    shape: ModelShape, steps: tuple[int, ...], engine: str, settings: Sequence[str] = (), **fields: Any
+    shape: ModelShape, steps: tuple[int, ...], engine: str | None, settings: Sequence[str] = (), **fields: Any
 ) -> AcceleratorConfig:
     """Return the configuration of a machine for a shape and its phases of rotation, as `machine_config` does."""
-    engine = canonical(engine, SETTINGS)
-    if engine not in SETTINGS:
-        raise InputError(f"no machine is made of {engine!r}; its engine is one of {', '.join(SETTINGS)}")
-    chosen = SETTINGS[engine] | dict(parse_setting(engine, setting) for setting in settings)
+    able = {name: core for name, core in matmul_cores().items() if core.machine is not None}
+    name = next(iter(able)) if engine is None else canonical(engine, able)
+    if name not in able:
+        raise InputError(f"no machine is made of {name!r}; its engine is one of {', '.join(able)}")
+    core = able[name]
+    assert core.machine is not None and isinstance(core.gateware, EngineSpec)
+    chosen = {**core.machine.settings, **dict(parse_setting(name, setting) for setting in settings)}
     try:
-        return AcceleratorConfig(shape, engine, settings=tuple(sorted(chosen.items())), steps=steps, **fields)
+        return AcceleratorConfig(shape, core.gateware, settings=tuple(sorted(chosen.items())), steps=steps, **fields)
     except (ValueError, TypeError) as error:
         if isinstance(error, FieldError) and error.field == "rows":
             # The engine's rows are the machine's lanes.
-            raise InputError(f"lanes is {error.value}; allowed for {engine}: {error.allowed}") from None
+            raise InputError(f"lanes is {error.value}; allowed for {name}: {error.allowed}") from None
         raise InputError(str(error)) from None
 
 
@@ -208,7 +205,9 @@ def images(model: IntegerModel, config: AcceleratorConfig) -> dict[str, tuple[in
     """
     lanes = config.lanes
     engine, mode = config.engine_config, config.mode
-    weights = np.concatenate([pack_weights(config.engine, engine, matrix, mode) for matrix in _matrices(model, config)])
+    weights = np.concatenate(
+        [pack_weights(config.engine.name, engine, matrix, mode) for matrix in _matrices(model, config)]
+    )
     assert len(weights) == config.weight_depth
     gains = np.concatenate([_bytes(gain, lanes) for gain in _gains(model)])
     return {
@@ -283,7 +282,7 @@ def _dense(matrix: Tensor, config: AcceleratorConfig, place: MemoryMap) -> npt.N
     engine, size, rest = config.engine_config, place.transfer_words * place.word_bytes, 0
     if place.code is not None:
         engine, size, rest = engine.dense(place.units), place.units * place.code.group, ZERO_BYTE
-    packed = pack_weights(config.engine, engine, matrix, config.mode)
+    packed = pack_weights(config.engine.name, engine, matrix, config.mode)
     return np.pad(packed, ((0, 0), (0, size - packed.shape[1])), constant_values=rest)
 
 

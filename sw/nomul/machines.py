@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from nomul.accelerator_image import configure_machine, machine_config, shape_of_config
-from nomul.accelerators.config import ACCELERATOR_ENGINES, MEMORIES, AcceleratorConfig
+from nomul.accelerators.config import MEMORIES, AcceleratorConfig
+from nomul.cores.discover import matmul_cores
 from nomul.errors import InputError
 from nomul.flow.shapes import SHAPES as PUBLISHED
 from nomul.model.integer import IntegerModel
@@ -108,11 +109,14 @@ FIELDS = ("memory", "lanes", "tile", "queries", "ports", "port_bits", "ring", "u
 MACHINE_ONLY = ("checkpoint", "shape", "seed", "engine", *FIELDS)
 """Options that an engine alone does not have."""
 
+ENGINES = [name for name, core in matmul_cores().items() if core.machine is not None]
+"""Cores that machines are made of."""
+
 OPTIONS: Sequence[Callable[[Any], Any]] = (
     click.option("--checkpoint", type=CheckpointPath(), help="A character model: a file, or tiny, small ..."),
     click.option("--shape", metavar="NAME", help=f"A shape without weights: {', '.join(SHAPES)}."),
     click.option("--random", "seed", type=Seed(), metavar="SEED", help="Random weights for the shape."),
-    click.option("--engine", type=click.Choice(ACCELERATOR_ENGINES), default="tlmm", show_default=True),
+    click.option("--engine", type=click.Choice(ENGINES), default=ENGINES[0], show_default=True),
     click.option("--memory", type=click.Choice(MEMORIES), default="block", show_default=True),
     click.option("--lanes", type=Integer(1), help="Elements of vectors in a cycle, and rows of the engine."),
     click.option("--tile", type=Integer(1), help="Prompt tokens that share the weights."),

@@ -32,7 +32,6 @@ from nomul.bus.axi4 import BOUNDARY, axi4_members, pass_pins
 from nomul.bus.axi_lite import AxiLiteRegisters, axi_lite_members
 from nomul.bus.interfaces import mark_pins
 from nomul.bus.register_file import RegisterFile
-from nomul.engines import ENGINES
 from nomul.repeated import resettable
 
 __all__ = ["AxiMachine", "axi_machine_members"]
@@ -93,7 +92,7 @@ class AxiMachine(Component):
         for name, constant in {
             "ID": MAGIC,
             "VERSION": VERSION,
-            "ENGINE": ENGINES[config.engine].number,
+            "ENGINE": config.engine.number,
             "DIGEST_LOW": digest(config) & 0xFFFFFFFF,
             "DIGEST_HIGH": digest(config) >> 32,
             "VOCABULARY": config.shape.vocabulary,

@@ -7,10 +7,9 @@ from typing import Any
 
 from nomul.accelerators.shape import ModelShape
 from nomul.config import refuse
-from nomul.engines import ENGINES
-from nomul.engines.contract import MachineEngineConfig
+from nomul.engines.contract import EngineSpec, MachineEngineConfig
 
-__all__ = ["ACCELERATOR_ENGINES", "CODE_BITS", "MEMORIES", "WORD_BITS", "AcceleratorConfig", "Projection"]
+__all__ = ["CODE_BITS", "MEMORIES", "WORD_BITS", "AcceleratorConfig", "Projection"]
 
 CODE_BITS = 8
 """Width of a code."""
@@ -19,8 +18,6 @@ WORD_BITS = 20
 """Width of a word: residual stream, attention output, gated hidden vector (docs/numerics.md)."""
 
 MEMORIES = ("block", "axi")
-
-ACCELERATOR_ENGINES = ("tlmm", "tint", "boothflex")
 
 
 class Projection(enum.IntEnum):
@@ -48,8 +45,8 @@ class AcceleratorConfig:
     Parameters
     ----------
     shape : ModelShape
-    engine : str
-        Engine of the projections: tlmm, tint or boothflex.
+    engine : EngineSpec
+        Engine of the projections. Its configuration is a `MachineEngineConfig` with a mode `ternary`.
     lanes : int
         Elements of vectors that are worked on in a cycle, and rows of the engine. Even; divides head_dim, width and
         ffn.
@@ -80,7 +77,7 @@ class AcceleratorConfig:
     """
 
     shape: ModelShape
-    engine: str = "tlmm"
+    engine: EngineSpec
     lanes: int = 8
     tile: int = 8
     queries: int = 1
@@ -96,8 +93,6 @@ class AcceleratorConfig:
     def __post_init__(self) -> None:
         """Check each field, then the fields together."""
         shape = self.shape
-        if self.engine not in ACCELERATOR_ENGINES:
-            refuse(self, "engine", ", ".join(ACCELERATOR_ENGINES))
         if self.lanes < 2 or self.lanes % 2:
             refuse(self, "lanes", "an even number from 2 up")
         for name in ("head_dim", "width", "ffn"):
@@ -147,8 +142,13 @@ class AcceleratorConfig:
         chosen = self.memory == "axi" or "weights" in given
         if not chosen and "weight_lanes" in given:
             given["weights"], chosen = "dense", True
-        engine: MachineEngineConfig = ENGINES[self.engine].config(**sizes, **given)
+        engine: MachineEngineConfig = self.engine.config(**sizes, **given)
         return engine if chosen or engine.dense_code is None else engine.dense()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as texts and numbers: the engine by its name."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**fields, "shape": dataclasses.asdict(self.shape), "engine": self.engine.name}
 
     @property
     def mode(self) -> int:

@@ -28,7 +28,7 @@ def digest(config: AcceleratorConfig) -> int:
 
     Fields that change nothing in an image are left out.
     """
-    fields = dataclasses.asdict(config)
+    fields = config.as_dict()
     for name in ("trace", "uram", "queries"):
         del fields[name]
     return int.from_bytes(hashlib.sha256(repr(sorted(fields.items())).encode()).digest()[: DIGEST_BITS // 8], "little")

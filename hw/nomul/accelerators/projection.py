@@ -10,7 +10,6 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from nomul.accelerators.config import CODE_BITS, AcceleratorConfig, Projection
-from nomul.engines import ENGINES
 from nomul.memory.gearbox import Gearbox
 
 __all__ = ["Projections", "results_layout"]
@@ -67,7 +66,7 @@ class Projections(Component):
         """Wire the code memory, the weights and the engine together."""
         m = Module()
         config = self.config
-        m.submodules.engine = engine = ENGINES[config.engine].component(config.engine_config)
+        m.submodules.engine = engine = config.engine.component(config.engine_config)
         n_in, n_out, words = (
             Signal(range(most + 1), name=name)
             for name, most in (

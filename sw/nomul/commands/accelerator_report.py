@@ -143,7 +143,7 @@ def command(
     _check(config, prompt, context)
     result: dict[str, Any] = {
         "model": choice.name,
-        "engine": config.engine,
+        "engine": config.engine.name,
         "memory": config.memory,
         "lanes": config.lanes,
         "tile": config.tile,

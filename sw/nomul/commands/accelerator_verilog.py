@@ -94,7 +94,7 @@ def write_machine(choice: Choice, folder: Path, top: str = TOP) -> dict[str, Any
     written = write_folder(folder, files)
     return {
         "model": manifest["model"],
-        "engine": config.engine,
+        "engine": config.engine.name,
         "config": manifest["config"],
         "digest": manifest["digest"],
         "memory": manifest["memory"],

@@ -7,7 +7,6 @@ import click
 import torch
 
 from nomul import console
-from nomul.console import CheckpointPath
 from nomul.errors import InputError
 from nomul.model.calibration import calibrate_on
 from nomul.model.store import load_model, save_model

@@ -11,9 +11,9 @@ from rich.table import Table
 from torch import Tensor
 
 from nomul.console import print_json, stderr, stdout
+from nomul.cores.discover import find_core
 from nomul.errors import InputError
 from nomul.files import plain_file
-from nomul.formats.absmax import absmax_job
 from nomul.sim.unit_check import check_unit, random_jobs
 
 __all__ = ["check_random", "finish_unit", "load_activations", "show_differences"]
@@ -49,9 +49,13 @@ def check_random(
     waves: Path | None = None,
 ) -> dict[str, Any]:
     """Simulate a unit on vectors of a file, or on random jobs; return what `nomul check --json` prints."""
-    if file is not None and unit != "absmax":
+    vectors = find_core(unit).vectors
+    if file is not None and vectors is None:
         raise InputError(f"--activations is {str(file)!r}, but {unit} takes random jobs only; leave it out")
-    jobs = random_jobs(unit, config, count, seed) if file is None else [absmax_job(config, load_activations(file))]
+    if file is not None and vectors is not None:
+        jobs = [vectors(config, load_activations(file))]
+    else:
+        jobs = random_jobs(unit, config, count, seed)
     source = f"{count} random jobs, seed {seed}" if file is None else str(file)
     stderr.print(f"simulating {unit} with {simulator}: {source}", highlight=False)
     options: dict[str, Any] = {"simulator": simulator, "bus": bus, "stall": stall, "seed": seed, "waves": waves}

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from nomul.commands.shapes import find_shape
 from nomul.console import json_option, print_json, status, stdout
-from nomul.cores.discover import matmul_cores
+from nomul.cores.discover import find_core, matmul_cores
 from nomul.errors import InputError, ToolError
 from nomul.flow.explore import NEAR, SHARE, Choice, Question, Search, front, recommend, search
 from nomul.flow.jobs import Job, Outcome, run_jobs
@@ -101,7 +101,7 @@ def short(number: float) -> str:
 
 def sizes_of(choice: Choice, found: list[Choice]) -> str:
     """Return a configuration in words: its size, and each further field in which choices of its engine differ."""
-    first = "tables" if choice.engine == "tlmm" else "lanes_in"
+    first = next(name for name in next(iter(find_core(choice.engine).candidates())) if name != "rows")
     words = [f"{getattr(choice.config, first)} x {choice.config.rows}"]
     for field in dataclasses.fields(choice.config):
         values = {getattr(other.config, field.name) for other in found if other.engine == choice.engine}

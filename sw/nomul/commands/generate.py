@@ -27,7 +27,7 @@ from nomul.options import POSITIVE, CheckpointPath, Integer, Number, Seed, refus
 )
 @click.option("--temperature", type=Number(), default=0.0, show_default=True, help="0 chooses the likeliest character.")
 @click.option("--seed", type=Seed(), default=0, show_default=True, help="Of the random choices at a temperature.")
-@click.option("--engine", default="tlmm", show_default=True, help="Backend rtl: the engine of the projections.")
+@click.option("--engine", help="Backend rtl: the engine of the projections; the machine's own by default.")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Backend rtl: a field of the engine.")
 @click.option("--lanes", type=Integer(1), help="Backend rtl: elements of vectors in a cycle, and rows of the engine.")
 @click.option("--tile", type=Integer(1), help="Backend rtl: prompt tokens that share the weights.")

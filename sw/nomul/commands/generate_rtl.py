@@ -63,7 +63,7 @@ def summary(config: AcceleratorConfig, prompt: int, cycles: Sequence[int]) -> di
     steps = [later - earlier for earlier, later in itertools.pairwise(cycles)]
     bits = config.weight_depth * config.engine_config.weight_width
     return {
-        "engine": config.engine,
+        "engine": config.engine.name,
         "lanes": config.lanes,
         "tile": config.tile,
         "prefill_cycles": cycles[0],

@@ -15,7 +15,6 @@ from nomul.accelerators.memory_map import DIGEST_BITS, MemoryMap, digest
 from nomul.accelerators.norms import gain_words
 from nomul.accelerators.registers import COUNTERS, MAGIC, VERSION, has_logits, machine_registers
 from nomul.accelerators.scale_programs import CONSTANTS
-from nomul.cores.discover import find_core
 from nomul.flow.manifest import register_entry
 
 __all__ = ["TOP", "machine_manifest", "memory_of"]
@@ -42,12 +41,12 @@ def machine_manifest(config: AcceleratorConfig, top: str = TOP) -> dict[str, Any
         ports[name] = {"direction": direction, "width": Shape.cast(member.shape).width, "meaning": meaning}
     return {
         "top": top,
-        "summary": f"a language model of {config.shape.layers} layers; projections by {config.engine}",
+        "summary": f"a language model of {config.shape.layers} layers; projections by {config.engine.name}",
         "id": MAGIC,
         "version": VERSION,
-        "engine_number": find_core(config.engine).gateware.number,
+        "engine_number": config.engine.number,
         "digest": f"{digest(config):0{DIGEST_BITS // 4}x}",
-        "config": dataclasses.asdict(config),
+        "config": config.as_dict(),
         "engine_config": engine_config,
         "derived": {
             "macs_per_cycle": config.engine_config.macs_per_cycle,
