@@ -14,7 +14,7 @@ export NOMUL_CACHE ?= $(CURDIR)/build/cache
 export NOMUL_SIM := $(SIM)
 export NOMUL_ENGINE := $(ENGINE)
 
-.PHONY: bench-fullscale setup demo test sim sim-routed verilog report fuzz bench forms lint clean
+.PHONY: bench-fullscale setup demo check test test-rtl test-synth sim sim-routed verilog report fuzz bench forms lint clean
 
 setup: $(READY)
 
@@ -27,6 +27,16 @@ demo: $(READY)
 	$(BIN)/nomul generate --backend rtl --prompt "ROMEO:" --tokens 40
 	$(BIN)/nomul check tlmm --layer model.layers.0.mlp.down_proj --tokens 32 --set tables=9 --set fill_units=9 --set rows=4
 	$(BIN)/nomul report tlmm --target xcup --set tables=9 --set fill_units=9 --set rows=4
+
+# Before each commit: format, lint, types, and the tests that neither simulate nor synthesise.
+check: lint
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not bench and not synth"
+
+test-rtl: $(READY)
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m bench
+
+test-synth: $(READY)
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m synth
 
 test: $(READY)
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup
