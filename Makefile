@@ -58,8 +58,8 @@ report: $(READY)
 fuzz: $(READY)
 	NOMUL_FUZZ_OCTETS=1000000 $(BIN)/pytest -n $(JOBS) sim/test_serial.py
 	NOMUL_FUZZ_CASES=2000 $(BIN)/pytest tests/test_cli_fuzz.py
-	$(BIN)/python -m sim.fuzz configurations $(NOMUL_FUZZ_CONFIGS)
-	$(BIN)/python -m sim.fuzz machines $(NOMUL_FUZZ_MACHINES)
+	$(BIN)/python -m nomul.sim.fuzz configurations $(NOMUL_FUZZ_CONFIGS)
+	$(BIN)/python -m nomul.sim.fuzz machines $(NOMUL_FUZZ_MACHINES)
 
 # What every target's own arithmetic costs over the portable form, at all sizes of the report: two hours of one core.
 forms: $(READY)

@@ -15,7 +15,7 @@ from typing import Any
 
 from nomul.arith.target import TARGETS, Target
 from nomul.console import stderr, stdout, write_atomically
-from nomul.engines import ENGINES
+from nomul.cores.discover import matmul_cores
 from nomul.flow.jobs import Job, run_jobs
 from nomul.flow.survey import SIZES, Build, build_job, builds, not_tried
 
@@ -71,4 +71,4 @@ def main(engines: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:] or list(ENGINES)))
+    sys.exit(main(sys.argv[1:] or list(matmul_cores())))

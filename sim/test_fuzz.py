@@ -9,6 +9,7 @@ from nomul.accelerator_image import machine_config
 from nomul.accelerators.config import AcceleratorConfig
 from nomul.accelerators.shape import ModelShape
 from nomul.cores.discover import cores
+from nomul.cores.tlmm import CORE
 from nomul.model.random_model import characters
 from nomul.model.transformer import TransformerConfig
 from nomul.sim.draw_machine import draw_machine, random_model
@@ -61,4 +62,4 @@ def test_a_norm_begins_while_a_row_shorter_than_a_word_is_dropped() -> None:
 )
 def test_a_machine_that_would_not_work_is_refused(fields: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        AcceleratorConfig(ModelShape(), steps=(0,) * 16, **fields)
+        AcceleratorConfig(ModelShape(), CORE.gateware, steps=(0,) * 16, **fields)

@@ -116,7 +116,7 @@ def test_verilog_writes_what_a_host_needs(memory: str, checkpoint: Path, tmp_pat
 @pytest.mark.usefixtures("no_verilog")
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler is installed")
 def test_the_c_header_reaches_registers_by_an_address(checkpoint: Path, tmp_path: Path) -> None:
-    """The header's functions over a memory, in which no machine is ready: `nomul.sim.test_axi_machine` has one that is."""
+    """The header's functions over a memory, in which no machine is ready: sim/test_axi_machine.py has one that is."""
     run("verilog", "--checkpoint", str(checkpoint), *SMALL, *AXI, "-o", str(tmp_path))
     (tmp_path / "host.c").write_text(
         """#include "machine.h"

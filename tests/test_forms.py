@@ -6,14 +6,14 @@ import json
 import pytest
 
 from benchmarks.forms import FORMS, MOST, pairs
-from nomul.engines import ENGINES
+from nomul.cores.discover import find_core, matmul_cores
 from nomul.flow.measure import fpga
 
 MEASURED = json.loads(FORMS.read_text())
 
 
 def test_every_core_was_measured_on_every_fpga_with_forms():
-    for name, (build, *_) in pairs(list(ENGINES), ["small"]).items():
+    for name, (build, *_) in pairs(list(matmul_cores()), ["small"]).items():
         assert name in MEASURED or build.target == "cells", name
 
 
@@ -34,6 +34,9 @@ def test_no_form_takes_more_than_the_portable_one(name):
     ],
 )
 def test_the_smallest_forms_of_today(engine, target, settings):
-    made = [ENGINES[engine].config(**settings, n_in_max=64, n_out_max=64, target=each) for each in (target, "portable")]
+    made = [
+        find_core(engine).gateware.config(**settings, n_in_max=64, n_out_max=64, target=each)
+        for each in (target, "portable")
+    ]
     own, portable = (fpga(engine, dataclasses.asdict(config), target)["lut"] for config in made)
     assert own <= MOST * portable, (own, portable)

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from nomul.accelerator_image import shape_of
-from nomul.accelerators.config import ACCELERATOR_ENGINES, MEMORIES, AcceleratorConfig
+from nomul.accelerators.config import MEMORIES, AcceleratorConfig
 from nomul.accelerators.shape import ACTIVATIONS
-from nomul.cores.discover import find_core
+from nomul.cores.discover import find_core, matmul_cores
+from nomul.engines.contract import EngineSpec
 from nomul.model.calibration import calibrate
 from nomul.model.generation import generate_integer
 from nomul.model.integer import IntegerModel
@@ -77,18 +78,16 @@ def draw_machine(dice: random.Random) -> tuple[IntegerModel, AcceleratorConfig]:
 
 def _draw_config(dice: random.Random, model: IntegerModel, lanes: int) -> AcceleratorConfig | None:
     """Return a configuration, or None if none is found soon."""
-    engine = dice.choice(ACCELERATOR_ENGINES)
-    declared = {
-        field.name: field
-        for field in dataclasses.fields(find_core(engine).gateware.config)
-        if field.name not in FOLLOWS
-    }
+    engine = dice.choice([name for name, core in matmul_cores().items() if core.machine is not None])
+    gateware = find_core(engine).gateware
+    assert isinstance(gateware, EngineSpec)
+    declared = {field.name: field for field in dataclasses.fields(gateware.config) if field.name not in FOLLOWS}
     settings = {name: draw_value(field, dice) for name, field in declared.items() if dice.random() < 0.6}
     for _ in range(100):
         fields = _fields(dice, model.config.context)
         try:
             config = AcceleratorConfig(
-                shape_of(model), engine, lanes=lanes, settings=tuple(settings.items()),
+                shape_of(model), gateware, lanes=lanes, settings=tuple(settings.items()),
                 steps=tuple(model.steps.tolist()), **fields,
             )  # fmt: skip
         except ValueError as error:

@@ -13,13 +13,14 @@ from nomul.commands.accelerator_verilog import json_file
 from nomul.commands.check_grouped import choose_grouped
 from nomul.commands.check_unit import load_activations
 from nomul.commands.operands import choose_operands
-from nomul.console import CheckpointPath, json_option, print_files, print_json, write_folder
+from nomul.console import json_option, print_files, print_json
 from nomul.cores.discover import find_core
 from nomul.engines.contract import TOKENS_MAX
 from nomul.errors import InputError
+from nomul.files import write_folder
 from nomul.flow.tops import BUSES
 from nomul.model import checkpoints
-from nomul.options import Integer, Output, Seed
+from nomul.options import CheckpointPath, Integer, Output, Seed
 from nomul.sim.check import Product
 from nomul.sim.unit_check import random_jobs
 from nomul.sim.vectors import Vectors, product_vectors, unit_vectors
