@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from nomul.arith.target import TARGETS, Target
-from nomul.console import stderr, stdout, write_atomically
+from nomul.console import stderr, stdout
 from nomul.cores.discover import matmul_cores
+from nomul.files import write_atomically
 from nomul.flow.jobs import Job, run_jobs
 from nomul.flow.survey import SIZES, Build, build_job, builds, not_tried
 

@@ -1,6 +1,7 @@
 """Random configurations of every core and unit, simulated (`make fuzz`).
 
-`python -m nomul.sim.fuzz configurations COUNT` simulates so many; `python -m nomul.sim.fuzz machines COUNT` simulates small machines (`nomul.sim.fuzz_machine`).
+`python -m nomul.sim.fuzz configurations COUNT` simulates so many, and
+`python -m nomul.sim.fuzz machines COUNT` small machines (`nomul.sim.fuzz_machine`).
 
 Sample number SEED is a core or unit, a configuration over the whole of its fields, a bus, and runs of random operands:
 jobs alone that nothing stalls, whose cycles must be the model's, and jobs in a row with stalls, with a reset between
