@@ -60,7 +60,9 @@ def test_it_is_reported(environment: dict[str, str]) -> None:
 
 def test_it_is_searched(environment: dict[str, str]) -> None:
     """Its cost model stands on the points that its own package brings."""
-    said = nomul(environment, "explore", "--model", "tiny", "--target", "ulx3s-85f", "--engine", "parity")
+    said = nomul(
+        environment, "explore", "--model", "tiny", "--target", "ulx3s-85f", "--engine", "parity", "--synthesise", "0"
+    )
     assert said["recommended"]["engine"] == "parity"
 
 
