@@ -18,7 +18,7 @@ from nomul.model.integer import IntegerModel
 from nomul.sim.accelerator import stripe_bytes, write_dram
 from nomul.sim.axi_machine import build_axi_machine
 from nomul.sim.axi_machine_bench import LEFT_STEPS
-from nomul.sim.test_machine import SETUPS, SHAPE, model_of
+from sim.test_machine import SETUPS, SHAPE, model_of
 
 SETUP = SETUPS["axi"]
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6]

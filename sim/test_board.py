@@ -11,7 +11,7 @@ from nomul.errors import ToolError
 from nomul.host.serial import Board, Line, Message, Parser, encode
 from nomul.model.generation import generate_integer
 from nomul.sim.board import simulated_board
-from nomul.sim.test_machine import SETUPS, model_of
+from sim.test_machine import SETUPS, model_of
 
 CLOCK = 50e6
 BAUD = 1e6

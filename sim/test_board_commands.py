@@ -16,7 +16,7 @@ from nomul.model.generation import generate_integer
 from nomul.model.integer import IntegerModel
 from nomul.model.store import save_model
 from nomul.model.transformer import Transformer
-from nomul.sim.test_machine import SHAPE
+from sim.test_machine import SHAPE
 
 pytestmark = pytest.mark.bench
 

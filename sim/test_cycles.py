@@ -8,7 +8,7 @@ from nomul.accelerators.cycles import ERROR, CycleModel, MemoryRate
 from nomul.accelerators.sequencer import Step
 from nomul.sim.accelerator import build_machine, run_jobs
 from nomul.sim.dram import DramConfig
-from nomul.sim.test_machine import SETUPS, machine_of, model_of
+from sim.test_machine import SETUPS, machine_of, model_of
 
 JOBS = ((1, 1), (3, 1), (8, 6), (20, 5))
 """Lengths of prompts, and tokens to generate."""

@@ -19,7 +19,7 @@ from nomul.sim.fuzz_machine import find_machine_fault
 SHAPE: dict[str, Any] = {"layers": 1, "heads": 2, "kv_heads": 1, "ffn": 8, "context": 6, "linear": "ternary"}
 
 FEW = ("stalled", "refused")
-"""Kinds of jobs: resets are in `nomul.sim.test_machine`."""
+"""Kinds of jobs: resets are in `sim.test_machine`."""
 
 
 @pytest.mark.bench

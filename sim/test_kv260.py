@@ -18,7 +18,7 @@ from nomul.model.integer import IntegerModel
 from nomul.model.store import save_model
 from nomul.model.transformer import Transformer
 from nomul.sim.runner import Simulator, build
-from nomul.sim.test_machine import SHAPE
+from sim.test_machine import SHAPE
 
 pytestmark = [pytest.mark.bench, pytest.mark.xdist_group("kv260 simulated")]
 

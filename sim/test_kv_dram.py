@@ -15,7 +15,7 @@ from nomul.memory.kv_dram import KvDram, KvLayout
 from nomul.memory.striped import StripedReader, StripedWriter
 from nomul.sim.dram import Dram, DramConfig, attach, verilog_with_dram
 from nomul.sim.runner import Simulator, build
-from nomul.sim.test_attention import Bench, Memory, plain_jobs, random_jobs, run
+from sim.test_attention import Bench, Memory, plain_jobs, random_jobs, run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,7 +27,7 @@ from nomul.model.generation import generate_integer
 from nomul.model.integer import IntegerModel
 from nomul.model.store import save_model
 from nomul.model.transformer import Transformer
-from nomul.sim.test_machine import SHAPE
+from sim.test_machine import SHAPE
 from tests.lint import warnings
 
 SMALL = ["--lanes", "4", "--tile", "3", "--set", "tables=4", "--set", "fill_units=2"]

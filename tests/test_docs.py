@@ -21,7 +21,7 @@ from nomul.help import EXAMPLES
 from nomul.model.calibration import calibrate
 from nomul.model.store import save_model
 from nomul.model.transformer import Transformer
-from nomul.sim.test_machine import SHAPE
+from sim.test_machine import SHAPE
 from tests.conftest import ROOT
 from tests.tiny_liberty import tiny
 

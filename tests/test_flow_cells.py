@@ -12,7 +12,6 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_liberty import tiny
 
 from nomul.arith import cells as generic
 from nomul.cli import main
@@ -28,6 +27,7 @@ from nomul.flow.report import Work
 from nomul.flow.rtlil import convert, to_verilog
 from nomul.flow.run import run_yosys
 from nomul.flow.sta import sta_version
+from tests.tiny_liberty import tiny
 
 with_sta = pytest.mark.skipif(sta_version() is None, reason="OpenSTA is not installed")
 

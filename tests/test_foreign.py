@@ -6,15 +6,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from layouts import gptq_tensors, hf_bytes, quantised
 from safetensors.torch import save_file
-from test_formats_huggingface import CONFIG, packed_tensors, refused, run, write
 
 from nomul.formats.checkpoint import open_checkpoint, save_dense
 from nomul.formats.ternary import TernaryLayer
 from nomul.model import checkpoints
 from nomul.model.store import save_model
 from nomul.model.transformer import Transformer, TransformerConfig
+from tests.layouts import gptq_tensors, hf_bytes, quantised
+from tests.test_formats_huggingface import CONFIG, packed_tensors, refused, run, write
 
 LAYER = TernaryLayer("a", torch.ones((4, 5), dtype=torch.int8), 0.5)
 

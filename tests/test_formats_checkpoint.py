@@ -7,13 +7,13 @@ import struct
 import numpy as np
 import pytest
 import torch
-from layouts import hf_bytes
 from safetensors.torch import load_file, save_file
 
 from nomul.errors import InputError
 from nomul.formats.checkpoint import open_checkpoint, save_dense
 from nomul.formats.huggingface import save_bitnet
 from nomul.formats.ternary import TernaryLayer
+from tests.layouts import hf_bytes
 
 Q, DOWN = "model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj"
 

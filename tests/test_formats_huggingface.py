@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from layouts import hf_bytes, quantised, words
 from safetensors.torch import load_file, save_file
 
 from nomul.cli import main
@@ -14,6 +13,7 @@ from nomul.formats.architecture import Architecture
 from nomul.formats.checkpoint import open_checkpoint, save_dense
 from nomul.formats.survey import survey
 from nomul.formats.ternary import TernaryLayer
+from tests.layouts import hf_bytes, quantised, words
 
 # Grouped-query attention, a head_dim that is not hidden / heads, and 16 x 40, no power of two.
 CONFIG = {

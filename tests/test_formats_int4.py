@@ -6,12 +6,12 @@ import re
 import numpy as np
 import pytest
 import torch
-from layouts import awq_tensors, gptq_tensors, quantised
 from safetensors.torch import save_file
 
 from nomul.errors import InputError
 from nomul.formats.int4 import Int4Layer, from_awq, from_gptq
 from nomul.formats.int4_checkpoint import open_int4
+from tests.layouts import awq_tensors, gptq_tensors, quantised
 
 LAYER = "model.layers.0.mlp.up_proj"
 

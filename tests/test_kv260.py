@@ -18,10 +18,10 @@ from nomul.flow.run import run_yosys
 from nomul.model.calibration import calibrate
 from nomul.model.store import save_model
 from nomul.model.transformer import Transformer
-from nomul.sim.test_machine import SHAPE
+from sim.test_machine import SHAPE
 
 tkinter = pytest.importorskip("tkinter", reason="the script needs Python's tkinter, for its Tcl interpreter")
-from vivado import Refused, Vivado  # noqa: E402
+from tests.vivado import Refused, Vivado  # noqa: E402
 
 pytestmark = pytest.mark.xdist_group("kv260")
 

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from nomul.catalog import PACKERS, configure, pack_activations, pack_weights
+from nomul.catalog import configure, pack_activations, pack_weights
+from nomul.cores.discover import matmul_cores
 from nomul.errors import InputError
 
 
-@pytest.mark.parametrize("engine", PACKERS)
+@pytest.mark.parametrize("engine", matmul_cores())
 @pytest.mark.parametrize("kind", [np.int8, np.int16, np.int64])
 def test_weights_may_be_an_array_or_a_tensor(engine, kind):
     config = configure(engine)

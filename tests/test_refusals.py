@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
-import nomul.sim.conftest as benches
+import sim.conftest as benches
 from nomul.cli import main
 from nomul.console import progress, status, stdout
 from nomul.errors import InputError

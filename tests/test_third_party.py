@@ -4,7 +4,6 @@ import json
 import re
 
 import pytest
-import third_party as make
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -16,6 +15,7 @@ from nomul.formats.companions import KEPT
 from nomul.formats.huggingface import read_config
 from nomul.formats.int4_checkpoint import open_int4
 from nomul.formats.survey import survey
+from tests import third_party as make
 
 FALCON = {"head_dim": 32, "rope_parameters": {"rope_type": "default", "rope_theta": 1000042.0}, "rms_norm_eps": 1e-5}
 LLAMA3 = {

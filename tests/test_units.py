@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_commands import nomul, refuses
 
 from nomul.attention.bwta_attention import BwtaAttentionConfig
 from nomul.bus.axi_unit import AxiUnit, unit_registers
@@ -17,6 +16,7 @@ from nomul.cores.discover import cores
 from nomul.errors import InputError
 from nomul.flow.targets import TARGETS
 from nomul.formats.bwta_attention import bwta_attention_job
+from tests.test_commands import nomul, refuses
 
 SMALL = {
     "absmax": ["--set", "lanes=4", "--set", "length_max=64"],

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vivado_cells import Cell, module_parts
-from vivado_design import BlockDesign
+from tests.vivado_cells import Cell, module_parts
+from tests.vivado_design import BlockDesign
 
 BOARDS = ("xilinx.com:kv260_som:part0:1.3", "xilinx.com:kv260_som:part0:1.4")
 

@@ -7,7 +7,7 @@ memory without an address.
 import itertools
 from typing import Any
 
-from vivado_cells import OTHER, WINDOWS, Cell
+from tests.vivado_cells import OTHER, WINDOWS, Cell
 
 
 class BlockDesign:

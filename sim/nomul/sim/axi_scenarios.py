@@ -1,6 +1,6 @@
 """What a driver may do to an engine behind AXI, right and wrong: one cocotb test for each story.
 
-Each writes what it saw as JSON; `nomul.sim.test_axi` says what it should have seen.
+Each writes what it saw as JSON; `sim.test_axi` says what it should have seen.
 """
 
 import json
