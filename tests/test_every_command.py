@@ -46,6 +46,7 @@ CALLS: dict[str, list[list[str]]] = {
     ],
     "accelerator verilog": [[*MACHINE, "-o", MARKUP]],
     "bitstream": [["icebreaker", "-o", f"{MARKUP}.bin"], ["ulx3s"]],
+    "calibrate": [[str(checkpoints.path()), "--text", "text", "-o", f"{MARKUP}.safetensors"]],
     "check": [
         ["tlmm", "--set", "tables=4", "--set", "fill_units=2"],
         ["tint", "--checkpoint", LAYER, *SMALL],
@@ -62,6 +63,7 @@ CALLS: dict[str, list[list[str]]] = {
     "export kv260": [[*MACHINE, "--memory", "axi", "-o", MARKUP]],
     "generate": [["--prompt", "A", "--tokens", "2"]],
     "import": [[LAYER], [str(checkpoints.path()), "-o", f"{MARKUP}.safetensors"]],
+    "pack": [["tint", *SMALL, "--tokens", "1", "-o", MARKUP], ["absmax", "--tokens", "1", "-o", MARKUP]],
     "report": [
         ["tint", "--target", "ice40", *SMALL, "--layer", "8x8"],
         ["absmax", "--target", "ice40", "--set", "length_max=8"],

@@ -107,7 +107,7 @@ def command(choice: Choice, clock_mhz: float, output: Path, as_json: bool) -> No
     result: dict[str, Any] = {
         "board": "kv260",
         "model": machine.manifest["model"],
-        "engine": machine.config.engine,
+        "engine": machine.config.engine.name,
         "config": machine.manifest["config"],
         "digest": machine.manifest["digest"],
         "clock_mhz": clock_mhz,

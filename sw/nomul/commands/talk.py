@@ -105,7 +105,7 @@ def _simulated(path: Path, model: IntegerModel, name: str, figures: dict[str, An
 
     board = find_board(name)
     config = machine_for(board, model)
-    console.stderr.print(f"building the simulated {board.title}: {config.engine}, {config.lanes} lanes")
+    console.stderr.print(f"building the simulated {board.title}: {config.engine.name}, {config.lanes} lanes")
     baud = board.clock_hz / SIMULATED_BAUD_RATIO
     with simulated_board(model, config, model_number(path), board.clock_hz, baud, 50e-6) as simulated:
         yield simulated.port
