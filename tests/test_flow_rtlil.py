@@ -335,6 +335,33 @@ def test_explicit_widths_are_the_same_circuits_and_clean(shapes, tmp_path):
     assert set(re.findall(r"%Warning-(\w+)", found)) <= {"DECLFILENAME", "UNUSEDSIGNAL", "CMPCONST"}, found
 
 
+def test_operands_of_no_bits_are_what_they_are_for_yosys():
+    class Nothing(wiring.Component):
+        a: In(3)
+        y: Out(8)
+
+        def elaborate(self, platform):
+            m = Module()
+            none = self.a[3:]
+            some = [
+                none.all(),
+                none.any(),
+                none.xor(),
+                none.bool(),
+                ~none.bool(),
+                none == 0,
+                none != self.a,
+                none + self.a,
+            ]
+            m.d.comb += self.y.eq(Cat(value[0] for value in some))
+            return m
+
+    text = convert(Nothing(), "nothing")
+    assert_equivalent(text, make_explicit(text), "nothing")
+    printed = to_verilog(text)
+    assert_equivalent(text, printed, "nothing")
+
+
 def test_wires_of_no_bits_are_not_printed():
     class Empty(wiring.Component):
         a: In(1)

@@ -6,7 +6,8 @@ and cut by rules of their own, to the same result, and a linter cannot know that
 * an operand is extended to its operator's width in so many words: by zeros, or copies of its sign;
 * of what a shift to the right has too many bits of, the part that is meant is taken from a wire of its own;
 * "is zero" of several bits is a comparison with zero;
-* wires of no bits, which Verilog does not have, and the multiplexers that drive them are left out.
+* wires of no bits, which Verilog does not have, and the multiplexers that drive them are left out, and what an operator
+  makes of an operand of no bits is a constant: all of no bits are one, and Verilog has no such operand.
 
 The sum of two operands that are one bit narrower than the result stays as it is, since a carry is written so, and a
 product stays as it is, since synthesisers look for it.
@@ -28,7 +29,11 @@ MODULAR = {"$add", "$sub", "$neg", "$not", "$and", "$or", "$xor", "$xnor"}
 """Operators of whose operands only the bits that their result has matter."""
 COMPARISONS = {"$eq", "$ne", "$lt", "$le", "$gt", "$ge"}
 RIGHT_SHIFTS = {"$shr", "$sshr", "$shift"}
-OPERATORS = MODULAR | COMPARISONS | RIGHT_SHIFTS | {"$shl", "$sshl", "$logic_not", "$mux"}
+OF_NOTHING = {
+    "$reduce_and": 1, "$reduce_xnor": 1, "$logic_not": 1, "$reduce_or": 0, "$reduce_xor": 0, "$reduce_bool": 0,
+}  # fmt: skip
+"""What operators of one operand make of one of no bits."""
+OPERATORS = OF_NOTHING.keys() | MODULAR | COMPARISONS | RIGHT_SHIFTS | {"$shl", "$sshl", "$logic_not", "$mux"}
 
 
 @dataclass
@@ -56,7 +61,9 @@ class Operator:
         if missing <= 0:
             return
         source = self.ports[port]
-        if found := CONSTANT.fullmatch(source):
+        if not self.numbers[f"{port}_WIDTH"]:
+            self.ports[port] = f"{width}'{'0' * width}"
+        elif found := CONSTANT.fullmatch(source):
             above = found[1][:1] if self.numbers[f"{port}_SIGNED"] else "0"
             self.ports[port] = f"{width}'{above * missing}{found[1]}"
         else:
@@ -113,6 +120,9 @@ def _explicit(cell: Operator, widths: dict[str, int], made: list[str]) -> Iterat
         return
     operands = [port for port in "AB" if port in cell.ports]
     size = {port: cell.numbers[f"{port}_WIDTH"] for port in (*operands, "Y")}
+    if cell.kind in OF_NOTHING and not size["A"]:
+        yield f"  connect {cell.ports['Y']} {size['Y']}'{OF_NOTHING[cell.kind]:0{size['Y']}b}"
+        return
     if cell.kind in COMPARISONS:
         for port in operands:
             cell.resize(port, max(size["A"], size["B"]), widths)
