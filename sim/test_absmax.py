@@ -117,4 +117,4 @@ def test_a_mutation_is_noticed(mutation: Any, monkeypatch: pytest.MonkeyPatch, s
     broken = build_engine(UNIT, config, simulator_name)
     (said,) = bench_unit(broken, config, [UnitRun([ties, *random_jobs(UNIT, config, 10, seed=1)])])
     assert said["mismatches"]
-    assert {"output", "transfer", "expected", "got"} == said["first_mismatch"].keys()
+    assert {"job", "output", "transfer", "expected", "got"} == said["first_mismatch"].keys()

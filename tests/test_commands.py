@@ -87,7 +87,7 @@ def test_an_engine_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 def test_verilog_is_written_once_and_its_manifest_names_its_ports(tmp_path: Path) -> None:
     for bus, top in (("stream", "tlmm"), ("axi", "tlmm_axi")):
         arguments = ["verilog", "tlmm", *TINY, "--bus", bus, "-o", str(tmp_path / bus), "--json"]
-        assert json.loads(nomul(*arguments).stdout)["written"] == ["tlmm.v", "tlmm.json"]
+        assert json.loads(nomul(*arguments).stdout)["written"] == ["tlmm.v", "tlmm.json", "tlmm.vh"]
         assert json.loads(nomul(*arguments).stdout)["written"] == []
         text = (tmp_path / bus / "tlmm.v").read_text()
         description = json.loads((tmp_path / bus / "tlmm.json").read_text())
@@ -108,7 +108,16 @@ def test_check_says_what_it_compared(bus: str) -> None:
     result = json.loads(done.stdout)
     expected = {"engine", "mode", "layer", "weights", "n_in", "n_out", "tokens", "outputs", "mismatches"}
     expected |= {"first_mismatch", "cycles"}
-    expected |= {"model_cycles", "macs", "macs_per_cycle_peak", "utilization", "seed", "seconds"}
+    expected |= {
+        "model_cycles",
+        "macs",
+        "macs_per_cycle_peak",
+        "utilization",
+        "seed",
+        "seconds",
+        "differences",
+        "folder",
+    }
     assert result.keys() == expected
     assert (result["layer"], result["mismatches"], result["first_mismatch"]) == (layer, 0, None)
     assert result["outputs"] == result["n_out"] * 3

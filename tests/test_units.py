@@ -93,6 +93,7 @@ def test_check_says_what_it_compared(unit: str) -> None:
     assert result.keys() == {
         "unit", "jobs", "outputs", "mismatches", "first_mismatch", "cycles", "values", "values_per_cycle_peak",
         "utilization", "largest_job", "job_cycles", "model_cycles", "seed", "seconds",
+        "differences", "folder",
     }  # fmt: skip
     assert (result["unit"], result["jobs"], result["mismatches"], result["first_mismatch"]) == (unit, 12, 0, None)
     assert result["outputs"] > 12
