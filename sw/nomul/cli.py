@@ -70,7 +70,7 @@ def cli() -> None:
 @guarded
 def main(argv: list[str] | None = None) -> Any:
     """Run the `nomul` command; exit code 0 is success, 1 a failed check, 2 a wrong input or a missing tool."""
-    sys.exit(cli.main(args=argv, prog_name="nomul", standalone_mode=False))
+    sys.exit(cli.main(args=argv, prog_name="nomul", standalone_mode=False) or 0)
 
 
 if __name__ == "__main__":
