@@ -7,6 +7,7 @@ a mark at the begin of a block of code is for all of its commands.
 import dataclasses
 import re
 import shlex
+import shutil
 import string
 from importlib.util import find_spec
 from pathlib import Path
@@ -82,7 +83,8 @@ def blocks() -> list[Block]:
                     text = string.Template(line).safe_substitute(variables)
                     commands.append([*shlex.split(text, comments=True)[1:], *every])
                 if mark := MARK.search(line):
-                    (commands[-1] if commands else every).extend(shlex.split(mark[1]))
+                    further = mark[1] if shutil.which("iverilog") else mark[1].replace("--sim icarus", "")
+                    (commands[-1] if commands else every).extend(shlex.split(further))
             commands = [words for words in commands if shlex.join(words) not in seen]
             seen |= {shlex.join(words) for words in commands}
             if commands:

@@ -18,10 +18,11 @@ from tests.test_mutations import one_accumulator_bit
 pytestmark = pytest.mark.bench
 
 ROWS = 2
+QUICKEST = "icarus" if shutil.which("iverilog") else "verilator"
 TLMM = [
     "tlmm",
     "--sim",
-    "icarus",
+    QUICKEST,
     "--set",
     "group=2",
     "--set",
@@ -123,7 +124,7 @@ def test_a_unit(check: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, t
 
     monkeypatch.setattr(absmax.Absmax, "elaborate", elaborate)
     waves = tmp_path / "waves.vcd"
-    arguments = ["absmax", "--set", "lanes=2", "--tokens", "3", "--sim", "icarus"]
+    arguments = ["absmax", "--set", "lanes=2", "--tokens", "3", "--sim", QUICKEST]
     said = json.loads(check(*arguments, "--waves", str(waves), "--json").stdout)
     folder = Path(said["folder"])
     assert len(said["differences"]) == 8 and {one["output"] for one in said["differences"]} == {"results"}
