@@ -88,7 +88,7 @@ def test_talk_prints_what_the_integer_model_says(checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["selftest", "sim", "--vectors", "0"], "--vectors is 0; allowed: 1 or more"),
+        (["selftest", "sim", "--vectors", "0"], "--vectors is 0; allowed: 1 to 65535"),
         (["selftest", "sim", "--board", "ulx3s"], "has no demonstration of an engine; it takes a language model"),
         (["talk"], "port is missing; give a serial port such as /dev/ttyUSB0, or sim"),
         (["talk", "sim", "--tokens", "0"], "tokens is 0; allowed: 1 or more"),
