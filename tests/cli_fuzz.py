@@ -53,7 +53,7 @@ CUTS: dict[str, Callable[..., Any]] = {
     "nomul.sim.unit_check.build_engine": _cut,
     "nomul.sim.board.simulated_top": _cut,
     "nomul.commands.calibrate.calibrate_on": _cut,
-    "nomul.commands.check_unit.random_jobs": _few_jobs,
+    "nomul.commands.check_common.random_jobs": _few_jobs,
     "nomul.commands.generate_rtl.build_machine": _cut,
     "nomul.commands.generate.generate_float": lambda model, start, tokens, *rest: iter([0] * tokens),
     "nomul.commands.generate.generate_integer": lambda model, start, tokens, *rest: iter([0] * tokens),

@@ -22,7 +22,7 @@ from nomul.accelerators.shape import DIGITS_MAX, ModelShape
 from nomul.catalog import pack_weights, parse_setting
 from nomul.config import FieldError
 from nomul.cores.discover import matmul_cores
-from nomul.engines.contract import EngineSpec
+from nomul.engines.matmul import EngineSpec
 from nomul.errors import InputError
 from nomul.formats.dense import ZERO_BYTE
 from nomul.golden.attention import KVCache

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from nomul.cores.api import Core
 from nomul.cores.arrays import SIZES, array_features, array_grid, array_points
-from nomul.engines.contract import EngineSpec
+from nomul.engines.matmul import EngineSpec
 from parity_core.gateware import Parity, ParityConfig
 
 if TYPE_CHECKING:

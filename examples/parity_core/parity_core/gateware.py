@@ -24,8 +24,8 @@ from nomul.arith.pipeline import Delays
 from nomul.arith.target import TARGETS
 from nomul.config import parameter, validate
 from nomul.engines.array_config import ArrayConfig, check_total_bits, least_total_bits
-from nomul.engines.contract import Mode, engine_members
 from nomul.engines.dot import DotEngine, array_members, dot_cycles
+from nomul.engines.matmul import Mode, engine_members
 
 __all__ = ["Parity", "ParityConfig"]
 
@@ -151,7 +151,7 @@ def _balanced(terms: list[Value]) -> Value:
 
 
 class Parity(Component):
-    """The core; `nomul.engines.contract` documents its ports.
+    """The core; `nomul.engines.matmul` documents its ports.
 
     Parameters
     ----------

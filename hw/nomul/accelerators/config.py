@@ -7,7 +7,7 @@ from typing import Any
 
 from nomul.accelerators.shape import ModelShape
 from nomul.config import refuse
-from nomul.engines.contract import EngineSpec, MachineEngineConfig
+from nomul.engines.matmul import EngineSpec, MachineEngineConfig
 
 __all__ = ["CODE_BITS", "MEMORIES", "WORD_BITS", "AcceleratorConfig", "Projection"]
 

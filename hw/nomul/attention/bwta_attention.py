@@ -26,8 +26,8 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib.wiring import Component
 
 from nomul.attention.bwta_attention_config import BwtaAttentionConfig
+from nomul.contract import JobIntake, unit_members
 from nomul.engines.bwta import Bwta
-from nomul.unit_contract import JobIntake, unit_members
 from nomul.vector.threshold import Threshold
 
 __all__ = ["BwtaAttention", "BwtaAttentionConfig"]
@@ -49,7 +49,7 @@ def fills(place: Value, last: Value, parts: int) -> Value:
 
 
 class BwtaAttention(Component):
-    """The unit; `nomul.unit_contract` and the module document its ports.
+    """The unit; `nomul.contract` and the module document its ports.
 
     Parameters
     ----------

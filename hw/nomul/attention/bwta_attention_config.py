@@ -4,8 +4,8 @@ import dataclasses
 
 from nomul.arith.target import TARGETS, Target
 from nomul.config import check_inputs, parameter, refuse, validate
+from nomul.contract import Port
 from nomul.engines.bwta import BwtaConfig
-from nomul.unit_contract import Port
 
 __all__ = ["BwtaAttentionConfig"]
 

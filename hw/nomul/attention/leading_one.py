@@ -31,9 +31,9 @@ from nomul.arith.pipeline import Delays
 from nomul.arith.signed_sum import signed_sum, sum_timing
 from nomul.arith.target import TARGETS, Target
 from nomul.config import parameter, validate
+from nomul.contract import JobIntake, Port, unit_members
 from nomul.memory.credit import Credit
 from nomul.memory.queue import Queue
-from nomul.unit_contract import JobIntake, Port, unit_members
 
 __all__ = ["LeadingOne", "LeadingOneConfig"]
 
@@ -141,7 +141,7 @@ class LeadingOneConfig:
 
 
 class LeadingOne(Component):
-    """The unit; `nomul.unit_contract` and the module document its ports.
+    """The unit; `nomul.contract` and the module document its ports.
 
     Parameters
     ----------

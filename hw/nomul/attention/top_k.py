@@ -25,14 +25,14 @@ from nomul.attention.top_k_config import TopKConfig
 from nomul.attention.top_k_emit import Emitter
 from nomul.attention.top_k_load import Loader
 from nomul.attention.top_k_select import Selector
+from nomul.contract import unit_members
 from nomul.memory.wide import WideMemory
-from nomul.unit_contract import unit_members
 
 __all__ = ["TopK", "TopKConfig"]
 
 
 class TopK(Component):
-    """The unit; `nomul.unit_contract` and the module document its ports.
+    """The unit; `nomul.contract` and the module document its ports.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ from amaranth.lib import data
 
 from nomul.arith.target import TARGETS
 from nomul.config import parameter, refuse, validate
-from nomul.unit_contract import Port
+from nomul.contract import Port
 
 __all__ = ["GROUP", "TopKConfig", "address_width", "chosen_layout", "task_layout"]
 

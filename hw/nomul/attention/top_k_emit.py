@@ -4,9 +4,9 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib.wiring import Component, In, Out
 
 from nomul.attention.top_k_config import TopKConfig, chosen_layout
+from nomul.contract import unit_members
 from nomul.memory.credit import Credit
 from nomul.memory.queue import Queue
-from nomul.unit_contract import unit_members
 
 __all__ = ["Emitter"]
 

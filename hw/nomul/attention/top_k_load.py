@@ -5,7 +5,7 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from nomul.attention.top_k_config import TopKConfig, address_width, task_layout
-from nomul.unit_contract import JobIntake, unit_members
+from nomul.contract import JobIntake, unit_members
 
 __all__ = ["Loader"]
 

@@ -24,7 +24,7 @@ from amaranth.lib.wiring import Component, In, Member, Out
 from nomul.bus.axi_lite import axi_lite_members
 from nomul.bus.interfaces import mark_pins
 from nomul.bus.job_registers import JobRegisters, config_hash, register_map
-from nomul.engines.contract import TOKENS_MAX, EngineConfig
+from nomul.engines.matmul import TOKENS_MAX, EngineConfig
 
 __all__ = ["REGISTERS", "AxiEngine", "axi_stream_members", "config_hash"]
 
@@ -55,7 +55,7 @@ class AxiEngine(Component):
     Parameters
     ----------
     engine : Component
-        Any engine that keeps `nomul.engines.contract`.
+        Any engine that keeps `nomul.engines.matmul`.
     config : EngineConfig
         The configuration that it was made from, a dataclass.
     number : int

@@ -15,7 +15,7 @@ from nomul.bus.axi import axi_stream_members
 from nomul.bus.axi_lite import Register, axi_lite_members
 from nomul.bus.interfaces import mark_pins
 from nomul.bus.job_registers import JobRegisters, register_map
-from nomul.unit_contract import Port, UnitConfig
+from nomul.contract import Port, UnitConfig
 
 __all__ = ["AxiUnit", "container_bits", "unit_registers"]
 
@@ -36,7 +36,7 @@ class AxiUnit(Component):
     Parameters
     ----------
     unit : Component
-        Any unit that keeps `nomul.unit_contract`.
+        Any unit that keeps `nomul.contract`.
     config : UnitConfig
         The configuration that it was made from, a dataclass.
     number : int

@@ -17,7 +17,7 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import Component, In, Out
 
 from nomul.bus.axi_lite import AxiLiteRegisters, Register, axi_lite_members
-from nomul.unit_contract import job_layout
+from nomul.contract import job_layout
 
 __all__ = ["JobRegisters", "config_hash", "register_map"]
 

@@ -1,1 +1,1 @@
-"""Matmul engines behind one contract (`nomul.engines.contract`)."""
+"""Matmul engines behind one contract (`nomul.engines.matmul`)."""

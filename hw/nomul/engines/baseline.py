@@ -40,8 +40,8 @@ from nomul.arith.target import TARGETS, Target
 from nomul.config import parameter, refuse, validate
 from nomul.engines.array_config import PRODUCT_MOST, ArrayConfig, check_total_bits, least_total_bits
 from nomul.engines.baseline_array import TREE_GAP, TREE_LATENCY, BaselineSums, BaselineTrees
-from nomul.engines.contract import Mode, check_streams
 from nomul.engines.dot import DotEngine, dot_cycles
+from nomul.engines.matmul import Mode, check_streams
 
 __all__ = ["Baseline", "BaselineConfig"]
 
@@ -144,7 +144,7 @@ class BaselineConfig(ArrayConfig):
 
 
 class Baseline(DotEngine):
-    """The engine; `nomul.engines.contract` documents its ports.
+    """The engine; `nomul.engines.matmul` documents its ports.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
 from nomul.arith.thermometer import decoded_halves, thermometer
-from nomul.engines.contract import EngineConfig, job_layout
+from nomul.engines.matmul import EngineConfig, job_layout
 from nomul.memory.wide import WideMemory
 
 __all__ = ["ZERO_BEYOND", "BlockSchedule", "Strides", "Trim", "mark_layout", "step_layout"]
@@ -151,7 +151,7 @@ class BlockSchedule(Component):
     Members
     -------
     jobs, activations : In(stream)
-        As in `nomul.engines.contract`.
+        As in `nomul.engines.matmul`.
     fault : Out(1)
     steps : Out(stream of mark_layout)
     word : Out

@@ -39,8 +39,8 @@ from nomul.config import parameter, refuse, validate
 from nomul.engines.array_config import PRODUCT_MOST, ArrayConfig, check_total_bits, least_total_bits
 from nomul.engines.baseline_array import TREE_GAP, TREE_LATENCY
 from nomul.engines.boothflex_array import DIGITS, PASSES, SUMS_STAGES, FlexSums, FlexTrees
-from nomul.engines.contract import Mode, check_streams
 from nomul.engines.dot import DotEngine, dot_cycles
+from nomul.engines.matmul import Mode, check_streams
 
 __all__ = ["BoothFlex", "BoothFlexConfig"]
 
@@ -147,7 +147,7 @@ class BoothFlexConfig(ArrayConfig):
 
 
 class BoothFlex(DotEngine):
-    """The engine; `nomul.engines.contract` documents its ports.
+    """The engine; `nomul.engines.matmul` documents its ports.
 
     Parameters
     ----------

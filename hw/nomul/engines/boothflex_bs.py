@@ -25,8 +25,8 @@ from nomul.arith.target import TARGETS, Target
 from nomul.config import parameter, refuse, validate
 from nomul.engines.array_config import PRODUCT_MOST, ArrayConfig, check_total_bits, least_total_bits
 from nomul.engines.boothflex_bs_array import DIGITS_OF_MODE, STAGES, SerialSums
-from nomul.engines.contract import Mode, check_streams
 from nomul.engines.dot import DotEngine, dot_cycles
+from nomul.engines.matmul import Mode, check_streams
 
 __all__ = ["BoothFlexBs", "BoothFlexBsConfig"]
 
@@ -116,7 +116,7 @@ class BoothFlexBsConfig(ArrayConfig):
 
 
 class BoothFlexBs(DotEngine):
-    """The engine; `nomul.engines.contract` documents its ports.
+    """The engine; `nomul.engines.matmul` documents its ports.
 
     Parameters
     ----------

@@ -43,8 +43,8 @@ from nomul.config import parameter, refuse, validate
 from nomul.engines.array_config import ArrayConfig, check_total_bits, least_total_bits
 from nomul.engines.bwta_array import BwtaSums, sums_latency
 from nomul.engines.bwta_trees import TREES_LATENCY, BwtaTrees
-from nomul.engines.contract import Mode, check_streams
 from nomul.engines.dot import DotEngine, dot_cycles
+from nomul.engines.matmul import Mode, check_streams
 
 __all__ = ["Bwta", "BwtaConfig"]
 
@@ -169,7 +169,7 @@ class BwtaConfig(ArrayConfig):
 
 
 class Bwta(DotEngine):
-    """The engine; `nomul.engines.contract` documents its ports.
+    """The engine; `nomul.engines.matmul` documents its ports.
 
     Parameters
     ----------

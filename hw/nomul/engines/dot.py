@@ -29,7 +29,7 @@ from amaranth.lib.wiring import Component, In, Member, Out, connect, flipped
 
 from nomul.arith.target import Target
 from nomul.engines.block_schedule import BlockSchedule, Trim, step_layout
-from nomul.engines.contract import EngineConfig, engine_members
+from nomul.engines.matmul import EngineConfig, engine_members
 from nomul.memory.credit import Credit
 from nomul.memory.queue import Queue
 from nomul.memory.trit_decoder import GroupCode, TritDecoder
@@ -131,7 +131,7 @@ def dot_cycles(
 
 
 class DotEngine(Component):
-    """An engine around an array; `nomul.engines.contract` documents its ports.
+    """An engine around an array; `nomul.engines.matmul` documents its ports.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
 from nomul.arith.fp16 import SIDE_BITS, align, exponent_field, greatest, shared_side, unpack
-from nomul.engines.contract import job_layout
+from nomul.engines.matmul import job_layout
 
 __all__ = ["ALIGN_LATENCY", "GroupAlign", "side_share"]
 
@@ -66,7 +66,7 @@ class GroupAlign(Component):
     fault : In(1)
         The last job was illegal; told from the cycle after it on.
     activations : In(stream)
-        binary16, as in `nomul.engines.contract`.
+        binary16, as in `nomul.engines.matmul`.
     aligned : Out(stream)
         As many transfers.
     """

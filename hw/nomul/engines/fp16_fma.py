@@ -21,8 +21,8 @@ from nomul.arith.carry_save import pace
 from nomul.arith.fused_mac import MULTIPLICAND, FusedMac, multiplicand
 from nomul.arith.target import TARGETS, Target
 from nomul.config import parameter, validate
-from nomul.engines.contract import Mode
 from nomul.engines.dot import DotEngine, array_members, dot_cycles
+from nomul.engines.matmul import Mode
 
 __all__ = ["Fp16Fma", "Fp16FmaConfig"]
 
@@ -168,7 +168,7 @@ class Fp16Array(Component):
 
 
 class Fp16Fma(DotEngine):
-    """The engine; `nomul.engines.contract` documents its ports.
+    """The engine; `nomul.engines.matmul` documents its ports.
 
     Parameters
     ----------

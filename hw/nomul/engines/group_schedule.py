@@ -24,7 +24,7 @@ from amaranth.lib.wiring import Component, In, Out
 
 from nomul.arith.column_sum import add_columns, add_constant
 from nomul.engines.block_schedule import Strides
-from nomul.engines.contract import EngineConfig, job_layout
+from nomul.engines.matmul import EngineConfig, job_layout
 
 __all__ = ["GroupConfig", "GroupSchedule", "group_step_layout"]
 
@@ -86,7 +86,7 @@ class GroupSchedule(Component):
     Members
     -------
     jobs, activations : In(stream)
-        As in `nomul.engines.contract`.
+        As in `nomul.engines.matmul`.
     fault : Out(1)
     steps : Out(stream of group_step_layout)
     group : In

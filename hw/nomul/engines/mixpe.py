@@ -53,9 +53,9 @@ from nomul.arith.recoding import LINED, RECODINGS, Recoding, lined_most, recodin
 from nomul.arith.target import AMD, TARGETS, Target
 from nomul.config import parameter, refuse, validate
 from nomul.engines.array_config import ArrayConfig, check_total_bits, least_total_bits
-from nomul.engines.contract import Mode, check_streams, engine_members
 from nomul.engines.group_scale import entry_layout
 from nomul.engines.group_schedule import GroupSchedule
+from nomul.engines.matmul import Mode, check_streams, engine_members
 from nomul.engines.mixpe_array import MixpeArray, sum_latency, total_latency
 from nomul.repeated import enabled
 
@@ -303,7 +303,7 @@ class MixpeConfig(ArrayConfig):
 
 
 class Mixpe(Component):
-    """The engine; `nomul.engines.contract` documents its ports.
+    """The engine; `nomul.engines.matmul` documents its ports.
 
     Parameters
     ----------

@@ -30,9 +30,9 @@ from amaranth.lib.wiring import Component
 from nomul.arith.target import TARGETS
 from nomul.config import parameter, refuse, validate
 from nomul.engines.array_config import ArrayConfig
-from nomul.engines.contract import Mode, check_streams, engine_members
 from nomul.engines.dot import DotEngine, dot_cycles
 from nomul.engines.fp16_align import ALIGN_LATENCY, GroupAlign, side_share
+from nomul.engines.matmul import Mode, check_streams, engine_members
 from nomul.engines.mixpe_fp16_array import GROUP_LATENCY, MixpeFp16Array
 
 __all__ = ["MixpeFp16", "MixpeFp16Config"]
@@ -149,7 +149,7 @@ class _Aligned(MixpeFp16Config):
 
 
 class MixpeFp16(Component):
-    """The engine; `nomul.engines.contract` documents its ports.
+    """The engine; `nomul.engines.matmul` documents its ports.
 
     Parameters
     ----------

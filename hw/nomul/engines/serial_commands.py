@@ -33,7 +33,7 @@ class EngineSerial(Component):
     Parameters
     ----------
     engine : Component
-        An engine (`nomul.engines.contract`) of one mode, with activations of up to 8 bits.
+        An engine (`nomul.engines.matmul`) of one mode, with activations of up to 8 bits.
     config : EngineConfig
         Its configuration. weight_width is a multiple of 8, and activation_lanes a power of two.
     number : int

@@ -34,8 +34,8 @@ from nomul.arith.gated_sum import gated_timing
 from nomul.arith.target import TARGETS, Target
 from nomul.config import parameter, refuse, validate
 from nomul.engines.array_config import ArrayConfig, check_total_bits, least_total_bits
-from nomul.engines.contract import Mode, check_streams
 from nomul.engines.dot import DotEngine, dot_cycles
+from nomul.engines.matmul import Mode, check_streams
 from nomul.engines.tint_array import TREE_GAP, TREE_LATENCY, TintSums, TintTrees, correction_chunk
 from nomul.memory.trit_decoder import GroupCode
 
@@ -163,7 +163,7 @@ class TintConfig(ArrayConfig):
 
 
 class Tint(DotEngine):
-    """The engine; `nomul.engines.contract` documents its ports.
+    """The engine; `nomul.engines.matmul` documents its ports.
 
     Parameters
     ----------

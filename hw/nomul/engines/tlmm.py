@@ -32,7 +32,7 @@ from amaranth.lib.wiring import Component, connect, flipped
 from nomul.arith.pipeline import Delays
 from nomul.arith.signed_sum import signed_sum
 from nomul.arith.target import Target
-from nomul.engines.contract import engine_members
+from nomul.engines.matmul import engine_members
 from nomul.engines.tlmm_config import TlmmConfig
 from nomul.engines.tlmm_schedule import FillSchedule, LookupSchedule
 from nomul.engines.tlmm_table import Filler, LookupTable, Walk, walk_entries
@@ -44,7 +44,7 @@ __all__ = ["Tlmm", "TlmmConfig"]
 
 
 class Tlmm(Component):
-    """The engine; `nomul.engines.contract` documents its ports.
+    """The engine; `nomul.engines.matmul` documents its ports.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
-from nomul.engines.contract import job_layout
+from nomul.engines.matmul import job_layout
 
 __all__ = ["FillSchedule", "LookupSchedule", "Note"]
 

@@ -10,8 +10,8 @@ from nomul.arith.fp16 import SIDE_BITS
 from nomul.arith.recoding import RECODINGS, Recoding, recoding
 from nomul.arith.target import TARGETS
 from nomul.config import parameter, refuse, validate
+from nomul.contract import Port
 from nomul.engines.array_config import least_total_bits
-from nomul.unit_contract import Port
 
 __all__ = ["ALIGN_WAYS", "CODE_BITS", "SystolicConfig"]
 

@@ -43,19 +43,19 @@ from amaranth.hdl import Module, Signal, Value
 from amaranth.lib.wiring import Component, In, Out
 
 from nomul.arith.pipeline import Delays
+from nomul.contract import JobIntake, unit_members
 from nomul.repeated import enabled
 from nomul.systolic.align import OutputAlign, WeightAlign
 from nomul.systolic.config import SystolicConfig
 from nomul.systolic.output_stationary import OutputArray, OutputSchedule
 from nomul.systolic.schedule import control_layout
 from nomul.systolic.weight_stationary import WeightArray, WeightSchedule
-from nomul.unit_contract import JobIntake, unit_members
 
 __all__ = ["Systolic", "SystolicConfig"]
 
 
 class Systolic(Component):
-    """The array with its streams; `nomul.unit_contract` documents its ports.
+    """The array with its streams; `nomul.contract` documents its ports.
 
     Parameters
     ----------

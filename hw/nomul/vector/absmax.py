@@ -33,10 +33,10 @@ from nomul.arith.add_subtract import add_subtract
 from nomul.arith.pipeline import Delays
 from nomul.arith.target import TARGETS, Target
 from nomul.config import parameter, refuse, validate
+from nomul.contract import JobIntake, Port, unit_members
 from nomul.memory.credit import Credit
 from nomul.memory.queue import Queue
 from nomul.memory.wide import WideMemory
-from nomul.unit_contract import JobIntake, Port, unit_members
 
 __all__ = ["Absmax", "AbsmaxConfig", "Quotient"]
 
@@ -204,7 +204,7 @@ class Quotient(Component):
 
 
 class Absmax(Component):
-    """The unit; `nomul.unit_contract` and the module document its ports.
+    """The unit; `nomul.contract` and the module document its ports.
 
     The codes of a vector begin only when the consumer has left room among the `maxima`: of these, too,
     `vectors_waiting` can wait.

@@ -13,12 +13,12 @@ from torch import Tensor
 from nomul.catalog import pack_activations, pack_weights
 from nomul.cores.discover import find_core
 from nomul.draw import Draw
-from nomul.engines.contract import TOKENS_MAX
+from nomul.engines.matmul import TOKENS_MAX
 from nomul.errors import InputError
 from nomul.flow.rtlil import verilog
 from nomul.flow.tops import make_top
+from nomul.formats.job import pack_lanes
 from nomul.formats.mixpe import Operands
-from nomul.formats.unit_job import pack_lanes
 from nomul.sim.bench import REPLAYED, Case
 from nomul.sim.evidence import Evidence
 from nomul.sim.grouped import random_groups

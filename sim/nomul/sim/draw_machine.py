@@ -12,7 +12,7 @@ from nomul.accelerator_image import shape_of
 from nomul.accelerators.config import MEMORIES, AcceleratorConfig
 from nomul.accelerators.shape import ACTIVATIONS
 from nomul.cores.discover import find_core, matmul_cores
-from nomul.engines.contract import EngineSpec
+from nomul.engines.matmul import EngineSpec
 from nomul.model.calibration import calibrate
 from nomul.model.generation import generate_integer
 from nomul.model.integer import IntegerModel

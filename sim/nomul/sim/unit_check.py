@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from nomul.contract import Port
 from nomul.cores.discover import find_core
 from nomul.draw import Draw
 from nomul.errors import InputError
-from nomul.formats.unit_job import UnitJob, pack_lanes
+from nomul.formats.job import UnitJob, pack_lanes
 from nomul.sim.check import build_engine
 from nomul.sim.evidence import Evidence
 from nomul.sim.runner import Simulator
 from nomul.sim.unit_bench import UnitCase
-from nomul.unit_contract import Port
 
 __all__ = ["UnitRun", "bench_unit", "check_unit", "random_jobs"]
 

@@ -1,9 +1,9 @@
-"""What every unit's bench runs, whatever the unit: the claims of `nomul.unit_contract`."""
+"""What every unit's bench runs, whatever the unit: the claims of `nomul.contract`."""
 
 import functools
 from typing import Any
 
-from nomul.formats.unit_job import UnitJob
+from nomul.formats.job import UnitJob
 from nomul.sim.check import build_engine
 from nomul.sim.runner import Simulator
 from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs

@@ -11,8 +11,8 @@ import torch
 from nomul.bus.axi_unit import container_bits
 from nomul.catalog import pack_activations, pack_weights
 from nomul.cores.discover import find_core
-from nomul.engines.contract import TOKENS_MAX
-from nomul.formats.unit_job import UnitJob, pack_lanes
+from nomul.engines.matmul import TOKENS_MAX
+from nomul.formats.job import UnitJob, pack_lanes
 from nomul.sim.check import Product, expect, fits, padded, random_product, rows_beyond
 from nomul.sim.unit_check import random_jobs
 

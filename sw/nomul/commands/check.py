@@ -9,12 +9,12 @@ from rich.table import Table
 
 from nomul.arith.target import TARGETS
 from nomul.catalog import choose_variant, configure
+from nomul.commands.check_common import check_random, finish_unit, show_differences
 from nomul.commands.check_grouped import check_grouped
-from nomul.commands.check_unit import check_random, finish_unit, show_differences
 from nomul.commands.operands import choose_operands
 from nomul.console import json_option, print_json, stderr, stdout
 from nomul.cores.discover import find_core
-from nomul.engines.contract import TOKENS_MAX
+from nomul.engines.matmul import TOKENS_MAX
 from nomul.errors import InputError
 from nomul.flow.tops import BUSES
 from nomul.model import checkpoints

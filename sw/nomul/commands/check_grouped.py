@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from nomul.catalog import configure
-from nomul.commands.check_unit import load_activations
+from nomul.commands.check_common import load_activations
 from nomul.commands.operands import find_mode
 from nomul.console import stderr
 from nomul.errors import InputError

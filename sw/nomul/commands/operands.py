@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nomul.commands.check_unit import load_activations
-from nomul.engines.contract import Mode
+from nomul.commands.check_common import load_activations
+from nomul.engines.matmul import Mode
 from nomul.errors import InputError
 from nomul.formats import fp16
 from nomul.formats.checkpoint import Checkpoint, open_checkpoint

@@ -10,12 +10,12 @@ import torch
 from nomul.arith.target import TARGETS
 from nomul.catalog import choose_variant, configure
 from nomul.commands.accelerator_verilog import json_file
+from nomul.commands.check_common import load_activations
 from nomul.commands.check_grouped import choose_grouped
-from nomul.commands.check_unit import load_activations
 from nomul.commands.operands import choose_operands
 from nomul.console import json_option, print_files, print_json
 from nomul.cores.discover import find_core
-from nomul.engines.contract import TOKENS_MAX
+from nomul.engines.matmul import TOKENS_MAX
 from nomul.errors import InputError
 from nomul.files import write_folder
 from nomul.flow.tops import BUSES

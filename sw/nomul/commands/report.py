@@ -16,7 +16,7 @@ from nomul.commands.report_all import FOLDER, report_all
 from nomul.commands.report_cells import cell_table, report_cells
 from nomul.console import json_option, print_json, status, stdout
 from nomul.cores.discover import find_core
-from nomul.engines.contract import TOKENS_MAX
+from nomul.engines.matmul import TOKENS_MAX
 from nomul.errors import InputError
 from nomul.flow.cell_report import Core
 from nomul.flow.report import Report, Work, check_routable, report

@@ -2,15 +2,15 @@
 
 from typing import TYPE_CHECKING
 
+from nomul.contract import UnitSpec
 from nomul.cores.api import Core
-from nomul.unit_contract import UnitSpec
 from nomul.vector.absmax import Absmax, AbsmaxConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from nomul.draw import Draw
-    from nomul.formats.unit_job import UnitJob
+    from nomul.formats.job import UnitJob
 
 __all__ = ["CORE"]
 

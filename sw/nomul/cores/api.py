@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nomul.engines.contract import EngineSpec
+from nomul.engines.matmul import EngineSpec
 from nomul.spec import Spec
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nomul.draw import Draw
-    from nomul.formats.unit_job import UnitJob
+    from nomul.formats.job import UnitJob
 
 __all__ = ["MACRO_BITS", "Core", "CostPoint", "MachineUse", "Settings"]
 
@@ -126,5 +126,5 @@ class Core:
 
     @property
     def multiplies(self) -> bool:
-        """Whether it keeps the contract of matrix products (`nomul.engines.contract`)."""
+        """Whether it keeps the contract of matrix products (`nomul.engines.matmul`)."""
         return isinstance(self.gateware, EngineSpec)

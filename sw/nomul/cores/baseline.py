@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from nomul.cores.api import Core, Settings
 from nomul.cores.arrays import SIZES, array_features, array_grid, array_points
 from nomul.engines.baseline import Baseline, BaselineConfig
-from nomul.engines.contract import EngineSpec
+from nomul.engines.matmul import EngineSpec
 
 if TYPE_CHECKING:
     import numpy as np

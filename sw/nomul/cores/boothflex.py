@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from nomul.cores.api import Core, MachineUse
 from nomul.cores.arrays import array_features, array_grid, array_points, sizes
 from nomul.engines.boothflex import BoothFlex, BoothFlexConfig
-from nomul.engines.contract import EngineSpec
+from nomul.engines.matmul import EngineSpec
 
 if TYPE_CHECKING:
     import numpy as np

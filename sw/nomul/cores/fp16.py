@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 from nomul.cores.api import Core, CostPoint
 from nomul.cores.arrays import longest
-from nomul.engines.contract import EngineSpec
 from nomul.engines.fp16_fma import Fp16Fma, Fp16FmaConfig
+from nomul.engines.matmul import EngineSpec
 
 if TYPE_CHECKING:
     import numpy as np

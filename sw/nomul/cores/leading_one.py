@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING
 
 from nomul.attention.leading_one import LeadingOne, LeadingOneConfig
+from nomul.contract import UnitSpec
 from nomul.cores.api import Core
-from nomul.unit_contract import UnitSpec
 
 if TYPE_CHECKING:
     from nomul.draw import Draw
-    from nomul.formats.unit_job import UnitJob
+    from nomul.formats.job import UnitJob
 
 __all__ = ["CORE"]
 

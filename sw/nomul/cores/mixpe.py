@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from nomul.cores.api import MACRO_BITS, Core
 from nomul.cores.arrays import SIZES, array_features, array_grid, array_points
-from nomul.engines.contract import EngineSpec
+from nomul.engines.matmul import EngineSpec
 from nomul.engines.mixpe import Mixpe, MixpeConfig
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from nomul.cores.api import Core
 from nomul.cores.arrays import array_features, array_points, sizes
-from nomul.engines.contract import EngineSpec
+from nomul.engines.matmul import EngineSpec
 from nomul.engines.mixpe_fp16 import MixpeFp16, MixpeFp16Config
 
 if TYPE_CHECKING:

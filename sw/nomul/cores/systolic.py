@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
+from nomul.contract import UnitSpec
 from nomul.cores.api import Core
 from nomul.systolic.systolic import Systolic, SystolicConfig
-from nomul.unit_contract import UnitSpec
 
 if TYPE_CHECKING:
     from nomul.draw import Draw
-    from nomul.formats.unit_job import UnitJob
+    from nomul.formats.job import UnitJob
 
 __all__ = ["CORE"]
 

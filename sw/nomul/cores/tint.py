@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from nomul.cores.api import Core, MachineUse
 from nomul.cores.arrays import SIZES, array_features, array_grid, array_points
-from nomul.engines.contract import EngineSpec
+from nomul.engines.matmul import EngineSpec
 from nomul.engines.tint import Tint, TintConfig
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from nomul.arith.target import AMD, Target
 from nomul.arith.xilinx import lutram_parts
 from nomul.cores.api import Core, CostPoint, MachineUse, Settings
 from nomul.cores.arrays import ROWS, longest
-from nomul.engines.contract import EngineSpec
+from nomul.engines.matmul import EngineSpec
 from nomul.engines.tlmm import Tlmm, TlmmConfig
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nomul.cores.discover import find_core
-from nomul.engines.contract import Mode
+from nomul.engines.matmul import Mode
 from nomul.flow.survey import BOARDS, Figure
 
 __all__ = ["PRODUCTS", "Answer", "answers", "default_of", "worse"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nomul.cores.discover import find_core, reference_core
-from nomul.engines.contract import Mode
+from nomul.engines.matmul import Mode
 from nomul.errors import InputError
 from nomul.flow.cost import arithmetic, cost_model, modelled
 from nomul.flow.generic import GENERIC

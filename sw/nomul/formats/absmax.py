@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nomul.formats.unit_job import UnitJob, frame, refuse_length, refuse_outside
+from nomul.formats.job import UnitJob, frame, refuse_length, refuse_outside
 from nomul.golden.absmax import absmax
 
 __all__ = ["absmax_job"]

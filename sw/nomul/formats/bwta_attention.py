@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nomul.errors import InputError
 from nomul.formats import bwta
-from nomul.formats.unit_job import UnitJob, frame, refuse_length, refuse_outside
+from nomul.formats.job import UnitJob, frame, refuse_length, refuse_outside
 from nomul.golden.bwta_attention import attend
 
 __all__ = ["bwta_attention_job"]

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from nomul.errors import InputError
+from nomul.formats.job import UnitJob, refuse_length, refuse_outside
 from nomul.formats.mixpe import Operands
-from nomul.formats.unit_job import UnitJob, refuse_length, refuse_outside
 from nomul.golden import systolic
 
 __all__ = ["streams", "systolic_job"]

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from nomul.errors import InputError
-from nomul.formats.unit_job import UnitJob, frame, refuse_length, refuse_outside
+from nomul.formats.job import UnitJob, frame, refuse_length, refuse_outside
 from nomul.golden.top_k import top_k
 
 __all__ = ["top_k_job"]
