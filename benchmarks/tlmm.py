@@ -8,7 +8,8 @@ from nomul.engines.tlmm import Tlmm
 from nomul.flow.nextpnr import place_and_route
 from nomul.flow.rtlil import convert, verilog
 from nomul.flow.yosys import synthesise
-from nomul.sim.check import check_product, random_product
+from nomul.sim.check import check_core
+from nomul.sim.product import random_product
 
 AMD = ("tables=27", "rows=14", "fill_units=9")
 LATTICE = ("tables=28", "rows=4", "fill_units=7", "banks=1")
@@ -48,7 +49,7 @@ def seconds_of_verilog() -> float:
 def cycles_a_second() -> float:
     """Simulated cycles a second of 28 tables x 16 rows in Verilator under cocotb, handshakes driven from Python."""
     config = configure("tlmm", FULL)
-    said = check_product("tlmm", config, random_product(1536, 1536, 8, config, seed=0))
+    said = check_core("tlmm", config, [random_product(1536, 1536, 8, config, seed=0)])
     assert said["mismatches"] == 0
     return said["cycles"] / said["seconds"]
 

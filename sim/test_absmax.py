@@ -8,10 +8,9 @@ from amaranth.hdl import Const, Module, Value
 from amaranth.lib.wiring import Component
 
 from nomul.formats.absmax import absmax_job
-from nomul.sim import unit_scenarios as scenarios
-from nomul.sim.check import build_engine
+from nomul.sim import scenarios
+from nomul.sim.check import Run, bench_core, build_core, random_jobs
 from nomul.sim.conformance import CoreConformance
-from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
 from nomul.vector import absmax
 from nomul.vector.absmax import AbsmaxConfig
 
@@ -35,7 +34,9 @@ class TestAbsmax(CoreConformance):
     def test_cycles_of_corners_equal_the_cost_model(self, name: str, simulator_name: str) -> None:
         config = CONFIGS[name]
         longest = absmax_job(config, torch.arange(3 * config.length_max).view(3, -1) % 31 - 15)
-        scenarios.alone(UNIT, config, simulator_name, [longest, absmax_job(config, torch.ones(40, 1))])
+        scenarios.run(
+            UNIT, config, simulator_name, [Run([job]) for job in (longest, absmax_job(config, torch.ones(40, 1)))]
+        )
 
 
 @pytest.mark.bench
@@ -46,7 +47,7 @@ def test_every_value_under_every_maximum(simulator_name: str) -> None:
     for top in range(65):
         values = torch.cat((torch.arange(-top, min(top, 63) + 1), torch.tensor([-top])))
         jobs.append(absmax_job(config, values[None]))
-    scenarios.run(UNIT, config, simulator_name, UnitRun(jobs))
+    scenarios.run(UNIT, config, simulator_name, [Run(jobs)])
 
 
 @pytest.mark.bench
@@ -56,7 +57,7 @@ def test_sixteen_values_a_cycle(simulator_name: str) -> None:
     random = torch.Generator().manual_seed(1)
     for count, length in ((40, 512), (600, 16)):
         vectors = torch.randint(-(2**19), 2**19, (count, length), generator=random)
-        (said,) = scenarios.run(UNIT, config, simulator_name, UnitRun([absmax_job(config, vectors)]))
+        (said,) = scenarios.run(UNIT, config, simulator_name, [Run([absmax_job(config, vectors)])])
         assert said["cycles"] == config.cycles(length=length, vectors=count)
         assert count * length / said["cycles"] > 0.94 * 16
 
@@ -114,7 +115,7 @@ def test_a_mutation_is_noticed(mutation: Any, monkeypatch: pytest.MonkeyPatch, s
     config = AbsmaxConfig(lanes=4, length_max=60, word_bits=12)
     ties = absmax_job(config, torch.tensor([[254, *range(-127, 128, 2)][:60]]))
     mutation(monkeypatch)
-    broken = build_engine(UNIT, config, simulator_name)
-    (said,) = bench_unit(broken, config, [UnitRun([ties, *random_jobs(UNIT, config, 10, seed=1)])])
+    broken = build_core(UNIT, config, simulator_name)
+    (said,) = bench_core(broken, UNIT, config, [Run([ties, *random_jobs(UNIT, config, 10, seed=1)])])
     assert said["mismatches"]
     assert {"job", "output", "transfer", "expected", "got"} == said["first_mismatch"].keys()

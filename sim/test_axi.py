@@ -16,7 +16,7 @@ from nomul.catalog import pack_activations, pack_weights
 from nomul.engines.tlmm import Tlmm, TlmmConfig
 from nomul.flow.rtlil import verilog
 from nomul.sim.axi_bench import BUSY, DONE, FAULT, PENDING, REFUSED
-from nomul.sim.check import oracle
+from nomul.sim.product import oracle
 from nomul.sim.runner import SIMULATORS, Simulator, build
 
 pytestmark = pytest.mark.bench

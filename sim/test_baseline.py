@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from nomul.engines.baseline import BaselineConfig
-from nomul.sim.check import Product, Run
+from nomul.sim.check import Run
 from nomul.sim.conformance import CoreConformance
+from nomul.sim.product import Product
 from nomul.sim.scenarios import run
 
 SMALL: dict[str, Any] = {"n_in_max": 48, "n_out_max": 12}

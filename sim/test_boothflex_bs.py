@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from nomul.engines.boothflex_bs import BoothFlexBsConfig
-from nomul.sim.check import Product, Run, random_product
+from nomul.sim.check import Run
 from nomul.sim.conformance import CoreConformance
+from nomul.sim.product import Product, random_product
 from nomul.sim.scenarios import run
 
 SMALL: dict[str, Any] = {"n_in_max": 48, "n_out_max": 12}

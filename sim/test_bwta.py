@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from nomul.engines.bwta import BwtaConfig
-from nomul.sim.check import Product, Run, check_product, random_product
+from nomul.sim.check import Run, check_core
 from nomul.sim.conformance import CoreConformance
+from nomul.sim.product import Product, random_product
 from nomul.sim.scenarios import run
 
 SMALL: dict[str, Any] = {"n_in_max": 96, "n_out_max": 24}
@@ -61,5 +62,5 @@ def test_behind_axi(simulator_name: str) -> None:
     config = BwtaConfig(lanes_in=8, rows=4, products="all", n_in_max=32, n_out_max=12)
     for mode, stall in ((0, 0.0), (2, 0.3), (3, 0.3)):
         product = random_product(19, 7, 2, config, seed=mode, mode=mode)
-        said = check_product("bwta", config, product, simulator=simulator_name, bus="axi", stall=stall, seed=mode)
+        said = check_core("bwta", config, [product], simulator=simulator_name, bus="axi", stall=stall, seed=mode)
         assert (said["mismatches"], said["outputs"]) == (0, 14)

@@ -11,10 +11,9 @@ from nomul.attention.bwta_attention import BwtaAttentionConfig
 from nomul.formats.bwta_attention import bwta_attention_job
 from nomul.model import checkpoints
 from nomul.model.operators import attention_heads
-from nomul.sim import unit_scenarios as scenarios
-from nomul.sim.check import build_engine
+from nomul.sim import scenarios
+from nomul.sim.check import Run, bench_core, build_core, random_jobs
 from nomul.sim.conformance import CoreConformance
-from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
 from nomul.vector import threshold
 
 UNIT = "bwta_attention"
@@ -40,7 +39,7 @@ class TestBwtaAttention(CoreConformance):
         for size, keys in itertools.product(sizes, (1, config.rows + 1, 2 * config.lanes_in, config.keys_max)):
             ones = torch.ones(keys, size, dtype=torch.int8)
             jobs.append(bwta_attention_job(config, torch.full((size,), 3), ones, ones, 5, 1))
-        scenarios.alone(UNIT, config, simulator_name, jobs)
+        scenarios.run(UNIT, config, simulator_name, [Run([job]) for job in jobs])
 
 
 @pytest.mark.bench
@@ -60,7 +59,7 @@ def test_a_head_of_the_model(simulator_name: str) -> None:
         some += bool(expected.any())
         jobs.append(job)
     assert some > 40
-    scenarios.run(UNIT, config, simulator_name, UnitRun(jobs), UnitRun(jobs, 0.2, 1))
+    scenarios.run(UNIT, config, simulator_name, [Run(jobs), Run(jobs, 0.2, 1)])
 
 
 def ties_that_pass(patch: pytest.MonkeyPatch) -> None:
@@ -88,6 +87,6 @@ def one_transfer_more(patch: pytest.MonkeyPatch) -> None:
 def test_a_mutation_is_noticed(mutation: Any, monkeypatch: pytest.MonkeyPatch, simulator_name: str) -> None:
     config = CONFIGS["plain"]
     mutation(monkeypatch)
-    broken = build_engine(UNIT, config, simulator_name)
-    said = bench_unit(broken, config, [UnitRun(random_jobs(UNIT, config, 10, seed=seed)) for seed in range(3)])
+    broken = build_core(UNIT, config, simulator_name)
+    said = bench_core(broken, UNIT, config, [Run(random_jobs(UNIT, config, 10, seed=seed)) for seed in range(3)])
     assert any(result["mismatches"] for result in said)

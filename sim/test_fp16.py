@@ -7,8 +7,9 @@ import torch
 
 from nomul.draw import Draw
 from nomul.engines.fp16_fma import Fp16FmaConfig
-from nomul.sim.check import Product, Run
+from nomul.sim.check import Run
 from nomul.sim.conformance import CoreConformance
+from nomul.sim.product import Product
 from nomul.sim.scenarios import run
 
 SMALL: dict[str, Any] = {"n_in_max": 24, "n_out_max": 16}

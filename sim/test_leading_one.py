@@ -9,10 +9,9 @@ import torch
 from nomul.attention import leading_one
 from nomul.attention.leading_one import LeadingOneConfig
 from nomul.formats.leading_one import leading_one_job
-from nomul.sim import unit_scenarios as scenarios
-from nomul.sim.check import build_engine
+from nomul.sim import scenarios
+from nomul.sim.check import Run, bench_core, build_core, random_jobs
 from nomul.sim.conformance import CoreConformance
-from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
 
 UNIT = "leading_one"
 CONFIGS = {
@@ -40,7 +39,7 @@ class TestLeadingOne(CoreConformance):
             leading_one_job(config, torch.full((length,), query), torch.full((2, length), key))
             for query, key in itertools.product((low, -low - 1), repeat=2)
         ]
-        scenarios.run(UNIT, config, simulator_name, UnitRun(jobs))
+        scenarios.run(UNIT, config, simulator_name, [Run(jobs)])
 
 
 @pytest.mark.bench
@@ -54,7 +53,7 @@ def test_every_query_against_every_key(name: str, simulator_name: str) -> None:
         vector, keys = torch.zeros(4, dtype=torch.int64), torch.zeros(256, 4, dtype=torch.int64)
         vector[place], keys[:, place] = query, torch.arange(-128, 128)
         jobs.append(leading_one_job(config, vector, keys))
-    scenarios.run(UNIT, config, simulator_name, UnitRun(jobs))
+    scenarios.run(UNIT, config, simulator_name, [Run(jobs)])
 
 
 def lazy_code(patch: pytest.MonkeyPatch) -> None:
@@ -83,6 +82,6 @@ def leaky_sum(patch: pytest.MonkeyPatch) -> None:
 def test_a_mutation_is_noticed(mutation: Any, monkeypatch: pytest.MonkeyPatch, simulator_name: str) -> None:
     config = CONFIGS["asymmetric"]
     mutation(monkeypatch)
-    broken = build_engine(UNIT, config, simulator_name)
-    (said,) = bench_unit(broken, config, [UnitRun(random_jobs(UNIT, config, 20, seed=1))])
+    broken = build_core(UNIT, config, simulator_name)
+    (said,) = bench_core(broken, UNIT, config, [Run(random_jobs(UNIT, config, 20, seed=1))])
     assert said["mismatches"]

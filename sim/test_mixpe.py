@@ -8,8 +8,9 @@ import torch
 from nomul.arith.recoding import RECODINGS
 from nomul.engines.mixpe import MixpeConfig
 from nomul.formats.mixpe import Operands
-from nomul.sim.check import Product, Run, bench_engine, build_engine, random_product
+from nomul.sim.check import Run, bench_core, build_core
 from nomul.sim.conformance import CoreConformance
+from nomul.sim.product import Product, random_product
 from nomul.sim.scenarios import run
 
 SMALL: dict[str, Any] = {"n_in_max": 96, "n_out_max": 24}
@@ -64,8 +65,12 @@ def test_every_code_times_every_activation(recoding: str, target: str, codes: st
 def test_behind_axi(simulator_name: str) -> None:
     config = MixpeConfig(lanes_in=4, rows=2, group=8, n_in_max=24, n_out_max=8)
     products = [random_product(n_in, 5, 3, config, seed=n_in) for n_in in (7, 24)]
-    simulator = build_engine("mixpe", config, simulator_name, "axi")
-    runs = [Run(products), Run(products, 0.3, seed=1), Run(products, illegal_last={"n_in": 0, "n_out": 1, "tokens": 1})]
-    said = bench_engine(simulator, "mixpe", config, runs, "axi")
+    simulator = build_core("mixpe", config, simulator_name, "axi")
+    runs = [
+        Run(products),
+        Run(products, 0.3, seed=1),
+        Run(products, illegal_last=[{"n_in": 0, "n_out": 1, "tokens": 1}]),
+    ]
+    said = bench_core(simulator, "mixpe", config, runs, "axi")
     assert [(each["mismatches"], each["surplus"]) for each in said] == [(0, 0)] * 3
     assert [each["fault"] for each in said] == [0, 0, 1]

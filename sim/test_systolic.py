@@ -9,10 +9,9 @@ from amaranth.hdl import Const
 
 from nomul.formats.mixpe import Operands
 from nomul.formats.systolic import systolic_job
-from nomul.sim import unit_scenarios as scenarios
-from nomul.sim.check import build_engine
+from nomul.sim import scenarios
+from nomul.sim.check import Run, bench_core, build_core, random_jobs
 from nomul.sim.conformance import CoreConformance
-from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
 from nomul.systolic import align, edge, weight_stationary
 from nomul.systolic.systolic import SystolicConfig
 
@@ -59,7 +58,7 @@ def test_the_largest_sums_and_every_exponent(name: str, simulator_name: str) -> 
         words = torch.full((3, n_in), 0x3C00)
         words[1, special % n_in] = special
         jobs.append(systolic_job(config, operands, words))
-    scenarios.run(UNIT, config, simulator_name, UnitRun(jobs))
+    scenarios.run(UNIT, config, simulator_name, [Run(jobs)])
 
 
 def a_code_is_not_kept(patch: pytest.MonkeyPatch) -> None:
@@ -103,6 +102,6 @@ def test_a_mutation_is_noticed(
 ) -> None:
     """The jobs are those that the others run without a difference; gateware broken on purpose makes one."""
     mutation(monkeypatch)
-    broken = build_engine(UNIT, CONFIGS[name], simulator_name)
-    said = bench_unit(broken, CONFIGS[name], [UnitRun(random_jobs(UNIT, CONFIGS[name], 30, seed=0))])
+    broken = build_core(UNIT, CONFIGS[name], simulator_name)
+    said = bench_core(broken, UNIT, CONFIGS[name], [Run(random_jobs(UNIT, CONFIGS[name], 30, seed=0))])
     assert said[0]["mismatches"]

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from nomul.engines.tlmm import TlmmConfig
-from nomul.sim.check import Product, Run, bench_engine, build_engine, random_product
+from nomul.sim.check import Run, bench_core, build_core
 from nomul.sim.conformance import CoreConformance
+from nomul.sim.product import Product, random_product
 from nomul.sim.runner import SIMULATORS
 from nomul.sim.scenarios import extremes, run
 
@@ -47,7 +48,7 @@ def test_every_code_times_every_pair_of_activations(simulator_name: str) -> None
         activations, weight = torch.zeros(256, 4, dtype=torch.int64), torch.zeros(9, 4, dtype=torch.int8)
         activations[:, place : place + 2], weight[:, place : place + 2] = pairs, codes
         runs.append(Run([Product(weight, activations)]))
-    for said in bench_engine(build_engine("tlmm", config, simulator_name), "tlmm", config, runs):
+    for said in bench_core(build_core("tlmm", config, simulator_name), "tlmm", config, runs):
         assert (said["outputs"], said["mismatches"]) == (256 * 9, 0)
 
 

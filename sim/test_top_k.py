@@ -9,10 +9,9 @@ import torch
 from nomul.attention import top_k_select
 from nomul.attention.top_k import TopKConfig
 from nomul.formats.top_k import top_k_job
-from nomul.sim import unit_scenarios as scenarios
-from nomul.sim.check import build_engine
+from nomul.sim import scenarios
+from nomul.sim.check import Run, bench_core, build_core, random_jobs
 from nomul.sim.conformance import CoreConformance
-from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
 
 UNIT = "top_k"
 CONFIGS = {
@@ -37,7 +36,7 @@ class TestTopK(CoreConformance):
         for m, k in itertools.product((1, config.lanes, config.lanes + 1, most), (1, 3, most)):
             for scores in (torch.zeros(m), torch.arange(m) % -low, torch.tensor([low, -low - 1]).repeat(m)[:m]):
                 jobs.append(top_k_job(config, scores.long(), k))
-        scenarios.alone(UNIT, config, simulator_name, jobs)
+        scenarios.run(UNIT, config, simulator_name, [Run([job]) for job in jobs])
 
 
 @pytest.mark.bench
@@ -48,7 +47,7 @@ def test_every_selection_of_five_small_scores(simulator_name: str) -> None:
         top_k_job(config, torch.tensor(scores), k) for scores in itertools.product(range(-2, 2), repeat=5)
         for k in (range(1, 6) if sum(scores) % 3 == 0 else (2, 3))
     ]  # fmt: skip
-    scenarios.run(UNIT, config, simulator_name, UnitRun(jobs))
+    scenarios.run(UNIT, config, simulator_name, [Run(jobs)])
 
 
 def young_ties(patch: pytest.MonkeyPatch) -> None:
@@ -73,6 +72,6 @@ def lost_group(patch: pytest.MonkeyPatch) -> None:
 def test_a_mutation_is_noticed(mutation: Any, monkeypatch: pytest.MonkeyPatch, simulator_name: str) -> None:
     config = CONFIGS["plain"]
     mutation(monkeypatch)
-    broken = build_engine(UNIT, config, simulator_name)
-    said = bench_unit(broken, config, [UnitRun([job]) for job in random_jobs(UNIT, config, 30, seed=1)])
+    broken = build_core(UNIT, config, simulator_name)
+    said = bench_core(broken, UNIT, config, [Run([job]) for job in random_jobs(UNIT, config, 30, seed=1)])
     assert any(result["mismatches"] for result in said)

@@ -16,7 +16,8 @@ from nomul.engines.tlmm_table import index_codes
 from nomul.flow.rtlil import verilog
 from nomul.golden.tlmm import rank_weights
 from nomul.memory.trit_decoder import GroupCode, TritDecoder
-from nomul.sim.check import Run, bench_engine, build_engine, random_product
+from nomul.sim.check import Run, bench_core, build_core
+from nomul.sim.product import random_product
 from nomul.sim.runner import Simulator, build
 
 DECODERS = {  # group, full, groups of a block, units of a transfer
@@ -113,7 +114,7 @@ ENGINES = {
 
 @functools.cache
 def engine(name: str, simulator: str) -> Simulator:
-    return build_engine("tlmm", ENGINES[name], simulator)
+    return build_core("tlmm", ENGINES[name], simulator)
 
 
 @pytest.mark.bench
@@ -127,14 +128,14 @@ class TestDenseTlmm:
             for shape in shapes
             for stall in (0.0, 0.5)
         ]
-        for run_, said in zip(runs, bench_engine(engine(name, simulator_name), "tlmm", config, runs), strict=True):
+        for run_, said in zip(runs, bench_core(engine(name, simulator_name), "tlmm", config, runs), strict=True):
             assert (said["mismatches"], said["surplus"], said["fault"]) == (0, 0, 0), said["first_mismatch"]
             if not run_.stall:
-                assert said["cycles"] == config.cycles(**run_.products[0].job), run_.products[0].job
+                assert said["cycles"] == config.cycles(**run_.jobs[0].fields), run_.jobs[0].fields
 
     def test_jobs_back_to_back_and_reset(self, name: str, simulator_name: str) -> None:
         config = ENGINES[name]
         products = [random_product(n, 40 - n, 2, config, seed=n) for n in (7, 31, 19)]
         runs = [Run(products, stall=0.1, seed=5, reset_after=reset_after) for reset_after in (None, 45, 46, 47)]
-        for said in bench_engine(engine(name, simulator_name), "tlmm", config, runs):
+        for said in bench_core(engine(name, simulator_name), "tlmm", config, runs):
             assert (said["mismatches"], said["surplus"], said["fault"]) == (0, 0, 0), said["first_mismatch"]

@@ -25,7 +25,7 @@ from nomul.cli import main
 from nomul.errors import ToolError
 from nomul.formats.checkpoint import save_dense
 from nomul.formats.ternary import TernaryLayer
-from nomul.sim.unit_check import random_jobs
+from nomul.sim.check import random_jobs
 from tests.cli_cases import COMMANDS, Case, case
 from tests.cli_files import fill, snapshot
 
@@ -49,11 +49,10 @@ def _text(*arguments: Any) -> str:
 
 
 CUTS: dict[str, Callable[..., Any]] = {
-    "nomul.sim.check.build_engine": _cut,
-    "nomul.sim.unit_check.build_engine": _cut,
+    "nomul.sim.check.build_core": _cut,
     "nomul.sim.board.simulated_top": _cut,
     "nomul.commands.calibrate.calibrate_on": _cut,
-    "nomul.commands.check_common.random_jobs": _few_jobs,
+    "nomul.commands.jobs.random_jobs": _few_jobs,
     "nomul.commands.generate_rtl.build_machine": _cut,
     "nomul.commands.generate.generate_float": lambda model, start, tokens, *rest: iter([0] * tokens),
     "nomul.commands.generate.generate_integer": lambda model, start, tokens, *rest: iter([0] * tokens),

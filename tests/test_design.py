@@ -16,8 +16,7 @@ from nomul.flow.contents import put_contents, take_contents
 from nomul.flow.rtlil import convert, to_verilog
 from nomul.flow.run import run_yosys
 from nomul.flow.tools import verilator_environment
-from nomul.sim.check import build_engine
-from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
+from nomul.sim.check import Run, bench_core, build_core, random_jobs
 from tests.test_commands import nomul
 
 CORES = (
@@ -166,7 +165,7 @@ def test_contents_that_do_not_repeat_stay() -> None:
 def test_icarus_takes_forms_for_ecp5() -> None:
     """Yosys' models of ECP5's primitives have modules twice, and one that Icarus does not read."""
     config = configure("absmax", ("lanes=2", "length_max=40"), "ecp5")
-    (said,) = bench_unit(
-        build_engine("absmax", config, "icarus"), config, [UnitRun(random_jobs("absmax", config, 2, 1))]
+    (said,) = bench_core(
+        build_core("absmax", config, "icarus"), "absmax", config, [Run(random_jobs("absmax", config, 2, 1))]
     )
     assert (said["mismatches"], said["surplus"]) == (0, 0) and said["outputs"] > 0

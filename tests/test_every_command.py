@@ -138,11 +138,9 @@ def played() -> Iterator[None]:
     trials = [Trial(tool, None, works, "it [/] fails", 0.1) for tool, works in zip(TOOLS, (True, False), strict=False)]
     trials = [dataclasses.replace(each, tool=dataclasses.replace(each.tool, required=False)) for each in trials]
     stand_ins = {
-        "nomul.sim.check.build_engine": played_work,
-        "nomul.sim.check.bench_engine": lambda *arguments, **named: [WRONG],
+        "nomul.sim.check.build_core": played_work,
+        "nomul.sim.check.bench_core": lambda *arguments, **named: [WRONG],
         "nomul.sim.check.Evidence": PlayedEvidence,
-        "nomul.sim.unit_check.build_engine": played_work,
-        "nomul.sim.unit_check.bench_unit": lambda *arguments: [RIGHT, RIGHT],
         "nomul.commands.accelerator_report.synthesise_machine": lambda *arguments: Parts({MARKUP: MADE}, MADE),
         "nomul.commands.accelerator_verilog.verilog": lambda *arguments: "module\n",
         "nomul.commands.bitstream.board_design": lambda *arguments: None,

@@ -15,7 +15,8 @@ from nomul.engines.mixpe_fp16 import MixpeFp16Config
 from nomul.errors import InputError
 from nomul.formats import fp16
 from nomul.golden import fp16_fma, mixpe_fp16
-from nomul.sim.check import Product, check_product
+from nomul.sim.check import check_core
+from nomul.sim.product import Product
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_a_weight_that_is_no_word_is_refused():
 def test_an_activation_that_is_no_word_is_refused():
     product = Product(torch.ones(1, 2, dtype=torch.int8), torch.tensor([[0, 65535]]))
     with pytest.raises(InputError, match=r"^activation 1 of token 0 is 65535; allowed: -32768 to 32767"):
-        check_product("mixpe_fp16", configure("mixpe_fp16", ["lanes_in=2", "group=2", "rows=1"]), product)
+        check_core("mixpe_fp16", configure("mixpe_fp16", ["lanes_in=2", "group=2", "rows=1"]), [product])
 
 
 def test_the_order_of_weights():

@@ -9,7 +9,8 @@ from nomul.arith import fp16, fused_mac
 from nomul.engines import mixpe_fp16_array
 from nomul.engines.fp16_fma import Fp16FmaConfig
 from nomul.engines.mixpe_fp16 import MixpeFp16Config
-from nomul.sim.check import Run, bench_engine, build_engine, random_product
+from nomul.sim.check import Run, bench_core, build_core
+from nomul.sim.product import random_product
 
 CONFIGS = {
     "fp16": Fp16FmaConfig(rows=1, n_in_max=16, n_out_max=8),
@@ -61,5 +62,5 @@ def test_a_mutation_is_noticed(
     if mutation is not None:
         mutation(monkeypatch)
     products = [random_product(n_in, 8, 16, config, seed=n_in) for n_in in (2, 3, 7, 16)]
-    (said,) = bench_engine(build_engine(engine, config), engine, config, [Run(products, 0.2, seed=1)])
+    (said,) = bench_core(build_core(engine, config), engine, config, [Run(products, 0.2, seed=1)])
     assert (said["mismatches"] > 0) == (mutation is not None)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from nomul.arith.recoding import RECODINGS, recoding
 from nomul.catalog import choose_variant, configure
 from nomul.cli import cli
-from nomul.commands.check_grouped import grouped_product
+from nomul.commands.grouped import grouped_product
 from nomul.cores.mixpe import layout as mixpe_layout
 from nomul.engines.mixpe import MixpeConfig
 from nomul.errors import InputError

@@ -9,7 +9,8 @@ from amaranth.hdl import Const
 from nomul.arith.recoding import Digit
 from nomul.engines import group_scale, mixpe_array
 from nomul.engines.mixpe import MixpeConfig
-from nomul.sim.check import Run, bench_engine, build_engine, random_product
+from nomul.sim.check import Run, bench_core, build_core
+from nomul.sim.product import random_product
 
 CONFIG = MixpeConfig(lanes_in=2, rows=2, group=4, n_in_max=16, n_out_max=8, target="cells")
 
@@ -58,5 +59,5 @@ def test_a_mutation_is_noticed(
     products = [random_product(n_in, 5, 3, CONFIG, seed=n_in) for n_in in (7, 16)]
     if mutation is not None:
         mutation(monkeypatch)
-    (said,) = bench_engine(build_engine("mixpe", CONFIG), "mixpe", CONFIG, [Run(products, 0.2, seed=1)])
+    (said,) = bench_core(build_core("mixpe", CONFIG), "mixpe", CONFIG, [Run(products, 0.2, seed=1)])
     assert (said["mismatches"] > 0) == (mutation is not None)

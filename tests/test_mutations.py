@@ -27,7 +27,8 @@ from nomul.engines.boothflex import BoothFlexConfig
 from nomul.engines.boothflex_bs import BoothFlexBsConfig
 from nomul.engines.bwta import BwtaConfig
 from nomul.engines.tlmm import TlmmConfig
-from nomul.sim.check import Run, bench_engine, build_engine, random_product
+from nomul.sim.check import Run, bench_core, build_core
+from nomul.sim.product import random_product
 
 CONFIG = TlmmConfig(group=2, tables=4, rows=2, fill_units=4, n_in_max=64, n_out_max=8)
 """Tables that fill faster than stalled weights come: steps follow each other closely."""
@@ -77,8 +78,8 @@ def one_dropped_stall(patch: pytest.MonkeyPatch) -> None:
 def test_a_mutation_is_noticed(mutation: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
     products = [random_product(64, n_out, 8, CONFIG, seed=n_out) for n_out in (1, 2, 3, 5)]
     mutation(monkeypatch)
-    broken = build_engine("tlmm", CONFIG)
-    said = bench_engine(broken, "tlmm", CONFIG, [Run(products, stall, seed=1) for stall in (0.0, 0.4, 0.8)])
+    broken = build_core("tlmm", CONFIG)
+    said = bench_core(broken, "tlmm", CONFIG, [Run(products, stall, seed=1) for stall in (0.0, 0.4, 0.8)])
     assert any(result["mismatches"] for result in said)
     first = next(result["first_mismatch"] for result in said if result["mismatches"])
     assert {"token", "row", "tile", "expected", "got"} <= first.keys()
@@ -87,8 +88,8 @@ def test_a_mutation_is_noticed(mutation: Callable[[pytest.MonkeyPatch], None], m
 @pytest.mark.bench
 def test_the_unbroken_engine_passes_the_same_products() -> None:
     products = [random_product(64, n_out, 8, CONFIG, seed=n_out) for n_out in (1, 2, 3, 5)]
-    honest = build_engine("tlmm", CONFIG)
-    for said in bench_engine(honest, "tlmm", CONFIG, [Run(products, stall, seed=1) for stall in (0.0, 0.4, 0.8)]):
+    honest = build_core("tlmm", CONFIG)
+    for said in bench_core(honest, "tlmm", CONFIG, [Run(products, stall, seed=1) for stall in (0.0, 0.4, 0.8)]):
         assert (said["mismatches"], said["surplus"]) == (0, 0)
 
 
@@ -132,7 +133,7 @@ def test_a_mutation_of_bwta_is_noticed(
     for n_in in (32, 13):
         product = random_product(n_in, 5, 4, config, seed=n_in)
         runs.append(Run([product]))
-    said = bench_engine(build_engine("bwta", config), "bwta", config, runs)
+    said = bench_core(build_core("bwta", config), "bwta", config, runs)
     assert any(result["mismatches"] for result in said)
 
 
@@ -168,8 +169,8 @@ def test_a_mutation_of_boothflex_is_noticed(
     config = BoothFlexConfig(lanes_in=4, rows=1, n_in_max=32, n_out_max=8, target="cells")
     products = [random_product(32, 5, 3, config, seed=mode, mode=mode) for mode in (0, 1)]
     mutation(monkeypatch)
-    broken = build_engine("boothflex", config)
-    (said,) = bench_engine(broken, "boothflex", config, [Run(products)])
+    broken = build_core("boothflex", config)
+    (said,) = bench_core(broken, "boothflex", config, [Run(products)])
     assert said["mismatches"]
 
 
@@ -204,5 +205,5 @@ def test_a_mutation_of_an_integer_engine_is_noticed(
 ) -> None:
     products = [random_product(32, 5, 2, config, seed=3, mode=len(config.modes) - 1)]
     mutation(monkeypatch)
-    (said,) = bench_engine(build_engine(engine, config), engine, config, [Run(products)])
+    (said,) = bench_core(build_core(engine, config), engine, config, [Run(products)])
     assert said["mismatches"]

@@ -1,31 +1,70 @@
-"""The contract of units: what is not a matmul engine, but is made, checked and reported like one.
+"""The contract that every core keeps: jobs in, streams of values in, streams of values out.
 
-A unit is an `amaranth.lib.wiring.Component` made from one frozen configuration.
+A core is an `amaranth.lib.wiring.Component` made from one frozen configuration, a `CoreConfig`.
 
-    jobs      the configuration's `job_limits`: one field each, 1 to its limit; one transfer a job
+    jobs      the configuration's `job_limits`: one field each, 1 to its limit, the first in the lowest bits, and above
+              them `mode`, if there are several; one transfer a job
     inputs    streams of `lanes` values a transfer, each vector in order, its last transfer padded with any values
     outputs   streams of {values, last}, `last` on the last transfer of a vector, lanes beyond its end zero
-    fault     the last job had a field of zero or above its limit, and did nothing
+    fault     the last job had a field of zero or above its limit, or a mode that does not exist, and did nothing
 
 All are `amaranth.lib.stream` streams and may stall at any time. One of the outputs is `results`; with it a job ends.
+The next job may be given, and its values taken, while a core still works on the last.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from amaranth.hdl import Cat, Module, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Member, Out
 
-from nomul.spec import Spec
+__all__ = ["CONTAINERS", "CoreConfig", "JobIntake", "Mode", "Port", "core_members", "job_layout"]
 
-__all__ = ["JobIntake", "Port", "UnitConfig", "UnitSpec", "job_layout", "unit_members"]
+CONTAINERS = (8, 16, 32, 64)
+"""Bits that a value may take on a bus of whole bytes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """Kinds of operands that a core multiplies; which one is said by each job."""
+
+    name: str
+    """Name on the command line."""
+
+    weights: tuple[int, int]
+    """Lowest and highest weight."""
+
+    activations: tuple[int, int]
+    """Lowest and highest activation."""
+
+    macs_per_cycle: int
+    """Products formed in a cycle at full use."""
+
+    weight_step: int = 1
+    """Distance from a weight to the next; 2 if the weights are -1 and 1, and none is zero."""
+
+    activation_step: int = 1
+    """Distance from an activation to the next."""
+
+    weight_format: str = "integer"
+    activation_format: str = "integer"
+    """'integer', or 'fp16': bit patterns of IEEE 754 binary16, as two's complement numbers of 16 bits."""
+
+    @property
+    def weight_values(self) -> range:
+        """Every weight."""
+        return range(self.weights[0], self.weights[1] + 1, self.weight_step)
+
+    @property
+    def activation_values(self) -> range:
+        """Every activation."""
+        return range(self.activations[0], self.activations[1] + 1, self.activation_step)
 
 
 @dataclasses.dataclass(frozen=True)
 class Port:
-    """A stream of a unit."""
+    """A stream of a core."""
 
     name: str
     """Its name among the ports."""
@@ -39,10 +78,25 @@ class Port:
     meaning: str
     """What it carries, in one phrase."""
 
+    container: int
+    """Bits that a value takes on a bus of whole bytes."""
+
     @classmethod
-    def of(cls, name: str, lanes: int, width: int, meaning: str, *, negative: bool = True) -> "Port":
-        """Return a stream of two's complement numbers, or of unsigned ones."""
-        return cls(name, lanes, signed(width) if negative else unsigned(width), meaning)
+    def of(
+        cls, name: str, lanes: int, width: int, meaning: str, *, negative: bool = True, container: int = 0
+    ) -> "Port":
+        """Return a stream of two's complement numbers, or of unsigned ones.
+
+        Without `container`, a value takes the fewest of 8, 16, 32 and 64 bits on a bus of bytes, or, if it is wider,
+        whole bytes.
+        """
+        fewest = next((bits for bits in CONTAINERS if bits >= width), -(-width // 8) * 8)
+        return cls(name, lanes, signed(width) if negative else unsigned(width), meaning, container or fewest)
+
+    @property
+    def width(self) -> int:
+        """Bits of a transfer, without `last`."""
+        return self.lanes * self.shape.width
 
     @property
     def values(self) -> data.ArrayLayout:
@@ -55,12 +109,17 @@ class Port:
         return data.StructLayout({"values": self.values, "last": 1})
 
 
-class UnitConfig(Protocol):
-    """What every unit's configuration publishes beside its own fields."""
+class CoreConfig(Protocol):
+    """What every core's configuration publishes beside its own fields."""
 
     @property
     def job_limits(self) -> dict[str, int]:
         """Largest value of each field of a job; the least is 1."""
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """What it can multiply; a job's `mode` is a place in this list. Empty if it has no modes."""
+        return ()
 
     @property
     def repeats(self) -> str | None:
@@ -68,27 +127,36 @@ class UnitConfig(Protocol):
 
     @property
     def inputs(self) -> tuple[Port, ...]:
-        """Streams into the unit."""
+        """Streams into the core."""
 
     @property
     def outputs(self) -> tuple[Port, ...]:
         """Streams out of it, `results` first."""
 
     @property
-    def values_per_cycle(self) -> int:
-        """Values taken in a cycle at full use."""
+    def packing(self) -> str:
+        """The order and coding of a weight stream, in words; nothing if there is none."""
+        return ""
 
     @property
-    def values(self) -> Callable[..., int]:
-        """Return the values that a job takes, in the unit of `values_per_cycle`; its fields come by name."""
+    def place_names(self) -> tuple[str, str, str]:
+        """What a vector of results, a value in it, and a transfer of it are called."""
+        return ("vector", "index", "transfer")
 
     @property
-    def cycles(self) -> Callable[..., int]:
+    def work_unit(self) -> str:
+        """What a job consists of: 'mac', products that are added up, or 'value'."""
+        return "value"
+
+    @property
+    def work_per_cycle(self) -> int:
+        """Products formed, or values taken, in a cycle at full use; of several modes, in the first."""
+
+    def work(self, *args: Any, **job: Any) -> int:
+        """Return the products or values of a job, whose fields come by name."""
+
+    def cycles(self, *args: Any, **job: Any) -> int:
         """Return the cycles of a job alone, from its transfer to that of its last result, when no stream stalls."""
-
-
-class UnitSpec(Spec):
-    """A unit as the commands see it; its configuration is a `UnitConfig`."""
 
 
 def job_layout(limits: dict[str, int], modes: int = 1) -> data.StructLayout:
@@ -97,10 +165,10 @@ def job_layout(limits: dict[str, int], modes: int = 1) -> data.StructLayout:
     return data.StructLayout(fields | ({"mode": (modes - 1).bit_length()} if modes > 1 else {}))
 
 
-def unit_members(config: UnitConfig) -> dict[str, Member]:
-    """Return the ports of a unit."""
+def core_members(config: CoreConfig) -> dict[str, Member]:
+    """Return the ports of a core."""
     return {
-        "jobs": In(stream.Signature(job_layout(config.job_limits))),
+        "jobs": In(stream.Signature(job_layout(config.job_limits, len(config.modes)))),
         **{port.name: In(stream.Signature(port.values)) for port in config.inputs},
         **{port.name: Out(stream.Signature(port.framed)) for port in config.outputs},
         "fault": Out(1),

@@ -22,7 +22,6 @@ from nomul.accelerators.shape import DIGITS_MAX, ModelShape
 from nomul.catalog import pack_weights, parse_setting
 from nomul.config import FieldError
 from nomul.cores.discover import matmul_cores
-from nomul.engines.matmul import EngineSpec
 from nomul.errors import InputError
 from nomul.formats.dense import ZERO_BYTE
 from nomul.golden.attention import KVCache
@@ -31,6 +30,7 @@ from nomul.golden.scale import Scale
 from nomul.model.integer import IntegerLayer, IntegerModel
 from nomul.model.transformer import TransformerConfig
 from nomul.names import canonical
+from nomul.spec import Spec
 
 __all__ = [
     "cache_image",
@@ -97,7 +97,7 @@ def configure_machine(
     if name not in able:
         raise InputError(f"no machine is made of {name!r}; its engine is one of {', '.join(able)}")
     core = able[name]
-    assert core.machine is not None and isinstance(core.gateware, EngineSpec)
+    assert core.machine is not None and isinstance(core.gateware, Spec)
     chosen = {**core.machine.settings, **dict(parse_setting(name, setting) for setting in settings)}
     try:
         return AcceleratorConfig(shape, core.gateware, settings=tuple(sorted(chosen.items())), steps=steps, **fields)

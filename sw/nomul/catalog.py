@@ -45,7 +45,7 @@ def pack_activations(config: Any, activations: Tensor | npt.NDArray[Any]) -> npt
 
     Parameters
     ----------
-    config : EngineConfig
+    config : MatmulConfig
         Says how many lanes of how many bits a transfer has, lane 0 in the lowest bits.
     activations : Tensor or array
         Integers [tokens, n_in]; each vector is padded with zeros to whole transfers.

@@ -26,7 +26,7 @@ class EngineTop(Component):
     Parameters
     ----------
     engine : Component
-    config : EngineConfig
+    config : MatmulConfig
         Its configuration.
     clock_hz, baud : float
     number : int

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from nomul.cores.api import Core
 from nomul.cores.arrays import SIZES, array_features, array_grid, array_points
-from nomul.engines.matmul import EngineSpec
+from nomul.spec import Spec
 from parity_core.gateware import Parity, ParityConfig
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def pack(config: ParityConfig, weight: "Tensor", mode: int) -> "npt.NDArray[np.u
 
 
 CORE = Core(
-    gateware=EngineSpec("parity", 0x1000, "ternary products with parity on the weight stream", ParityConfig, Parity),
+    gateware=Spec("parity", 0x1000, "ternary products with parity on the weight stream", ParityConfig, Parity),
     pack=pack,
     serves={"ternary": "ternary"},
     sizes=SIZES,

@@ -25,7 +25,7 @@ from nomul.arith.target import TARGETS
 from nomul.config import parameter, validate
 from nomul.engines.array_config import ArrayConfig, check_total_bits, least_total_bits
 from nomul.engines.dot import DotEngine, array_members, dot_cycles
-from nomul.engines.matmul import Mode, engine_members
+from nomul.engines.matmul import Mode, matmul_members
 
 __all__ = ["Parity", "ParityConfig"]
 
@@ -160,7 +160,7 @@ class Parity(Component):
 
     def __init__(self, config: ParityConfig) -> None:
         self.config = config
-        super().__init__(engine_members(config, data.StructLayout({"codes": config.step_weights, "parity": 1})))
+        super().__init__(matmul_members(config, data.StructLayout({"codes": config.step_weights, "parity": 1})))
 
     def elaborate(self, platform: object) -> Module:
         """Check the parity beside the weight stream of a dot-product engine."""

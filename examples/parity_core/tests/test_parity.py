@@ -9,8 +9,9 @@ from parity_core import gateware
 from parity_core.core import CORE, pack
 from parity_core.gateware import ParityConfig
 
-from nomul.sim.check import Run, bench_engine, build_engine, random_product
+from nomul.sim.check import Run, bench_core, build_core
 from nomul.sim.conformance import CoreConformance
+from nomul.sim.product import random_product
 
 SMALL = {"n_in_max": 48, "n_out_max": 12}
 CONFIGS = {
@@ -43,11 +44,11 @@ def test_a_flipped_bit_raises_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     product = random_product(16, 4, 1, config, seed=1)
     transfers = pack(config, product.weight, 0)
     assert not np.any(np.unpackbits(transfers, axis=1).sum(axis=1) % 2), "an odd number of ones"
-    built = build_engine("parity", config)
+    built = build_core("parity", config)
     for bit, fault in ((0, 0), (1, 1), (128, 1)):
         sent = transfers.copy()
         sent[0, 0] ^= bit
         broken = dataclasses.replace(CORE, pack=lambda *_, sent=sent: sent)
         monkeypatch.setattr("nomul.catalog.find_core", lambda name, broken=broken: broken)
-        (said,) = bench_engine(built, "parity", config, [Run([product])])
+        (said,) = bench_core(built, "parity", config, [Run([product])])
         assert said["fault"] == fault

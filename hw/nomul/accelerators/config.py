@@ -7,7 +7,8 @@ from typing import Any
 
 from nomul.accelerators.shape import ModelShape
 from nomul.config import refuse
-from nomul.engines.matmul import EngineSpec, MachineEngineConfig
+from nomul.engines.matmul import MachineMatmulConfig
+from nomul.spec import Spec
 
 __all__ = ["CODE_BITS", "MEMORIES", "WORD_BITS", "AcceleratorConfig", "Projection"]
 
@@ -45,8 +46,8 @@ class AcceleratorConfig:
     Parameters
     ----------
     shape : ModelShape
-    engine : EngineSpec
-        Engine of the projections. Its configuration is a `MachineEngineConfig` with a mode `ternary`.
+    engine : Spec
+        Engine of the projections. Its configuration is a `MachineMatmulConfig` with a mode `ternary`.
     lanes : int
         Elements of vectors that are worked on in a cycle, and rows of the engine. Even; divides head_dim, width and
         ffn.
@@ -77,7 +78,7 @@ class AcceleratorConfig:
     """
 
     shape: ModelShape
-    engine: EngineSpec
+    engine: Spec
     lanes: int = 8
     tile: int = 8
     queries: int = 1
@@ -121,13 +122,13 @@ class AcceleratorConfig:
                 refuse(self, "port_bits", f"{least} or more over all ports, for a group of bytes of dense weights")
 
     @functools.cached_property
-    def engine_config(self) -> MachineEngineConfig:
+    def engine_config(self) -> MachineMatmulConfig:
         """The configuration of the engine: as deep as the chunks of its matrices."""
         deepest = max(self.outputs(projection) // self.chunks(projection) for projection in Projection)
         return dataclasses.replace(self._layers_engine, n_out_max=deepest)  # type: ignore[type-var]
 
     @functools.cached_property
-    def _layers_engine(self) -> MachineEngineConfig:
+    def _layers_engine(self) -> MachineMatmulConfig:
         """The configuration of an engine that takes the matrices of layers whole."""
         given = dict(self.settings)
         for name in ("rows", "n_in_max", "n_out_max"):
@@ -142,7 +143,7 @@ class AcceleratorConfig:
         chosen = self.memory == "axi" or "weights" in given
         if not chosen and "weight_lanes" in given:
             given["weights"], chosen = "dense", True
-        engine: MachineEngineConfig = self.engine.config(**sizes, **given)
+        engine: MachineMatmulConfig = self.engine.config(**sizes, **given)
         return engine if chosen or engine.dense_code is None else engine.dense()
 
     def as_dict(self) -> dict[str, Any]:

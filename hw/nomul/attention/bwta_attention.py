@@ -26,7 +26,7 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib.wiring import Component
 
 from nomul.attention.bwta_attention_config import BwtaAttentionConfig
-from nomul.contract import JobIntake, unit_members
+from nomul.contract import JobIntake, core_members
 from nomul.engines.bwta import Bwta
 from nomul.vector.threshold import Threshold
 
@@ -58,7 +58,7 @@ class BwtaAttention(Component):
 
     def __init__(self, config: BwtaAttentionConfig) -> None:
         self.config = config
-        super().__init__(unit_members(config))
+        super().__init__(core_members(config))
 
     def elaborate(self, platform: object) -> Module:
         """Wire the engine to itself through the second threshold."""

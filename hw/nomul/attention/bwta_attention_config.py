@@ -4,7 +4,7 @@ import dataclasses
 
 from nomul.arith.target import TARGETS, Target
 from nomul.config import check_inputs, parameter, refuse, validate
-from nomul.contract import Port
+from nomul.contract import CoreConfig, Port
 from nomul.engines.bwta import BwtaConfig
 
 __all__ = ["BwtaAttentionConfig"]
@@ -14,7 +14,7 @@ OCTET = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class BwtaAttentionConfig:
+class BwtaAttentionConfig(CoreConfig):
     """Configuration of `BwtaAttention`.
 
     Raises
@@ -91,11 +91,11 @@ class BwtaAttentionConfig:
         return (Port.of("results", self.rows, self.engine.total_width, "the attended values, added up"),)
 
     @property
-    def values_per_cycle(self) -> int:
+    def work_per_cycle(self) -> int:
         """Elements of keys and values that meet an activation in a cycle."""
         return self.engine.macs_per_cycle
 
-    def values(self, *, size: int, keys: int, query_scale: int, score_scale: int) -> int:
+    def work(self, *, size: int, keys: int, query_scale: int, score_scale: int) -> int:
         """Return the elements of keys and values that a job takes."""
         return 2 * size * keys
 

@@ -31,7 +31,7 @@ from nomul.arith.pipeline import Delays
 from nomul.arith.signed_sum import signed_sum, sum_timing
 from nomul.arith.target import TARGETS, Target
 from nomul.config import parameter, validate
-from nomul.contract import JobIntake, Port, unit_members
+from nomul.contract import CoreConfig, JobIntake, Port, core_members
 from nomul.memory.credit import Credit
 from nomul.memory.queue import Queue
 
@@ -39,7 +39,7 @@ __all__ = ["LeadingOne", "LeadingOneConfig"]
 
 
 @dataclasses.dataclass(frozen=True)
-class LeadingOneConfig:
+class LeadingOneConfig(CoreConfig):
     """Configuration of `LeadingOne`.
 
     Raises
@@ -116,11 +116,11 @@ class LeadingOneConfig:
         )
 
     @property
-    def values_per_cycle(self) -> int:
+    def work_per_cycle(self) -> int:
         """Elements of keys weighed in a cycle."""
         return self.lanes
 
-    def values(self, *, length: int, keys: int) -> int:
+    def work(self, *, length: int, keys: int) -> int:
         """Return the elements of keys that a job weighs."""
         return length * keys
 
@@ -150,7 +150,7 @@ class LeadingOne(Component):
 
     def __init__(self, config: LeadingOneConfig) -> None:
         self.config = config
-        super().__init__(unit_members(config))
+        super().__init__(core_members(config))
 
     def elaborate(self, platform: object) -> Module:
         """Wire coder, query buffer, terms and sum together."""

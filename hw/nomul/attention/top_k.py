@@ -25,7 +25,7 @@ from nomul.attention.top_k_config import TopKConfig
 from nomul.attention.top_k_emit import Emitter
 from nomul.attention.top_k_load import Loader
 from nomul.attention.top_k_select import Selector
-from nomul.contract import unit_members
+from nomul.contract import core_members
 from nomul.memory.wide import WideMemory
 
 __all__ = ["TopK", "TopKConfig"]
@@ -41,7 +41,7 @@ class TopK(Component):
 
     def __init__(self, config: TopKConfig) -> None:
         self.config = config
-        super().__init__(unit_members(config))
+        super().__init__(core_members(config))
 
     def elaborate(self, platform: object) -> Module:
         """Wire loader, selector and emitter together."""

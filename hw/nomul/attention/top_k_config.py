@@ -7,7 +7,7 @@ from amaranth.lib import data
 
 from nomul.arith.target import TARGETS
 from nomul.config import parameter, refuse, validate
-from nomul.contract import Port
+from nomul.contract import CoreConfig, Port
 
 __all__ = ["GROUP", "TopKConfig", "address_width", "chosen_layout", "task_layout"]
 
@@ -16,7 +16,7 @@ GROUP = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class TopKConfig:
+class TopKConfig(CoreConfig):
     """Configuration of `TopK`.
 
     Raises
@@ -81,11 +81,11 @@ class TopKConfig:
         return (Port.of("results", 1, self.index_width, "indices of the chosen, in order of age", negative=False),)
 
     @property
-    def values_per_cycle(self) -> int:
+    def work_per_cycle(self) -> int:
         """Scores taken in a cycle."""
         return 1
 
-    def values(self, *, scores: int, k: int) -> int:
+    def work(self, *, scores: int, k: int) -> int:
         """Return the scores of a job."""
         return scores
 

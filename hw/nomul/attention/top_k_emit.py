@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib.wiring import Component, In, Out
 
 from nomul.attention.top_k_config import TopKConfig, chosen_layout
-from nomul.contract import unit_members
+from nomul.contract import core_members
 from nomul.memory.credit import Credit
 from nomul.memory.queue import Queue
 
@@ -22,7 +22,7 @@ class Emitter(Component):
                 "chosen": In(chosen_layout(config)),
                 "go": In(1),
                 "finished": Out(1),
-                "results": unit_members(config)["results"],
+                "results": core_members(config)["results"],
             }
         )
 

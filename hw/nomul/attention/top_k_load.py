@@ -5,7 +5,7 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from nomul.attention.top_k_config import TopKConfig, address_width, task_layout
-from nomul.contract import JobIntake, unit_members
+from nomul.contract import JobIntake, core_members
 
 __all__ = ["Loader"]
 
@@ -19,7 +19,7 @@ class Loader(Component):
 
     def __init__(self, config: TopKConfig) -> None:
         self.config = config
-        members = unit_members(config)
+        members = core_members(config)
         super().__init__(
             {
                 "jobs": members["jobs"],

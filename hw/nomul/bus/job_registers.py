@@ -1,9 +1,9 @@
-"""The registers by which a host gives jobs to an engine or a unit, and hears of their end.
+"""The registers by which a host gives jobs to a core, and hears of their end.
 
 The register map is the same for all but in the names of a job's fields, four at most, which lie at 0x10, 0x14, 0x18
-and, for want of room there, 0x34, and in MODE, which only engines have. To run a job, write its fields, then 1 to
-START; it waits (pending) until it is taken, which may be while the last one is still worked on, and the registers are
-free for the next job at once. STATUS.done comes up two cycles after a job's last result has left.
+and, for want of room there, 0x34, and in MODE, which only cores with modes have. To run a job, write its fields, then
+1 to START; it waits (pending) until it is taken, which may be while the last one is still worked on, and the registers
+are free for the next job at once. STATUS.done comes up two cycles after a job's last result has left.
 """
 
 import dataclasses
@@ -17,9 +17,9 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import Component, In, Out
 
 from nomul.bus.axi_lite import AxiLiteRegisters, Register, axi_lite_members
-from nomul.contract import job_layout
+from nomul.contract import CoreConfig, job_layout
 
-__all__ = ["JobRegisters", "config_hash", "register_map"]
+__all__ = ["JobRegisters", "config_hash", "job_registers"]
 
 MAGIC = int.from_bytes(b"NOML", "big")
 VERSION = 1
@@ -27,21 +27,23 @@ FIELDS = (0x10, 0x14, 0x18, 0x34)
 """Where the fields of a job lie."""
 
 
-def register_map(fields: dict[str, str], mode: str | None = None) -> tuple[Register, ...]:
-    """Return the registers in order of addresses, for a job whose fields mean what `fields` and `mode` say."""
-    if len(fields) > len(FIELDS):
-        raise ValueError(f"a job has {len(fields)} fields; allowed: {len(FIELDS)} at most")
+def job_registers(config: CoreConfig) -> tuple[Register, ...]:
+    """Return the registers of a core in order of addresses; `ValueError` if a job has too many fields."""
+    limits = config.job_limits
+    if len(limits) > len(FIELDS):
+        raise ValueError(f"a job has {len(limits)} fields; allowed: {len(FIELDS)} at most")
     own = [
-        Register(name.upper(), offset, "rw", meaning)
-        for offset, (name, meaning) in zip(FIELDS, fields.items(), strict=False)
+        Register(name.upper(), offset, "rw", f"{name} of the next job, 1 to {limit}")
+        for offset, (name, limit) in zip(FIELDS, limits.items(), strict=False)
     ]
+    modes = ", ".join(f"{number} {mode.name}" for number, mode in enumerate(config.modes))
     return (
         Register("ID", 0x00, "r", f"0x{MAGIC:08x}, 'NOML'"),
         Register("VERSION", 0x04, "r", "version of this register map"),
-        Register("ENGINE", 0x08, "r", "number of the engine, given when it was generated"),
-        Register("CONFIG", 0x0C, "r", "hash of the engine's configuration, `config_hash`"),
+        Register("ENGINE", 0x08, "r", "number of the core, given when it was generated"),
+        Register("CONFIG", 0x0C, "r", "hash of the core's configuration, `config_hash`"),
         *own[:3],
-        Register("START", 0x1C, "w", "starts the next job", (f"start: give the job of {_words(list(fields))}",)),
+        Register("START", 0x1C, "w", "starts the next job", (f"start: give the job of {_words(list(limits))}",)),
         Register(
             "STATUS",
             0x20,
@@ -49,9 +51,9 @@ def register_map(fields: dict[str, str], mode: str | None = None) -> tuple[Regis
             "state; write 1 to clear done, fault and refused",
             (
                 "busy: a job is pending or some of its results have not left",
-                "pending: the engine has not taken the last job yet",
+                "pending: the core has not taken the last job yet",
                 "done: the last result of a job has left",
-                "fault: the engine refused a job with a field that is zero or too large",
+                "fault: the core refused a job with a field that is zero or too large",
                 "refused: START was written while a job was pending, and did nothing",
             ),
             ("done", "fault", "refused"),
@@ -67,10 +69,10 @@ def register_map(fields: dict[str, str], mode: str | None = None) -> tuple[Regis
             "CYCLES",
             0x28,
             "r",
-            "cycles from the engine's taking of a job while idle to the end of the latest result vector, both counted",
+            "cycles from taking a job while idle to the end of the latest result vector, both counted",
         ),
-        Register("RESULTS", 0x2C, "r", "result vectors (tokens) finished since reset, modulo 2**32"),
-        *([Register("MODE", 0x30, "rw", mode)] if mode else []),
+        Register("RESULTS", 0x2C, "r", "result vectors finished since reset, modulo 2**32"),
+        *([Register("MODE", 0x30, "rw", f"mode of the next job: {modes}")] if modes else []),
         *own[3:],
     )
 
@@ -91,16 +93,10 @@ class JobRegisters(Component):
 
     Parameters
     ----------
-    limits : dict[str, int]
-        Largest value of each field of a job.
-    repeats : str or None
-        The field that counts a job's result vectors; None if each has one.
-    registers : tuple of Register
-        From `register_map`, for the same fields.
-    number, config
-        What the registers ENGINE and CONFIG say.
-    modes : int
-        Values of the job's field `mode`, from zero up; without a second one a job has no such field.
+    config : CoreConfig
+        Of the core whose jobs they give, a dataclass.
+    number : int
+        What the register ENGINE says.
 
     Members
     -------
@@ -119,20 +115,12 @@ class JobRegisters(Component):
     JOBS = 4
     """Jobs that may be worked on at a time; one more waits."""
 
-    def __init__(
-        self,
-        limits: dict[str, int],
-        repeats: str | None,
-        registers: tuple[Register, ...],
-        number: int,
-        config: Any,
-        modes: int = 1,
-    ) -> None:
+    def __init__(self, config: CoreConfig, number: int) -> None:
         if number not in range(1 << 32):
-            raise ValueError(f"engine number {number!r} is not one of 0 to {(1 << 32) - 1}")
-        self.limits, self.repeats, self.registers = limits, repeats, registers
-        self.number, self.config, self.modes = number, config, modes
-        jobs = job_layout(limits, modes)
+            raise ValueError(f"core number {number!r} is not one of 0 to {(1 << 32) - 1}")
+        self.limits, self.modes, self.registers = config.job_limits, len(config.modes), job_registers(config)
+        self.number, self.config = number, config
+        jobs = job_layout(self.limits, self.modes)
         super().__init__(
             axi_lite_members("s_axi") | {"irq": Out(1), "jobs": Out(stream.Signature(jobs)), "ends": In(1)}
         )
@@ -175,7 +163,7 @@ class JobRegisters(Component):
             field = job[name]
             fits.append((field != 0) & (field <= limit))
         m.d.comb += legal.eq(Cat(fits).all())
-        vectors: Value | int = job[self.repeats] if self.repeats else 1
+        vectors: Value | int = job[self.config.repeats] if self.config.repeats else 1
         room, working, done, finished, cycles = self._progress(m, taken & legal, vectors)
         m.d.comb += [
             self.jobs.payload.eq(job),

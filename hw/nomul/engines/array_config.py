@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from nomul.arith.target import Target
 from nomul.config import refuse
+from nomul.engines.matmul import MatmulConfig
 from nomul.memory.trit_decoder import BYTE_TRITS, GroupCode
 
 __all__ = ["PRODUCT_MOST", "ArrayConfig", "check_total_bits", "least_total_bits"]
@@ -25,7 +26,7 @@ def check_total_bits(config: Any, most: int, what: str) -> None:
         refuse(config, "total_bits", f"{least} or more, for sums of n_in_max = {config.n_in_max}{what}")
 
 
-class ArrayConfig:
+class ArrayConfig(MatmulConfig):
     """Base of the configurations of `nomul.engines.dot.DotEngine`s: lanes by rows, and what most of them have alike.
 
     A configuration is a frozen dataclass that has the fields below, and overrides what its engine has otherwise.

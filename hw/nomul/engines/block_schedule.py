@@ -21,7 +21,8 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
 from nomul.arith.thermometer import decoded_halves, thermometer
-from nomul.engines.matmul import EngineConfig, job_layout
+from nomul.contract import job_layout
+from nomul.engines.matmul import MatmulConfig
 from nomul.memory.wide import WideMemory
 
 __all__ = ["ZERO_BEYOND", "BlockSchedule", "Strides", "Trim", "mark_layout", "step_layout"]
@@ -107,7 +108,7 @@ class Strides:
         return (count + self.stride)[: (self.stride - 1).bit_length()] if self._shift is None else rest
 
 
-def mark_layout(config: EngineConfig, passes: Sequence[int] = (1,), trim: Trim | None = None) -> data.StructLayout:
+def mark_layout(config: MatmulConfig, passes: Sequence[int] = (1,), trim: Trim | None = None) -> data.StructLayout:
     """Return the payload of `BlockSchedule.steps`.
 
     `first` and `last` mark the steps of a block, `final` every step of a token's last block, `correct` a step whose
@@ -122,7 +123,7 @@ def mark_layout(config: EngineConfig, passes: Sequence[int] = (1,), trim: Trim |
     return data.StructLayout({**flags, **numbers})
 
 
-def step_layout(config: EngineConfig, passes: Sequence[int] = (1,), trim: Trim | None = None) -> data.StructLayout:
+def step_layout(config: MatmulConfig, passes: Sequence[int] = (1,), trim: Trim | None = None) -> data.StructLayout:
     """Return a step as an array takes it: `activations`, and above them the marks."""
     lanes = data.ArrayLayout(signed(config.act_bits), config.activation_lanes)
     return data.StructLayout({"activations": lanes, **mark_layout(config, passes, trim).members})
@@ -133,7 +134,7 @@ class BlockSchedule(Component):
 
     Parameters
     ----------
-    config : EngineConfig
+    config : MatmulConfig
         Lengths, `rows`, `activation_lanes`, `act_bits` and `modes`.
     chunk : int or None
         With a number, a correction step follows every `chunk` steps of a block and its last step. Its activations are
@@ -160,7 +161,7 @@ class BlockSchedule(Component):
 
     def __init__(
         self,
-        config: EngineConfig,
+        config: MatmulConfig,
         chunk: int | None = None,
         preload: bool = False,
         passes: Sequence[int] = (1,),
@@ -174,7 +175,7 @@ class BlockSchedule(Component):
         lanes = data.ArrayLayout(signed(config.act_bits), config.activation_lanes)
         super().__init__(
             {
-                "jobs": In(stream.Signature(job_layout(config.n_in_max, config.n_out_max, len(config.modes)))),
+                "jobs": In(stream.Signature(job_layout(config.job_limits, len(config.modes)))),
                 "activations": In(stream.Signature(lanes)),
                 "fault": Out(1),
                 "steps": Out(stream.Signature(mark_layout(config, self.passes, trim))),

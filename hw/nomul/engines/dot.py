@@ -29,7 +29,7 @@ from amaranth.lib.wiring import Component, In, Member, Out, connect, flipped
 
 from nomul.arith.target import Target
 from nomul.engines.block_schedule import BlockSchedule, Trim, step_layout
-from nomul.engines.matmul import EngineConfig, engine_members
+from nomul.engines.matmul import MatmulConfig, matmul_members
 from nomul.memory.credit import Credit
 from nomul.memory.queue import Queue
 from nomul.memory.trit_decoder import GroupCode, TritDecoder
@@ -37,7 +37,7 @@ from nomul.memory.trit_decoder import GroupCode, TritDecoder
 __all__ = ["DotConfig", "DotEngine", "array_members", "dot_cycles"]
 
 
-class DotConfig(EngineConfig, Protocol):
+class DotConfig(MatmulConfig, Protocol):
     """What a `DotEngine` asks of its configuration."""
 
     @property
@@ -154,7 +154,7 @@ class DotEngine(Component):
     ) -> None:
         self.config, self.array, self.preload, self.passes, self.trim = config, array, preload, passes, trim
         weight = data.ArrayLayout(8, config.units) if config.decodes else config.step_weights
-        super().__init__(engine_members(config, weight))
+        super().__init__(matmul_members(config, weight))
 
     def elaborate(self, platform: object) -> Module:
         """Wire the schedule, the weights, the array and the results together."""

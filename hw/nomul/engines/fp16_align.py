@@ -18,7 +18,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
 from nomul.arith.fp16 import SIDE_BITS, align, exponent_field, greatest, shared_side, unpack
-from nomul.engines.matmul import job_layout
+from nomul.contract import job_layout
 
 __all__ = ["ALIGN_LATENCY", "GroupAlign", "side_share"]
 
@@ -31,10 +31,7 @@ GROUPS = 4
 
 class _AlignConfig(Protocol):
     @property
-    def n_in_max(self) -> int: ...
-
-    @property
-    def n_out_max(self) -> int: ...
+    def job_limits(self) -> dict[str, int]: ...
 
     @property
     def activation_lanes(self) -> int: ...
@@ -78,7 +75,7 @@ class GroupAlign(Component):
         super().__init__(
             {
                 "start": In(1),
-                "job": In(job_layout(config.n_in_max, config.n_out_max)),
+                "job": In(job_layout(config.job_limits)),
                 "fault": In(1),
                 "activations": In(stream.Signature(data.ArrayLayout(signed(16), lanes))),
                 "aligned": Out(stream.Signature(data.ArrayLayout(signed(width), lanes))),

@@ -22,7 +22,7 @@ from nomul.arith.fused_mac import MULTIPLICAND, FusedMac, multiplicand
 from nomul.arith.target import TARGETS, Target
 from nomul.config import parameter, validate
 from nomul.engines.dot import DotEngine, array_members, dot_cycles
-from nomul.engines.matmul import Mode
+from nomul.engines.matmul import MatmulConfig, Mode
 
 __all__ = ["Fp16Fma", "Fp16FmaConfig"]
 
@@ -31,7 +31,7 @@ LATENCY = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Fp16FmaConfig:
+class Fp16FmaConfig(MatmulConfig):
     """Configuration of `Fp16Fma`.
 
     Raises

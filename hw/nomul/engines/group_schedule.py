@@ -23,13 +23,14 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
 from nomul.arith.column_sum import add_columns, add_constant
+from nomul.contract import job_layout
 from nomul.engines.block_schedule import Strides
-from nomul.engines.matmul import EngineConfig, job_layout
+from nomul.engines.matmul import MatmulConfig
 
 __all__ = ["GroupConfig", "GroupSchedule", "group_step_layout"]
 
 
-class GroupConfig(EngineConfig, Protocol):
+class GroupConfig(MatmulConfig, Protocol):
     """What a `GroupSchedule` asks of its configuration."""
 
     @property
@@ -99,7 +100,7 @@ class GroupSchedule(Component):
         self.config = config
         super().__init__(
             {
-                "jobs": In(stream.Signature(job_layout(config.n_in_max, config.n_out_max))),
+                "jobs": In(stream.Signature(job_layout(config.job_limits))),
                 "activations": In(stream.Signature(data.ArrayLayout(signed(config.act_bits), config.activation_lanes))),
                 "fault": Out(1),
                 "steps": Out(stream.Signature(group_step_layout(config))),

@@ -1,87 +1,40 @@
-"""The contract that every matmul engine keeps: y = W a, exactly, over streams.
+"""The contract of cores that multiply a matrix of weights with vectors: y = W a, exactly, over three streams.
 
-An engine is an `amaranth.lib.wiring.Component` made from one frozen configuration. It takes jobs; a job multiplies one
-weight matrix W of shape [n_out, n_in] with `tokens` activation vectors.
+It is `nomul.contract` with these jobs and streams. A job multiplies one weight matrix W of shape [n_out, n_in] with
+`tokens` activation vectors.
 
-    jobs         {n_in, n_out, tokens}, one transfer a job; with `mode` above them if the engine has several modes
+    jobs         {n_in, n_out, tokens}, one transfer a job; with `mode` above them if the core has several modes
     activations  `activation_lanes` values a transfer, each vector in order, its last transfer padded with any values;
                  ceil(n_in / activation_lanes) transfers a token
-    weights      in the engine's own order and coding, made by its packer in `nomul.formats`; padding is zero weights,
+    weights      in the core's own order and coding, made by its packer in `nomul.formats`; padding is zero weights,
                  or any where no weight is zero; the whole matrix again for every token
     results      `rows` values a transfer, in order of outputs, with `last` on the last transfer of a token; rows
                  beyond n_out are what zero weights give: zero, but for activations that are infinite or NaN
 
-All four are `amaranth.lib.stream` streams and may stall at any time. The next job may be given, and its activations
-taken, while an engine still works on the last. A job whose n_in, n_out or tokens is zero or above the configured
-maximum, or whose mode does not exist, is taken, does nothing, and raises `fault` until a legal job is taken. Dense
-weights that decode to nothing raise `fault` until reset.
+Dense weights that decode to nothing raise `fault` until reset.
 """
 
-import dataclasses
 from typing import Protocol, Self
 
-from amaranth.hdl import ShapeLike, signed
-from amaranth.lib import data, stream
-from amaranth.lib.wiring import In, Member, Out
+from amaranth.hdl import ShapeLike
+from amaranth.lib import stream
+from amaranth.lib.wiring import In, Member
 
 from nomul.config import check_inputs
+from nomul.contract import CoreConfig, Mode, Port, core_members
 from nomul.memory.trit_decoder import GroupCode
-from nomul.spec import Spec
 
-__all__ = [
-    "TOKENS_MAX",
-    "EngineConfig",
-    "EngineSpec",
-    "MachineEngineConfig",
-    "Mode",
-    "check_streams",
-    "engine_members",
-    "job_layout",
-]
+__all__ = ["TOKENS_MAX", "MachineMatmulConfig", "MatmulConfig", "Mode", "check_streams", "matmul_members"]
 
 TOKENS_MAX = 65535
 """Largest number of tokens in one job."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Mode:
-    """Kinds of operands that an engine multiplies; which one is said by each job."""
+class MatmulConfig(CoreConfig, Protocol):
+    """What the configuration of such a core publishes beside its own fields; the streams follow from it.
 
-    name: str
-    """Name on the command line."""
-
-    weights: tuple[int, int]
-    """Lowest and highest weight."""
-
-    activations: tuple[int, int]
-    """Lowest and highest activation."""
-
-    macs_per_cycle: int
-    """Products formed in a cycle at full use."""
-
-    weight_step: int = 1
-    """Distance from a weight to the next; 2 if the weights are -1 and 1, and none is zero."""
-
-    activation_step: int = 1
-    """Distance from an activation to the next."""
-
-    weight_format: str = "integer"
-    activation_format: str = "integer"
-    """'integer', or 'fp16': bit patterns of IEEE 754 binary16, as two's complement numbers of 16 bits."""
-
-    @property
-    def weight_values(self) -> range:
-        """Every weight."""
-        return range(self.weights[0], self.weights[1] + 1, self.weight_step)
-
-    @property
-    def activation_values(self) -> range:
-        """Every activation."""
-        return range(self.activations[0], self.activations[1] + 1, self.activation_step)
-
-
-class EngineConfig(Protocol):
-    """What every engine's configuration publishes beside its own fields."""
+    A configuration names it as its base.
+    """
 
     @property
     def n_in_max(self) -> int:
@@ -112,10 +65,6 @@ class EngineConfig(Protocol):
         """Width of a transfer of weights."""
 
     @property
-    def modes(self) -> tuple[Mode, ...]:
-        """What it can multiply; a job's `mode` is a place in this list."""
-
-    @property
     def macs_per_cycle(self) -> int:
         """Products formed in a cycle at full use, in the first mode."""
 
@@ -123,18 +72,59 @@ class EngineConfig(Protocol):
     def target(self) -> str:
         """Technology whose arithmetic forms are used."""
 
-    @property
-    def packing(self) -> str:
-        """The order and coding of the weight stream, in words."""
-
     def cycles(self, n_in: int, n_out: int, tokens: int, mode: int = 0) -> int:
         """Return the cycles of a job alone, from its transfer to that of its last result, when no stream stalls."""
 
     def weight_transfers(self, n_in: int, n_out: int, mode: int = 0) -> int:
         """Return the transfers of weights for one token."""
 
+    @property
+    def job_limits(self) -> dict[str, int]:
+        """Sizes of a product."""
+        return {"n_in": self.n_in_max, "n_out": self.n_out_max, "tokens": TOKENS_MAX}
 
-class MachineEngineConfig(EngineConfig, Protocol):
+    @property
+    def repeats(self) -> str | None:
+        """Each token has a vector of results."""
+        return "tokens"
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        """Activations, in 8 or 16 bits on a bus, and weights, a transfer in whole bytes."""
+        whole = -(-self.weight_width // 8) * 8
+        return (
+            Port.of(
+                "activations", self.activation_lanes, self.act_bits, "activations", container=8 << (self.act_bits > 8)
+            ),
+            Port.of("weights", 1, self.weight_width, "packed weights", negative=False, container=whole),
+        )
+
+    @property
+    def outputs(self) -> tuple[Port, ...]:
+        """Results, in 32 or 64 bits on a bus."""
+        return (Port.of("results", self.rows, self.total_width, "results", container=32 << (self.total_width > 32)),)
+
+    @property
+    def place_names(self) -> tuple[str, str, str]:
+        """A token, a row of the matrix, and `rows` of them."""
+        return ("token", "row", "tile")
+
+    @property
+    def work_unit(self) -> str:
+        """Products that are added up."""
+        return "mac"
+
+    @property
+    def work_per_cycle(self) -> int:
+        """Products formed in a cycle at full use, in the first mode."""
+        return self.macs_per_cycle
+
+    def work(self, n_in: int, n_out: int, tokens: int, mode: int = 0) -> int:
+        """Return the products of a job."""
+        return n_in * n_out * tokens
+
+
+class MachineMatmulConfig(MatmulConfig, Protocol):
     """What a machine asks of the configuration of the engine that it is built around."""
 
     @property
@@ -163,14 +153,10 @@ class MachineEngineConfig(EngineConfig, Protocol):
         """
 
 
-class EngineSpec(Spec):
-    """An engine as the commands see it; its configuration is an `EngineConfig`."""
-
-
-def check_streams(config: MachineEngineConfig) -> None:
+def check_streams(config: MachineMatmulConfig) -> None:
     """Refuse more rows than the weights of a step, and activations in octets of a bus, have wires for."""
 
-    def bits(trial: MachineEngineConfig) -> int:
+    def bits(trial: MachineMatmulConfig) -> int:
         weights = -(-trial.weight_width // 8) * 8
         if trial.dense_code is not None and trial.decodes:
             weights = max(weights, trial.dense_groups * trial.dense_code.width)
@@ -179,19 +165,7 @@ def check_streams(config: MachineEngineConfig) -> None:
     check_inputs(config, "rows", bits)
 
 
-def job_layout(n_in_max: int, n_out_max: int, modes: int = 1) -> data.StructLayout:
-    """Return the payload of the `jobs` stream."""
-    fields = {"n_in": n_in_max.bit_length(), "n_out": n_out_max.bit_length(), "tokens": TOKENS_MAX.bit_length()}
-    return data.StructLayout(fields | ({"mode": (modes - 1).bit_length()} if modes > 1 else {}))
-
-
-def engine_members(config: EngineConfig, weight: ShapeLike) -> dict[str, Member]:
-    """Return the ports of an engine whose weight stream has payload `weight`."""
-    results = data.StructLayout({"values": data.ArrayLayout(signed(config.total_width), config.rows), "last": 1})
-    return {
-        "jobs": In(stream.Signature(job_layout(config.n_in_max, config.n_out_max, len(config.modes)))),
-        "activations": In(stream.Signature(data.ArrayLayout(signed(config.act_bits), config.activation_lanes))),
-        "weights": In(stream.Signature(weight)),
-        "results": Out(stream.Signature(results)),
-        "fault": Out(1),
-    }
+def matmul_members(config: MatmulConfig, weight: ShapeLike) -> dict[str, Member]:
+    """Return the ports of a core whose weight stream has payload `weight`."""
+    members = core_members(config)
+    return members | {"weights": In(stream.Signature(weight))}

@@ -55,7 +55,7 @@ from nomul.config import parameter, refuse, validate
 from nomul.engines.array_config import ArrayConfig, check_total_bits, least_total_bits
 from nomul.engines.group_scale import entry_layout
 from nomul.engines.group_schedule import GroupSchedule
-from nomul.engines.matmul import Mode, check_streams, engine_members
+from nomul.engines.matmul import Mode, check_streams, matmul_members
 from nomul.engines.mixpe_array import MixpeArray, sum_latency, total_latency
 from nomul.repeated import enabled
 
@@ -318,7 +318,7 @@ class Mixpe(Component):
                 "entries": data.ArrayLayout(entry_layout(config), config.units),
             }
         )
-        super().__init__(engine_members(config, layout))
+        super().__init__(matmul_members(config, layout))
 
     def elaborate(self, platform: object) -> Module:
         """Wire the schedule, the weights, the array and the results together."""

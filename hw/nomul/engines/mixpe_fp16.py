@@ -32,7 +32,7 @@ from nomul.config import parameter, refuse, validate
 from nomul.engines.array_config import ArrayConfig
 from nomul.engines.dot import DotEngine, dot_cycles
 from nomul.engines.fp16_align import ALIGN_LATENCY, GroupAlign, side_share
-from nomul.engines.matmul import Mode, check_streams, engine_members
+from nomul.engines.matmul import Mode, check_streams, matmul_members
 from nomul.engines.mixpe_fp16_array import GROUP_LATENCY, MixpeFp16Array
 
 __all__ = ["MixpeFp16", "MixpeFp16Config"]
@@ -158,7 +158,7 @@ class MixpeFp16(Component):
 
     def __init__(self, config: MixpeFp16Config) -> None:
         self.config = config
-        super().__init__(engine_members(config, config.step_weights))
+        super().__init__(matmul_members(config, config.step_weights))
 
     def elaborate(self, platform: object) -> Module:
         """Put the aligner before the engine of what is aligned."""

@@ -34,7 +34,7 @@ class EngineSerial(Component):
     ----------
     engine : Component
         An engine (`nomul.engines.matmul`) of one mode, with activations of up to 8 bits.
-    config : EngineConfig
+    config : MatmulConfig
         Its configuration. weight_width is a multiple of 8, and activation_lanes a power of two.
     number : int
         Of the configuration, 32 bits.

@@ -32,7 +32,7 @@ from amaranth.lib.wiring import Component, connect, flipped
 from nomul.arith.pipeline import Delays
 from nomul.arith.signed_sum import signed_sum
 from nomul.arith.target import Target
-from nomul.engines.matmul import engine_members
+from nomul.engines.matmul import matmul_members
 from nomul.engines.tlmm_config import TlmmConfig
 from nomul.engines.tlmm_schedule import FillSchedule, LookupSchedule
 from nomul.engines.tlmm_table import Filler, LookupTable, Walk, walk_entries
@@ -54,7 +54,7 @@ class Tlmm(Component):
     def __init__(self, config: TlmmConfig) -> None:
         self.config = config
         dense = data.ArrayLayout(8, config.units * config.group)
-        super().__init__(engine_members(config, dense if config.decodes else config.block_shape))
+        super().__init__(matmul_members(config, dense if config.decodes else config.block_shape))
 
     def elaborate(self, platform: object) -> Module:
         """Wire the schedules, the tables, the adders and the accumulators together."""

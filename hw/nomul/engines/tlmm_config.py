@@ -10,7 +10,7 @@ from nomul.arith.sum_terms import SumTiming, sum_width
 from nomul.arith.target import TARGETS, Target
 from nomul.config import parameter, refuse, validate
 from nomul.engines.array_config import check_total_bits, least_total_bits
-from nomul.engines.matmul import Mode, check_streams
+from nomul.engines.matmul import MatmulConfig, Mode, check_streams
 from nomul.engines.tlmm_schedule import LookupSchedule
 from nomul.engines.tlmm_table import index_codes, walk_entries
 from nomul.memory.queue import Queue
@@ -20,7 +20,7 @@ __all__ = ["TlmmConfig"]
 
 
 @dataclasses.dataclass(frozen=True)
-class TlmmConfig:
+class TlmmConfig(MatmulConfig):
     """Configuration of `Tlmm`.
 
     Raises

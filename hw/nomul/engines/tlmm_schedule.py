@@ -9,7 +9,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
-from nomul.engines.matmul import job_layout
+from nomul.contract import job_layout
+from nomul.engines.matmul import TOKENS_MAX
 
 __all__ = ["FillSchedule", "LookupSchedule", "Note"]
 
@@ -88,9 +89,10 @@ class FillSchedule(Component):
     def __init__(self, n_in_max: int, n_out_max: int, lanes: int, beats: int, entries: int, banks: int) -> None:
         self.n_in_max, self.n_out_max = n_in_max, n_out_max
         self.lanes, self.beats, self.entries, self.banks = lanes, beats, entries, banks
+        limits = {"n_in": n_in_max, "n_out": n_out_max, "tokens": TOKENS_MAX}
         super().__init__(
             {
-                "jobs": In(stream.Signature(job_layout(n_in_max, n_out_max))),
+                "jobs": In(stream.Signature(job_layout(limits))),
                 "valid": In(1),
                 "ready": Out(1),
                 "fault": Out(1),

@@ -10,7 +10,7 @@ from nomul.arith.fp16 import SIDE_BITS
 from nomul.arith.recoding import RECODINGS, Recoding, recoding
 from nomul.arith.target import TARGETS
 from nomul.config import parameter, refuse, validate
-from nomul.contract import Port
+from nomul.contract import CoreConfig, Mode, Port
 from nomul.engines.array_config import least_total_bits
 
 __all__ = ["ALIGN_WAYS", "CODE_BITS", "SystolicConfig"]
@@ -32,7 +32,7 @@ ALIGN_WAYS = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class SystolicConfig:
+class SystolicConfig(CoreConfig):
     """Configuration of `Systolic`.
 
     Raises
@@ -196,6 +196,25 @@ class SystolicConfig:
         return {"n_in": self.n_in_max, "n_out": self.n_out_max, "tokens": self.tokens_max}
 
     @property
+    def modes(self) -> tuple[Mode, ...]:
+        """Codes of four bits, signed ones 8 more; activations of `act_bits` bits, or words of binary16."""
+        most, form = 1 << (self.vector_bits - 1), "fp16" if self.floats else "integer"
+        return (
+            Mode(
+                "w4a16" if self.floats else "int4",
+                (0, 15),
+                (-most, most - 1),
+                self.work_per_cycle,
+                activation_format=form,
+            ),
+        )
+
+    @property
+    def macs_per_cycle(self) -> int:
+        """Products formed in a cycle."""
+        return self.work_per_cycle
+
+    @property
     def repeats(self) -> str | None:
         """A job's last transfer alone is `last`."""
         return None
@@ -232,11 +251,16 @@ class SystolicConfig:
         return data.ArrayLayout(SIDE_BITS, 1 if self.keeps_weights else self.columns)
 
     @property
-    def values_per_cycle(self) -> int:
+    def work_unit(self) -> str:
+        """Products that are added up."""
+        return "mac"
+
+    @property
+    def work_per_cycle(self) -> int:
         """Products formed in a cycle."""
         return self.rows * self.columns
 
-    def values(self, *, n_in: int, n_out: int, tokens: int) -> int:
+    def work(self, *, n_in: int, n_out: int, tokens: int) -> int:
         """Return the products of a job."""
         return n_in * n_out * tokens
 
@@ -265,6 +289,6 @@ class SystolicConfig:
         """
         lines = min(tokens, self.rows if self.keeps_weights else self.columns)
         usable = lines * (self.columns if self.keeps_weights else self.rows)
-        return self.values(n_in=n_in, n_out=n_out, tokens=tokens) / (
+        return self.work(n_in=n_in, n_out=n_out, tokens=tokens) / (
             self.cycles(n_in=n_in, n_out=n_out, tokens=tokens) * usable
         )

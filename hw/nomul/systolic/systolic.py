@@ -43,7 +43,7 @@ from amaranth.hdl import Module, Signal, Value
 from amaranth.lib.wiring import Component, In, Out
 
 from nomul.arith.pipeline import Delays
-from nomul.contract import JobIntake, unit_members
+from nomul.contract import JobIntake, core_members
 from nomul.repeated import enabled
 from nomul.systolic.align import OutputAlign, WeightAlign
 from nomul.systolic.config import SystolicConfig
@@ -64,7 +64,7 @@ class Systolic(Component):
 
     def __init__(self, config: SystolicConfig) -> None:
         self.config = config
-        super().__init__(unit_members(config))
+        super().__init__(core_members(config))
 
     def elaborate(self, platform: object) -> Module:
         """Wire the jobs, the schedule, the array and the results together."""

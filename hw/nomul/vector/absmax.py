@@ -33,7 +33,7 @@ from nomul.arith.add_subtract import add_subtract
 from nomul.arith.pipeline import Delays
 from nomul.arith.target import TARGETS, Target
 from nomul.config import parameter, refuse, validate
-from nomul.contract import JobIntake, Port, unit_members
+from nomul.contract import CoreConfig, JobIntake, Port, core_members
 from nomul.memory.credit import Credit
 from nomul.memory.queue import Queue
 from nomul.memory.wide import WideMemory
@@ -50,7 +50,7 @@ SHARE = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class AbsmaxConfig:
+class AbsmaxConfig(CoreConfig):
     """Configuration of `Absmax`.
 
     Raises
@@ -112,11 +112,11 @@ class AbsmaxConfig:
         )
 
     @property
-    def values_per_cycle(self) -> int:
+    def work_per_cycle(self) -> int:
         """Values taken in a cycle."""
         return self.lanes
 
-    def values(self, *, length: int, vectors: int) -> int:
+    def work(self, *, length: int, vectors: int) -> int:
         """Return the values of a job."""
         return length * vectors
 
@@ -216,7 +216,7 @@ class Absmax(Component):
 
     def __init__(self, config: AbsmaxConfig) -> None:
         self.config = config
-        super().__init__(unit_members(config))
+        super().__init__(core_members(config))
 
     def elaborate(self, platform: object) -> Module:
         """Wire intake, ring, tree of maxima and quotients together."""

@@ -9,7 +9,8 @@ from nomul.errors import ToolError
 from nomul.flow.gate_model import INSTANCE, gate_model
 from nomul.flow.implementation import Implementation
 from nomul.flow.liberty import Library
-from nomul.sim.check import Product, Run, bench_engine, build_netlist
+from nomul.sim.check import Run, bench_core, build_netlist
+from nomul.sim.product import Product
 
 __all__ = ["simulate_netlist"]
 
@@ -43,10 +44,10 @@ def simulate_netlist(
     ToolError
         If a result differs.
     """
-    simulator = build_netlist(gate_model(found, library, engine), engine)
+    simulator = build_netlist(gate_model(found, library, engine), engine, config)
     with tempfile.TemporaryDirectory(prefix="nomul-activity-") as folder:
         file = Path(folder) / "activity.saif"
-        (said,) = bench_engine(simulator, engine, config, [Run([product])], activity=file)
+        (said,) = bench_core(simulator, engine, config, [Run([product])], activity=file)
         text = file.read_text()
     if said["mismatches"] or said["surplus"]:
         raise ToolError(f"the netlist of {engine} differs from PyTorch: {said['first_mismatch']}")

@@ -24,10 +24,9 @@ import pytest
 from nomul.config import describe
 from nomul.cores.api import Core
 from nomul.cores.discover import find_core
-from nomul.sim import scenarios, unit_scenarios
-from nomul.sim.check import bench_engine, build_engine
+from nomul.sim import scenarios
+from nomul.sim.check import bench_core, build_core
 from nomul.sim.runner import SIMULATORS
-from nomul.sim.unit_check import UnitRun, bench_unit, random_jobs
 
 __all__ = ["CoreConformance", "Mutation"]
 
@@ -91,8 +90,7 @@ class CoreConformance:
         fields = core.gateware.config.__dataclass_fields__
         assert core.gateware.config(), "every field has a default"
         assert all(describe(field) and field.metadata["doc"] for field in fields.values())
-        if core.multiplies:
-            assert core.pack is not None
+        if core.streams_products:
             assert set(core.serves.values()) <= {mode.name for mode in core.gateware.config().modes}
         else:
             assert core.jobs is not None
@@ -103,16 +101,12 @@ class CoreConformance:
     @pytest.mark.bench
     def test_scenarios(self, name: str) -> None:
         """Every result of every scenario is right, and so are the cycles of a job alone."""
-        if self.found.multiplies:
-            scenarios.run_scenarios(self.core, self.configs[name], self.simulator)
-        else:
-            unit_scenarios.run_scenarios(self.core, self.configs[name], self.simulator, self.random_jobs)
+        scenarios.run_scenarios(self.core, self.configs[name], self.simulator, self.random_jobs)
 
     @pytest.mark.bench
     def test_behind_axi(self, on_axi: str) -> None:
         """Behind AXI results are as exact."""
-        kit = scenarios if self.found.multiplies else unit_scenarios
-        kit.behind_axi(self.core, self.configs[on_axi], self.simulator)
+        scenarios.behind_axi(self.core, self.configs[on_axi], self.simulator)
 
     @pytest.mark.bench
     def test_a_mutation_is_noticed(self, mutation: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,9 +114,6 @@ class CoreConformance:
         name, break_it = self.mutations[mutation]
         config = self.configs[name]
         break_it(monkeypatch)
-        broken = build_engine(self.core, config, self.simulator)
-        if self.found.multiplies:
-            said = bench_engine(broken, self.core, config, scenarios.mixed(config))
-        else:
-            said = bench_unit(broken, config, [UnitRun(random_jobs(self.core, config, 20, seed=1), 0.3, seed=1)])
+        broken = build_core(self.core, config, self.simulator)
+        said = bench_core(broken, self.core, config, scenarios.mixed(self.core, config))
         assert any(result["mismatches"] or result["surplus"] or result["fault"] for result in said)

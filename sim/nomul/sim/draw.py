@@ -1,4 +1,4 @@
-"""Draws configurations of every core and unit from what their fields allow, and runs for them.
+"""Draws configurations of every core from what their fields allow, and runs for them.
 
 Nothing here is typed for one core: fields, ranges and choices come from the declarations (`nomul.config.parameter`),
 what goes together from the sentence with which a configuration refuses what does not.
@@ -9,10 +9,12 @@ import random
 import re
 from typing import Any
 
-from nomul.sim.check import Product, Run, random_product
-from nomul.sim.unit_check import UnitRun, random_jobs
+from nomul.cores.discover import find_core
+from nomul.formats.job import Job
+from nomul.sim.check import Run, random_jobs
+from nomul.sim.product import Product, random_product
 
-__all__ = ["draw_config", "draw_value", "engine_runs", "unit_runs", "widest"]
+__all__ = ["draw_config", "draw_runs", "draw_value", "widest"]
 
 LARGE = 0.03
 """Chance of a number from anywhere in its range."""
@@ -54,10 +56,8 @@ def draw_value(field: dataclasses.Field[Any], dice: random.Random, large: float 
 
 
 def widest(config: Any) -> int:
-    """Return the width of the widest stream of a core or unit, in bits."""
-    if hasattr(config, "inputs"):
-        return max(port.shape.width * port.lanes for port in (*config.inputs, *config.outputs))
-    return max(config.weight_width, config.rows * config.total_width, config.activation_lanes * config.act_bits)
+    """Return the width of the widest stream of a core, in bits."""
+    return max(port.width for port in (*config.inputs, *config.outputs))
 
 
 def _size(limit: int, step: int, dice: random.Random) -> int:
@@ -80,32 +80,24 @@ def _product(config: Any, dice: random.Random, budget: int, tokens_max: int = 3)
     return random_product(*best[1], config, dice.randrange(1 << 30), best[2])
 
 
-def engine_runs(config: Any, bus: str, dice: random.Random, budget: int = 400) -> list[Run]:
-    """Return runs of an engine: jobs alone that nothing stalls, jobs in a row with stalls, a reset, illegal ones."""
-    alone = [Run([_product(config, dice, budget)]) for _ in range(2)]
-    row = [_product(config, dice, budget // 2) for _ in range(dice.randint(2, 3))]
+def draw_runs(core: str, config: Any, bus: str, dice: random.Random, budget: int = 400) -> list[Run]:
+    """Return runs of a core: jobs alone that nothing stalls, jobs in a row with stalls, a reset, illegal ones."""
+    alone: list[Job | Product]
+    row: list[Job | Product]
+    if find_core(core).streams_products:
+        alone = [_product(config, dice, budget) for _ in range(2)]
+        row = [_product(config, dice, budget // 2) for _ in range(dice.randint(2, 3))]
+    else:
+        jobs = random_jobs(core, config, 12, dice.randrange(1 << 30))
+        jobs.sort(key=lambda job: config.cycles(**job.fields))
+        short = [job for job in jobs if config.cycles(**job.fields) <= budget] or jobs[:1]
+        alone = [short[0], short[-1]]
+        row = [dice.choice(short) for _ in range(dice.randint(2, 4))]
     stalled = Run(row, dice.choice(STALLS), dice.randrange(1 << 30))
     if bus == "axi":
-        return [alone[0], stalled]
-    total = sum(config.cycles(**product.job) for product in row)
-    reset = dataclasses.replace(stalled, seed=stalled.seed + 1, reset_after=dice.randint(1, total))
-    wrong = row[0].job | {dice.choice(("n_in", "n_out", "tokens")): 0}
-    place: dict[str, Any] = {dice.choice(("illegal_first", "illegal_last")): wrong}
-    return [*alone, stalled, reset, dataclasses.replace(Run(row[:1]), **place)]
-
-
-def unit_runs(unit: str, config: Any, bus: str, dice: random.Random, budget: int = 400) -> list[UnitRun]:
-    """Return runs of a unit, as `engine_runs` does."""
-    jobs = random_jobs(unit, config, 12, dice.randrange(1 << 30))
-    jobs.sort(key=lambda job: config.cycles(**job.fields))
-    short = [job for job in jobs if config.cycles(**job.fields) <= budget] or jobs[:1]
-    alone = [UnitRun([job]) for job in (short[0], short[-1])]
-    row = [dice.choice(short) for _ in range(dice.randint(2, 4))]
-    stalled = UnitRun(row, dice.choice(STALLS), dice.randrange(1 << 30))
-    if bus == "axi":
-        return [alone[1], stalled]
+        return [Run(alone[1:]), stalled]
     total = sum(config.cycles(**job.fields) for job in row)
     reset = dataclasses.replace(stalled, seed=stalled.seed + 1, reset_after=dice.randint(1, total))
     wrong = row[0].fields | {dice.choice([*config.job_limits]): 0}
     place: dict[str, Any] = {dice.choice(("illegal_first", "illegal_last")): [wrong]}
-    return [*alone, stalled, reset, dataclasses.replace(UnitRun(row[:1]), **place)]
+    return [*(Run([job]) for job in alone), stalled, reset, dataclasses.replace(Run(row[:1]), **place)]

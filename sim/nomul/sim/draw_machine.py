@@ -12,13 +12,13 @@ from nomul.accelerator_image import shape_of
 from nomul.accelerators.config import MEMORIES, AcceleratorConfig
 from nomul.accelerators.shape import ACTIVATIONS
 from nomul.cores.discover import find_core, matmul_cores
-from nomul.engines.matmul import EngineSpec
 from nomul.model.calibration import calibrate
 from nomul.model.generation import generate_integer
 from nomul.model.integer import IntegerModel
 from nomul.model.random_model import characters
 from nomul.model.transformer import Transformer, TransformerConfig
 from nomul.sim.draw import draw_value, widest
+from nomul.spec import Spec
 
 __all__ = ["KINDS", "MachineJobs", "draw_jobs", "draw_machine", "random_model"]
 
@@ -80,7 +80,7 @@ def _draw_config(dice: random.Random, model: IntegerModel, lanes: int) -> Accele
     """Return a configuration, or None if none is found soon."""
     engine = dice.choice([name for name, core in matmul_cores().items() if core.machine is not None])
     gateware = find_core(engine).gateware
-    assert isinstance(gateware, EngineSpec)
+    assert isinstance(gateware, Spec)
     declared = {field.name: field for field in dataclasses.fields(gateware.config) if field.name not in FOLLOWS}
     settings = {name: draw_value(field, dice) for name, field in declared.items() if dice.random() < 0.6}
     for _ in range(100):

@@ -1,9 +1,9 @@
-"""Random configurations of every core and unit, simulated (`make fuzz`).
+"""Random configurations of every core, simulated (`make fuzz`).
 
 `python -m nomul.sim.fuzz configurations COUNT` simulates so many, and
 `python -m nomul.sim.fuzz machines COUNT` small machines (`nomul.sim.fuzz_machine`).
 
-Sample number SEED is a core or unit, a configuration over the whole of its fields, a bus, and runs of random operands:
+Sample number SEED is a core, a configuration over the whole of its fields, a bus, and runs of random operands:
 jobs alone that nothing stalls, whose cycles must be the model's, and jobs in a row with stalls, with a reset between
 and with illegal ones. What was found without a fault is kept in the cache, by the contents of the sources, so that
 a run that is stopped goes on where it was.
@@ -29,10 +29,9 @@ from nomul.flow.cache import place, ready
 from nomul.flow.measure import modules_of
 from nomul.flow.sources import sources
 from nomul.flow.tops import BUSES
-from nomul.sim.check import bench_engine, build_engine
-from nomul.sim.draw import draw_config, engine_runs, unit_runs, widest
+from nomul.sim.check import Run, bench_core, build_core
+from nomul.sim.draw import draw_config, draw_runs, widest
 from nomul.sim.fuzz_machine import machines
-from nomul.sim.unit_check import bench_unit
 
 __all__ = ["Sample", "configurations", "fastest", "find_fault", "run_seeds", "sample"]
 
@@ -54,7 +53,7 @@ class Sample:
     name: str
     config: Any
     bus: str
-    runs: Sequence[Any]
+    runs: Sequence[Run]
 
     def __str__(self) -> str:
         """Say it as options of `nomul check`."""
@@ -65,19 +64,17 @@ class Sample:
 
 
 def sample(seed: int) -> Sample:
-    """Return the sample of a seed; cores and units take turns."""
+    """Return the sample of a seed; cores take turns."""
     dice = random.Random(seed)
     name = [*cores()][seed % len(cores())]
     core = find_core(name)
     while True:
         config = draw_config(core.gateware.config, dice)
-        products = config.macs_per_cycle if core.multiplies else config.values_per_cycle
-        least = dict.fromkeys(("n_in", "n_out", "tokens") if core.multiplies else config.job_limits, 1)
-        if products <= PRODUCTS_MOST and widest(config) <= PORT_MOST and config.cycles(**least) <= CYCLES_MOST:
+        shortest = config.cycles(**dict.fromkeys(config.job_limits, 1))
+        if config.work_per_cycle <= PRODUCTS_MOST and widest(config) <= PORT_MOST and shortest <= CYCLES_MOST:
             break
     bus = BUSES[dice.random() < 0.2]
-    runs = engine_runs(config, bus, dice) if core.multiplies else unit_runs(name, config, bus, dice)
-    return Sample(seed, name, config, bus, runs)
+    return Sample(seed, name, config, bus, draw_runs(name, config, bus, dice))
 
 
 def fastest() -> str:
@@ -88,30 +85,21 @@ def fastest() -> str:
 def find_fault(drawn: Sample, simulator: str) -> str | None:
     """Simulate a sample; return what is wrong, or None."""
     config, runs = drawn.config, drawn.runs
-    built = build_engine(drawn.name, config, simulator, drawn.bus)
+    built = build_core(drawn.name, config, simulator, drawn.bus)
     try:
-        if find_core(drawn.name).multiplies:
-            results = bench_engine(built, drawn.name, config, runs, drawn.bus)
-        else:
-            results = bench_unit(built, config, runs, drawn.bus)
+        results = bench_core(built, drawn.name, config, runs, drawn.bus)
     finally:
         shutil.rmtree(built.folder, ignore_errors=True)
         Path(f"{built.folder}.lock").unlink(missing_ok=True)
     for number, (run, said) in enumerate(zip(runs, results, strict=True)):
-        jobs = (
-            [each.job for each in run.products]
-            if find_core(drawn.name).multiplies
-            else [each.fields for each in run.jobs]
-        )
-        illegal = run.illegal_first or run.illegal_last
-        plain = not (run.stall or run.reset_after or illegal)
+        jobs = [job.fields for job in run.jobs]
         where = f"run {number}, jobs {jobs}, stall {run.stall}"
         if said["mismatches"] or said["surplus"]:
             wrong = f"{said['mismatches']} mismatches, {said['surplus']} surplus"
             return f"{where}: {wrong}, first {said['first_mismatch']}"
         if said["fault"] != bool(run.illegal_last):
             return f"{where}: fault is {said['fault']}"
-        if plain and len(jobs) == 1 and said["cycles"] != config.cycles(**jobs[0]):
+        if run.alone and said["cycles"] != config.cycles(**jobs[0]):
             return f"{where}: {said['cycles']} cycles, the model says {config.cycles(**jobs[0])}"
     return None
 

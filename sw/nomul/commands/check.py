@@ -1,6 +1,7 @@
-"""`nomul check`: simulate the RTL of an engine on a layer, or of a unit, and compare every output with PyTorch."""
+"""`nomul check`: simulate the RTL of a core on a layer, or on random jobs, and compare every output with PyTorch."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,66 +9,42 @@ import click
 from rich.table import Table
 
 from nomul.arith.target import TARGETS
-from nomul.catalog import choose_variant, configure
-from nomul.commands.check_common import check_random, finish_unit, show_differences
-from nomul.commands.check_grouped import check_grouped
-from nomul.commands.operands import choose_operands
+from nomul.catalog import choose_variant
+from nomul.commands.jobs import Wanted, choose_jobs
 from nomul.console import json_option, print_json, stderr, stdout
-from nomul.cores.discover import find_core
 from nomul.engines.matmul import TOKENS_MAX
-from nomul.errors import InputError
 from nomul.flow.tops import BUSES
-from nomul.model import checkpoints
 from nomul.options import CheckpointPath, Integer, Number, Output, Seed
-from nomul.sim.check import Product, check_product
+from nomul.sim.check import check_core
 from nomul.sim.runner import SIMULATORS
 
-__all__ = ["check_layer", "command"]
+__all__ = ["command"]
 
 
-def check_layer(
-    engine: str,
-    config: Any,
-    *,
-    path: Path,
-    layer: str | None,
-    mode: str | None = None,
-    activations: Path | None = None,
-    tokens: int = 4,
-    simulator: str = "verilator",
-    bus: str = "stream",
-    stall: float = 0.0,
-    seed: int = 0,
-    waves: Path | None = None,
-) -> dict[str, Any]:
-    """Simulate an engine on one layer of a checkpoint; return the figures that `nomul check --json` prints."""
-    found = choose_operands(engine, config, path, layer, mode, activations, tokens, seed)
-    name = config.modes[found.mode].name
-    stderr.print(
-        f"simulating {engine} in mode {name} on {found.layer} with {simulator}; weights: {found.weight_source}; "
-        f"activations: {found.activation_source}",
-        highlight=False,
-    )
-    product = Product(found.weight, found.activations, found.mode)
-    options: dict[str, Any] = {"simulator": simulator, "bus": bus, "stall": stall, "seed": seed, "waves": waves}
-    figures = check_product(engine, config, product, **options)
-    return {"engine": engine, "mode": name, "layer": found.layer, "weights": found.weight_source, **figures}
-
-
-def show(result: dict[str, Any]) -> None:
-    """Print the figures of a check as a table."""
-    table = Table(
-        show_header=False, title=f"{result['engine']}, {result['mode']}, on {result['layer']}", title_justify="left"
-    )
+def show(result: dict[str, Any], unit: str, places: Sequence[str]) -> None:
+    """Print the figures of a check as a table, then the first differences, each at its `places`."""
+    where = f", {result['mode']}, on {result['layer']}" if "layer" in result else ""
+    table = Table(show_header=False, title=f"{result['engine']}{where}", title_justify="left")
     table.add_column(style="bold")
     table.add_column(justify="right")
-    rows = {
-        "weights": result["weights"],
-        "matrix": f"{result['n_out']} x {result['n_in']}, {result['tokens']} tokens",
-        "outputs compared": f"{result['outputs']:,}",
-        "mismatches": f"{result['mismatches']:,}",
-        "cycles (model)": f"{result['cycles']:,} ({result['model_cycles']:,})",
-        "MAC per cycle (peak)": f"{result['macs'] / max(1, result['cycles']):,.1f} ({result['macs_per_cycle_peak']:,})",
+    cycles, peak = max(1, result["cycles"]), result[f"{unit}s_per_cycle_peak"]
+    rows = {}
+    if "layer" in result:
+        rows["weights"] = result["weights"]
+        rows["matrix"] = f"{result['n_out']} x {result['n_in']}, {result['tokens']} tokens"
+    rows |= {"outputs compared": f"{result['outputs']:,}", "mismatches": f"{result['mismatches']:,}"}
+    if result["jobs"] == 1:
+        rows["cycles (model)"] = f"{result['cycles']:,} ({result['model_cycles']:,})"
+    else:
+        rows |= {
+            "jobs": f"{result['jobs']:,}",
+            "cycles of all jobs": f"{result['cycles']:,}",
+            "largest job": ", ".join(f"{name} {value}" for name, value in result["largest_job"].items()),
+            "its cycles alone (model)": f"{result['job_cycles']:,} ({result['model_cycles']:,})",
+        }
+    name = {"mac": "MAC"}.get(unit, f"{unit}s")
+    rows |= {
+        f"{name} per cycle (peak)": f"{result[f'{unit}s'] / cycles:,.1f} ({peak:,})",
         "utilisation": f"{result['utilization']:.1%}",
         "seed": str(result["seed"]),
     }
@@ -75,10 +52,23 @@ def show(result: dict[str, Any]) -> None:
         rows["group scales"] = (
             f"{result['group_scales']:,}, {result['scale_bits']} bits, {result['scales_lost']:,} lost"
         )
-    for name, value in rows.items():
-        table.add_row(name, value)
+    for title, value in rows.items():
+        table.add_row(title, value)
     stdout.print(table)
-    show_differences(result, ("token", "row", "tile"))
+    if result["mismatches"]:
+        show_differences(result, places)
+
+
+def show_differences(result: dict[str, Any], places: Sequence[str]) -> None:
+    """Print the first differences of a check, and where the run was kept."""
+    shown = [
+        ", ".join(f"{place} {difference[place]}" for place in places)
+        + f": expected {difference['expected']}, got {difference['got']}"
+        for difference in result["differences"]
+    ]
+    lines = ["the first differences:", *shown] if shown else ["more came out than was expected"]
+    lines.append(f"operands, streams, design and log are in {result['folder']}; replay with --seed {result['seed']}")
+    stdout.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
 @click.command()
@@ -106,37 +96,24 @@ def command(
 ) -> None:  # fmt: skip
     """Simulate the RTL of ENGINE on a layer and compare every output with PyTorch; exit code 1 if one differs.
 
-    Then the first differences of several rows are listed, and a folder is kept with the design, the operands (.npy) and
-    the streams (.hex).
+    Then the first differences of several values are listed, and a folder is kept with the design, the operands (.npy)
+    and the streams (.hex).
 
-    ENGINE may also be a unit. It runs random jobs, `--tokens` of them, with extremes and ties among them; absmax
-    quantises the vectors of `--activations` instead where they are given.
+    A core without weights runs random jobs, `--tokens` of them, with extremes and ties among them; absmax quantises the
+    vectors of `--activations` instead where they are given.
     """
-    options: dict[str, Any] = {
-        "layer": layer, "mode": mode, "activations": activations, "tokens": tokens, "simulator": simulator, "bus": bus,
-        "stall": stall, "seed": seed, "waves": waves,
-    }  # fmt: skip
-    engine, settings, form = choose_variant(engine, settings)
-    core = find_core(engine)
-    if core.grouped and form.get("weight", "int4") == "int4":
-        _finish(check_grouped(engine, settings, target, path=checkpoint, **options), as_json)
-        return
-    config = configure(engine, settings, target)
-    if not core.multiplies:
-        for name, value in (("--checkpoint", checkpoint), ("--layer", layer), ("--mode", mode)):
-            if value is not None:
-                what = "modes" if name == "--mode" else "weights"
-                raise InputError(f"{name} is {str(value)!r}, but {engine} is a unit and has no {what}; leave it out")
-        finish_unit(check_random(engine, config, activations, tokens, simulator, bus, stall, seed, waves), as_json)
-        return
-    _finish(check_layer(engine, config, path=checkpoint or checkpoints.path(), **options), as_json)
-
-
-def _finish(result: dict[str, Any], as_json: bool) -> None:
-    """Print a result; exit with 1 if something differed."""
+    engine, settings, _ = choose_variant(engine, settings)
+    chosen = choose_jobs(engine, settings, target, Wanted(checkpoint, layer, mode, activations, tokens, seed))
+    stderr.print(f"simulating {engine} with {simulator}: {chosen.source}", highlight=False, markup=False)
+    figures = check_core(
+        engine, chosen.config, chosen.jobs, simulator=simulator, bus=bus, stall=stall, seed=seed, waves=waves
+    )
+    result = {"engine": engine, **chosen.facts, **figures}
     if as_json:
         print_json(result)
     else:
-        show(result)
+        outputs = chosen.config.outputs
+        places = (*(["output"] if len(outputs) > 1 else []), *(["job"] if len(chosen.jobs) > 1 else []))
+        show(result, chosen.config.work_unit, (*places, *chosen.config.place_names))
     if result["mismatches"]:
         sys.exit(1)

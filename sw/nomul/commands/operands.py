@@ -4,22 +4,41 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from nomul.commands.check_common import load_activations
 from nomul.engines.matmul import Mode
 from nomul.errors import InputError
+from nomul.files import plain_file
 from nomul.formats import fp16
 from nomul.formats.checkpoint import Checkpoint, open_checkpoint
 from nomul.model import checkpoints
 from nomul.model.activations import record
 from nomul.model.operators import OPERATORS, attention_operands
 
-__all__ = ["Operands", "choose_operands", "find_mode"]
+__all__ = ["Operands", "choose_operands", "find_mode", "load_activations"]
 
 HEADS = ("lm_head", "model.embed_tokens")
 """Where a checkpoint keeps the INT8 matrix of its head, first choice first."""
+
+
+def load_activations(file: Path) -> Tensor:
+    """Read activations, integers [tokens, n_in], from an .npy file."""
+    plain_file(file)
+    try:
+        # Mapped, so that nothing is set aside for what a header promises and the file does not hold.
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except OSError:
+        raise
+    except Exception:
+        raise InputError(f"{file} is cut short, or is not an .npy file of numbers") from None
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
+        found = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "an archive"
+        raise InputError(f"{file} holds {found}; activations are integers [tokens, n_in]")
+    if array.dtype == np.uint64:
+        array = array.clip(max=1 << 62)
+    return torch.from_numpy(array.astype(np.int64))
 
 
 def choose_activations(

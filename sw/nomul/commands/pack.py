@@ -8,22 +8,15 @@ import click
 import torch
 
 from nomul.arith.target import TARGETS
-from nomul.catalog import choose_variant, configure
+from nomul.catalog import choose_variant
 from nomul.commands.accelerator_verilog import json_file
-from nomul.commands.check_common import load_activations
-from nomul.commands.check_grouped import choose_grouped
-from nomul.commands.operands import choose_operands
+from nomul.commands.jobs import Wanted, choose_jobs
 from nomul.console import json_option, print_files, print_json
-from nomul.cores.discover import find_core
 from nomul.engines.matmul import TOKENS_MAX
-from nomul.errors import InputError
 from nomul.files import write_folder
 from nomul.flow.tops import BUSES
-from nomul.model import checkpoints
 from nomul.options import CheckpointPath, Integer, Output, Seed
-from nomul.sim.check import Product
-from nomul.sim.unit_check import random_jobs
-from nomul.sim.vectors import Vectors, product_vectors, unit_vectors
+from nomul.sim.vectors import Vectors, make_vectors
 
 __all__ = ["command", "stream_files"]
 
@@ -77,41 +70,15 @@ def command(
 ) -> None:  # fmt: skip
     """Write a layer's weight stream, activations and expected results as .hex files, and pack.json that tells of them.
 
-    ENGINE may also be a unit, for which there are random jobs, or vectors of --activations for absmax.
+    For a core without weights there are random jobs, or vectors of --activations for absmax.
     """
     torch.set_num_threads(1)
-    choice: dict[str, Any] = {"layer": layer, "tokens": tokens, "seed": seed}
-    engine, settings, form = choose_variant(engine, settings)
-    facts: dict[str, Any]
-    core = find_core(engine)
-    if not core.multiplies:
-        for name, value in (("--checkpoint", checkpoint), ("--layer", layer), ("--mode", mode)):
-            if value is not None:
-                raise InputError(f"{name} is {str(value)!r}, but {engine} is a unit and has no weights; leave it out")
-        if activations is not None and core.vectors is None:
-            raise InputError(f"--activations is {str(activations)!r}, but {engine} takes random jobs only")
-        config = configure(engine, settings, target)
-        if activations is not None and core.vectors is not None:
-            jobs = [core.vectors(config, load_activations(activations)[:tokens])]
-        else:
-            jobs = random_jobs(engine, config, tokens, seed)
-        vectors = unit_vectors(config, jobs)
-        facts = {}
-    elif core.grouped and form.get("weight", "int4") == "int4":
-        grouped, config, product, source = choose_grouped(
-            engine, settings, target, path=checkpoint, mode=mode, activations=activations, **choice
-        )
-        vectors, facts = product_vectors(engine, config, [product]), {"layer": grouped.name, "activations": source}
-    else:
-        config = configure(engine, settings, target)
-        found = choose_operands(
-            engine, config, checkpoint or checkpoints.path(), layer, mode, activations, tokens, seed
-        )
-        vectors = product_vectors(engine, config, [Product(found.weight, found.activations, found.mode)])
-        facts = {"layer": found.layer, "weights": found.weight_source, "activations": found.activation_source}
+    engine, settings, _ = choose_variant(engine, settings)
+    chosen = choose_jobs(engine, settings, target, Wanted(checkpoint, layer, mode, activations, tokens, seed))
+    vectors = make_vectors(engine, chosen.config, chosen.jobs)
     files, streams = stream_files(vectors, bus)
     result = {
-        "engine": engine, "bus": bus, "config": dataclasses.asdict(config), **facts, "jobs": vectors.jobs,
+        "engine": engine, "bus": bus, "config": dataclasses.asdict(chosen.config), **chosen.facts, "jobs": vectors.jobs,
         "cycles": vectors.cycles, "streams": streams,
     }  # fmt: skip
     files["pack.json"] = json_file(result)

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from nomul.commands.check_grouped import grouped_product
+from nomul.commands.grouped import grouped_product
 from nomul.commands.operands import choose_operands
 from nomul.cores.discover import find_core, reference_core
 from nomul.errors import InputError
@@ -18,7 +18,7 @@ from nomul.flow.report import Work
 from nomul.flow.rtlil import convert
 from nomul.model import checkpoints
 from nomul.sim.activity import simulate_netlist
-from nomul.sim.check import Product
+from nomul.sim.product import Product
 
 __all__ = ["cell_table", "report_cells"]
 

@@ -10,7 +10,7 @@ from nomul.flow.liberty import Library
 from nomul.flow.measure import cells
 from nomul.model import checkpoints
 from nomul.sim.activity import simulate_netlist
-from nomul.sim.check import Product
+from nomul.sim.product import Product
 
 __all__ = ["simulated_cells", "simulated_job"]
 

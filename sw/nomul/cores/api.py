@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nomul.engines.matmul import EngineSpec
 from nomul.spec import Spec
 
 if TYPE_CHECKING:
@@ -18,7 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nomul.draw import Draw
-    from nomul.formats.job import UnitJob
+    from nomul.formats.job import Job
+    from nomul.formats.mixpe import Operands
 
 __all__ = ["MACRO_BITS", "Core", "CostPoint", "MachineUse", "Settings"]
 
@@ -54,21 +54,26 @@ class Core:
     """
 
     gateware: Spec
-    """Name, number, summary, configuration and component. An `EngineSpec` multiplies matrices."""
+    """Name, number, summary, configuration and component."""
 
     pack: "Callable[[Any, Any, int], npt.NDArray[np.uint8]] | None" = None
     """(configuration, weights, mode) -> the weight stream of one token, uint8 [transfers, bytes], little-endian.
 
-    Weights are int8 [n_out, n_in], or what stands for such a matrix. Cores that multiply matrices need it.
+    Weights are int8 [n_out, n_in], or what stands for such a matrix. Of cores that keep `nomul.engines.matmul`.
     """
 
     expect: "Callable[[Any, Tensor, Tensor], Tensor] | None" = None
     """(configuration, weights, activations) -> results, int64 [tokens, n_out], where they are not W a in integers."""
 
-    jobs: "Callable[[Any, Draw], UnitJob] | None" = None
+    multiply: "Callable[[Any, Any, Tensor], Job] | None" = None
+    """(configuration, weights, activations) -> the job of a product, of a core that multiplies over other streams than
+    those of `nomul.engines.matmul`. Weights are as `pack` takes them, activations integers [tokens, n_in].
+    """
+
+    jobs: "Callable[[Any, Draw], Job] | None" = None
     """(configuration, draw) -> a random job with what must come out, of a core that does not multiply matrices."""
 
-    vectors: "Callable[[Any, Tensor], UnitJob] | None" = None
+    vectors: "Callable[[Any, Tensor], Job] | None" = None
     """(configuration, integers [vectors, length]) -> the job of these vectors, of a core that takes nothing else."""
 
     serves: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -107,8 +112,13 @@ class Core:
     cells_most: int = 300
     """Products a cycle of the largest array that the report maps to standard cells: flat, which takes long."""
 
-    grouped: bool = False
-    """Whether its weights have zero points and scales by group of inputs (`nomul.formats.mixpe.Operands`)."""
+    group_fields: "Callable[[Operands, int, Settings], Settings] | None" = None
+    """(weights in groups, bits of their scales, fields that are set) -> the fields that such weights need, of a core
+    whose weights have zero points and scales by group of inputs (`nomul.formats.mixpe.Operands`).
+    """
+
+    takes_groups: Callable[[Settings], bool] = lambda settings: True
+    """Whether its weights have them with these fields too."""
 
     variants: "Mapping[str, Mapping[str, Settings]]" = dataclasses.field(default_factory=dict)
     """Further fields on the command line, each with its values: the settings that a value stands for.
@@ -126,5 +136,10 @@ class Core:
 
     @property
     def multiplies(self) -> bool:
-        """Whether it keeps the contract of matrix products (`nomul.engines.matmul`)."""
-        return isinstance(self.gateware, EngineSpec)
+        """Whether it multiplies matrices with vectors."""
+        return self.streams_products or self.multiply is not None
+
+    @property
+    def streams_products(self) -> bool:
+        """Whether it keeps the contract of matrix products (`nomul.engines.matmul`), with a packed weight stream."""
+        return self.pack is not None

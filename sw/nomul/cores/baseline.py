@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from nomul.cores.api import Core, Settings
 from nomul.cores.arrays import SIZES, array_features, array_grid, array_points
 from nomul.engines.baseline import Baseline, BaselineConfig
-from nomul.engines.matmul import EngineSpec
+from nomul.spec import Spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +34,7 @@ def sized(macs: int, target: str) -> Settings:
 
 
 CORE = Core(
-    gateware=EngineSpec("baseline", 3, "plain INT8 array, the reference of area ratios", BaselineConfig, Baseline),
+    gateware=Spec("baseline", 3, "plain INT8 array, the reference of area ratios", BaselineConfig, Baseline),
     pack=pack,
     serves={"ternary": "int8", "mixpe": "int8"},
     sizes=SIZES,

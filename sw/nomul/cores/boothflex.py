@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from nomul.cores.api import Core, MachineUse
 from nomul.cores.arrays import array_features, array_grid, array_points, sizes
 from nomul.engines.boothflex import BoothFlex, BoothFlexConfig
-from nomul.engines.matmul import EngineSpec
+from nomul.spec import Spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ def pack(config: BoothFlexConfig, weight: "Tensor", mode: int) -> "npt.NDArray[n
 
 
 CORE = Core(
-    gateware=EngineSpec(
+    gateware=Spec(
         "boothflex", 4, "INT8 or four ternary products a lane in one radix-4 datapath, after VitaLLM",
         BoothFlexConfig, BoothFlex,
     ),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from nomul.cores.api import Core
 from nomul.cores.arrays import array_features, array_grid, array_points, sizes
 from nomul.engines.boothflex_bs import BoothFlexBs, BoothFlexBsConfig
-from nomul.engines.matmul import EngineSpec
+from nomul.spec import Spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ def pack(config: BoothFlexBsConfig, weight: "Tensor", mode: int) -> "npt.NDArray
 
 
 CORE = Core(
-    gateware=EngineSpec(
+    gateware=Spec(
         "boothflex_bs", 5, "weights of 2 to 8 bits, one radix-4 digit a cycle, after VitaLLM",
         BoothFlexBsConfig, BoothFlexBs,
     ),

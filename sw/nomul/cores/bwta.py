@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from nomul.cores.api import Core
 from nomul.cores.arrays import array_features, array_grid, array_points, sizes
 from nomul.engines.bwta import Bwta, BwtaConfig
-from nomul.engines.matmul import EngineSpec
+from nomul.spec import Spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,7 @@ def pack(config: BwtaConfig, weight: "Tensor", mode: int) -> "npt.NDArray[np.uin
 
 
 CORE = Core(
-    gateware=EngineSpec("bwta", 6, "binary and ternary weights x ternary activations, after BWTA", BwtaConfig, Bwta),
+    gateware=Spec("bwta", 6, "binary and ternary weights x ternary activations, after BWTA", BwtaConfig, Bwta),
     pack=pack,
     serves={"bwta": "binary"},
     sizes=sizes((32, 2), (64, 4), (64, 16)),

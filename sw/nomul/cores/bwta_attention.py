@@ -3,17 +3,17 @@
 from typing import TYPE_CHECKING
 
 from nomul.attention.bwta_attention import BwtaAttention, BwtaAttentionConfig
-from nomul.contract import UnitSpec
 from nomul.cores.api import Core
+from nomul.spec import Spec
 
 if TYPE_CHECKING:
     from nomul.draw import Draw
-    from nomul.formats.job import UnitJob
+    from nomul.formats.job import Job
 
 __all__ = ["CORE"]
 
 
-def random_job(config: BwtaAttentionConfig, draw: "Draw") -> "UnitJob":
+def random_job(config: BwtaAttentionConfig, draw: "Draw") -> "Job":
     """Return a job whose scales have halves that are a value or near it, and a score, near it, or half of it."""
     import torch
 
@@ -33,7 +33,7 @@ def random_job(config: BwtaAttentionConfig, draw: "Draw") -> "UnitJob":
 
 
 CORE = Core(
-    gateware=UnitSpec(
+    gateware=Spec(
         "bwta_attention", 261, "attention of packed operands from end to end, after BWTA",
         BwtaAttentionConfig, BwtaAttention,
     ),

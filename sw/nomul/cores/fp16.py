@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from nomul.cores.api import Core, CostPoint
 from nomul.cores.arrays import longest
 from nomul.engines.fp16_fma import Fp16Fma, Fp16FmaConfig
-from nomul.engines.matmul import EngineSpec
+from nomul.spec import Spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,7 @@ def expect(config: Fp16FmaConfig, weight: "Tensor", activations: "Tensor") -> "T
 
 
 CORE = Core(
-    gateware=EngineSpec("fp16", 8, "FP16 multiply-add array, the reference of W4A16", Fp16FmaConfig, Fp16Fma),
+    gateware=Spec("fp16", 8, "FP16 multiply-add array, the reference of W4A16", Fp16FmaConfig, Fp16Fma),
     pack=pack,
     expect=expect,
     sizes={"small": {"rows": 2}, "medium": {"rows": 4}, "large": {"rows": 8}},

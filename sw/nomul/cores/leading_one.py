@@ -3,17 +3,17 @@
 from typing import TYPE_CHECKING
 
 from nomul.attention.leading_one import LeadingOne, LeadingOneConfig
-from nomul.contract import UnitSpec
 from nomul.cores.api import Core
+from nomul.spec import Spec
 
 if TYPE_CHECKING:
     from nomul.draw import Draw
-    from nomul.formats.job import UnitJob
+    from nomul.formats.job import Job
 
 __all__ = ["CORE"]
 
 
-def random_job(config: LeadingOneConfig, draw: "Draw") -> "UnitJob":
+def random_job(config: LeadingOneConfig, draw: "Draw") -> "Job":
     """Return a query and keys."""
     from nomul.formats.leading_one import leading_one_job
 
@@ -23,7 +23,7 @@ def random_job(config: LeadingOneConfig, draw: "Draw") -> "UnitJob":
 
 
 CORE = Core(
-    gateware=UnitSpec(
+    gateware=Spec(
         "leading_one", 257, "attention scores predicted from leading ones, after VitaLLM", LeadingOneConfig, LeadingOne
     ),
     jobs=random_job,

@@ -2,16 +2,16 @@
 
 from typing import TYPE_CHECKING, Any
 
-from nomul.cores.api import MACRO_BITS, Core
+from nomul.cores.api import MACRO_BITS, Core, Settings
 from nomul.cores.arrays import SIZES, array_features, array_grid, array_points
-from nomul.engines.matmul import EngineSpec
 from nomul.engines.mixpe import Mixpe, MixpeConfig
+from nomul.spec import Spec
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from nomul.formats.mixpe import Layout
+    from nomul.formats.mixpe import Layout, Operands
 
 __all__ = ["CORE", "layout"]
 
@@ -46,8 +46,15 @@ def features(config: MixpeConfig) -> list[float]:
     return sizes
 
 
+def group_fields(operands: "Operands", scale_bits: int, settings: Settings) -> Settings:
+    """Return the layer's group, 0 if it has one scale a row, its codes and its scales."""
+    signed = int(operands.codes.min()) < 0 or int(operands.zeros.min()) < 0
+    group = 0 if operands.group >= operands.shape[1] else operands.group
+    return {"group": group, "codes": "signed" if signed else "unsigned", "scale_bits": scale_bits}
+
+
 CORE = Core(
-    gateware=EngineSpec(
+    gateware=Spec(
         "mixpe", 7, "INT4 dot products by shift and add, scaled once a group, after MixPE", MixpeConfig, Mixpe
     ),
     pack=pack,
@@ -56,7 +63,8 @@ CORE = Core(
     candidates=array_grid(),
     features=features,
     cost_points=array_points(power_of_two=True),
-    grouped=True,
+    group_fields=group_fields,
+    takes_groups=lambda settings: settings.get("weight") != "ternary",
     variants={
         "weight": {"int4": {}, "ternary": {"weight": "ternary"}},
         "activation": {"int8": {}, "fp16": {"core": "mixpe_fp16"}},

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 from nomul.cores.api import Core
 from nomul.cores.arrays import array_features, array_points, sizes
-from nomul.engines.matmul import EngineSpec
 from nomul.engines.mixpe_fp16 import MixpeFp16, MixpeFp16Config
+from nomul.spec import Spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,7 @@ def expect(config: MixpeFp16Config, weight: "Tensor", activations: "Tensor") -> 
 
 
 CORE = Core(
-    gateware=EngineSpec(
+    gateware=Spec(
         "mixpe_fp16", 9, "INT4 x FP16 dot-product array without multipliers, after MixPE", MixpeFp16Config, MixpeFp16
     ),
     pack=pack,

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 from nomul.cores.api import Core, MachineUse
 from nomul.cores.arrays import SIZES, array_features, array_grid, array_points
-from nomul.engines.matmul import EngineSpec
 from nomul.engines.tint import Tint, TintConfig
+from nomul.spec import Spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,7 @@ def pack(config: TintConfig, weight: "Tensor", mode: int) -> "npt.NDArray[np.uin
 
 
 CORE = Core(
-    gateware=EngineSpec("tint", 2, "ternary dot-product array without multipliers, after VitaLLM", TintConfig, Tint),
+    gateware=Spec("tint", 2, "ternary dot-product array without multipliers, after VitaLLM", TintConfig, Tint),
     pack=pack,
     serves={"ternary": "ternary"},
     sizes=SIZES,

@@ -8,8 +8,8 @@ from nomul.arith.target import AMD, Target
 from nomul.arith.xilinx import lutram_parts
 from nomul.cores.api import Core, CostPoint, MachineUse, Settings
 from nomul.cores.arrays import ROWS, longest
-from nomul.engines.matmul import EngineSpec
 from nomul.engines.tlmm import Tlmm, TlmmConfig
+from nomul.spec import Spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +71,7 @@ def _fields(tables: int, rows: int, fill: int) -> dict[str, Any]:
 
 
 CORE = Core(
-    gateware=EngineSpec("tlmm", 1, "ternary matmul by table look-up, after TeLLMe v2", TlmmConfig, Tlmm),
+    gateware=Spec("tlmm", 1, "ternary matmul by table look-up, after TeLLMe v2", TlmmConfig, Tlmm),
     pack=pack,
     serves={"ternary": "ternary"},
     sizes={"small": _fields(4, 2, 2), "medium": _fields(8, 4, 4), "large": _fields(16, 8, 8)},

@@ -3,17 +3,17 @@
 from typing import TYPE_CHECKING
 
 from nomul.attention.top_k import TopK, TopKConfig
-from nomul.contract import UnitSpec
 from nomul.cores.api import Core
+from nomul.spec import Spec
 
 if TYPE_CHECKING:
     from nomul.draw import Draw
-    from nomul.formats.job import UnitJob
+    from nomul.formats.job import Job
 
 __all__ = ["CORE"]
 
 
-def random_job(config: TopKConfig, draw: "Draw") -> "UnitJob":
+def random_job(config: TopKConfig, draw: "Draw") -> "Job":
     """Return scores, and a K that may be more than there are."""
     from nomul.formats.top_k import top_k_job
 
@@ -23,6 +23,6 @@ def random_job(config: TopKConfig, draw: "Draw") -> "UnitJob":
 
 
 CORE = Core(
-    gateware=UnitSpec("top_k", 258, "the K largest of M scores without comparators, after VitaLLM", TopKConfig, TopK),
+    gateware=Spec("top_k", 258, "the K largest of M scores without comparators, after VitaLLM", TopKConfig, TopK),
     jobs=random_job,
 )

@@ -1,6 +1,6 @@
 """Cost models: what a configuration takes of a target, without synthesis, in microseconds.
 
-Cycles need no model here: an engine's configuration has an exact one (`EngineConfig.cycles`), which its bench asserts.
+Cycles need no model here: an engine's configuration has an exact one (`MatmulConfig.cycles`), which its bench asserts.
 
 Look-up tables, flip-flops and gate equivalents are sums over what a core is made of (`features` of its
 `nomul.cores.api.Core`), each with a coefficient fitted to syntheses of small configurations (`cost_points.json`,

@@ -1,4 +1,4 @@
-"""The manifest beside the Verilog of an engine or a unit: everything that a user would otherwise have to guess."""
+"""The manifest beside the Verilog of a core: everything that a user would otherwise have to guess."""
 
 import dataclasses
 import importlib.metadata
@@ -9,9 +9,10 @@ from amaranth.hdl import Shape
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, Out
 
-from nomul.bus.axi import REGISTERS, AxiEngine
+from nomul.bus.axi import AxiCore
 from nomul.bus.axi_lite import Register
-from nomul.bus.axi_unit import AxiUnit, unit_registers
+from nomul.bus.job_registers import job_registers
+from nomul.contract import CoreConfig
 from nomul.cores.discover import find_core
 
 __all__ = ["manifest", "register_entry"]
@@ -19,101 +20,77 @@ __all__ = ["manifest", "register_entry"]
 MEANINGS = {
     "clk": "clock; everything happens at its rising edge",
     "rst": "synchronous reset, active high",
-    "jobs": "one matrix and how many vectors: n_in, n_out, tokens; and the mode, if there are several",
-    "activations": "the lanes of a vector in order, lane 0 in the lowest bits, two's complement",
-    "weights": "the packed weight stream, once for each token",
-    "results": "`rows` results, row 0 in the lowest bits, two's complement; above them `last`, set on a token's last",
     "fault": "the last job was illegal and did nothing",
 }
-"""Meaning of each port, or of each stream, by its name before `__`."""
+"""Meaning of each port of a bare core that is no stream."""
 
 AXI_MEANINGS = {
     "aclk": "clock; everything happens at its rising edge",
     "aresetn": "synchronous reset, active low",
     "irq": "interrupt, as the register CONTROL enables it",
     "s_axi_": "AXI4-Lite, the registers",
-    "s_axis_activations_": "AXI4-Stream: lane i in container i of 8 or 16 bits",
-    "s_axis_weights_": "AXI4-Stream: the packed weight stream in whole bytes",
-    "m_axis_results_": "AXI4-Stream: results sign-extended to 32 bits (64 if wider), tlast on a token's last",
 }
 """Meaning of the pins of the AXI form, by the beginning of their names."""
 
 
-def manifest(engine: str, config: Any, component: Component, top: str) -> dict[str, Any]:
-    """Return the manifest of an engine or a unit and its top module, ready to be printed as JSON.
+def manifest(name: str, config: Any, component: Component, top: str) -> dict[str, Any]:
+    """Return the manifest of a core and its top module, ready to be printed as JSON.
 
     `ports` lists direction, width and meaning of every port of the Verilog module; a stream NAME is NAME__payload,
     NAME__valid and NAME__ready, and a transfer happens in each cycle in which valid and ready are both high. `streams`
     says how much memory bandwidth each takes at most.
     """
-    core = find_core(engine)
-    unit = not core.multiplies
-    meanings = unit_meanings(config) if unit else MEANINGS | AXI_MEANINGS
-    axi = isinstance(component, AxiEngine | AxiUnit)
-    ports: dict[str, dict[str, Any]] = {} if axi else {name: _port(False, 1, meanings[name]) for name in ("clk", "rst")}
+    core = find_core(name)
+    meanings = port_meanings(config)
+    axi = isinstance(component, AxiCore)
+    ports: dict[str, dict[str, Any]] = {} if axi else {pin: _port(False, 1, meanings[pin]) for pin in ("clk", "rst")}
     layouts: dict[str, Any] = {}
-    for name, member in component.signature.members.items():
+    for port, member in component.signature.members.items():
         outward = member.flow == Out
         if member.is_port:
-            ports[name] = _port(outward, Shape.cast(member.shape).width, _meaning(name, meanings))
+            ports[port] = _port(outward, Shape.cast(member.shape).width, _meaning(port, meanings))
             continue
         assert isinstance(member.signature, stream.Signature)
         shape = member.signature.members["payload"].shape
-        ports[f"{name}__payload"] = _port(outward, Shape.cast(shape).width, meanings[name])
-        ports[f"{name}__valid"] = _port(outward, 1, f"{name}: the sender offers a transfer")
-        ports[f"{name}__ready"] = _port(not outward, 1, f"{name}: the receiver takes it")
-        layouts[name] = _layout(shape)
-    registers = (unit_registers(config) if unit else REGISTERS) if axi else ()
+        ports[f"{port}__payload"] = _port(outward, Shape.cast(shape).width, meanings[port])
+        ports[f"{port}__valid"] = _port(outward, 1, f"{port}: the sender offers a transfer")
+        ports[f"{port}__ready"] = _port(not outward, 1, f"{port}: the receiver takes it")
+        layouts[port] = _layout(shape)
     return {
-        "engine": engine,
+        "engine": name,
         "top": top,
         "summary": core.gateware.summary,
         "config": dataclasses.asdict(config),
-        **(_unit_figures(config) if unit else _engine_figures(config)),
-        "ports": ports,
-        "payloads": layouts,
-        "streams": {name: _stream(port["width"]) for name, port in _data(ports)},
-        "registers": [register_entry(register) for register in registers],
-        "versions": {name: importlib.metadata.version(name) for name in ("nomul", "amaranth")},
-    }
-
-
-def _engine_figures(config: Any) -> dict[str, Any]:
-    return {
         "derived": {
-            "macs_per_cycle": config.macs_per_cycle,
-            "activation_lanes": config.activation_lanes,
-            "weight_width": config.weight_width,
-            "total_width": config.total_width,
+            f"{config.work_unit}s_per_cycle": config.work_per_cycle,
+            "job_limits": config.job_limits,
+            "lanes": {port.name: port.lanes for port in (*config.inputs, *config.outputs)},
+            "value_bits": {port.name: port.shape.width for port in (*config.inputs, *config.outputs)},
         },
-        "latency": {
-            "cycles_one_block": config.cycles(1, 1, 1),
-            "meaning": "cycles from the transfer of a job with one input, one output and one token to its result",
-        },
-        "weight_packing": config.packing,
-    }
-
-
-def _unit_figures(config: Any) -> dict[str, Any]:
-    return {
-        "derived": {"values_per_cycle": config.values_per_cycle, "job_limits": config.job_limits},
         "latency": {
             "cycles_one_block": config.cycles(**dict.fromkeys(config.job_limits, 1)),
             "meaning": "cycles from the transfer of a job whose fields are all 1 to its result",
         },
+        **({"weight_packing": config.packing} if config.packing else {}),
+        "ports": ports,
+        "payloads": layouts,
+        "streams": {stream: _stream(port["width"]) for stream, port in _data(ports)},
+        "registers": [register_entry(register) for register in (job_registers(config) if axi else ())],
+        "versions": {package: importlib.metadata.version(package) for package in ("nomul", "amaranth")},
     }
 
 
-def unit_meanings(config: Any) -> dict[str, str]:
-    """Return the meaning of each port of a unit: its streams by name, its pins by the beginning of their names."""
-    meanings = {name: MEANINGS[name] for name in ("clk", "rst", "fault")} | AXI_MEANINGS
-    meanings["jobs"] = f"one job: {', '.join(config.job_limits)}, the first in the lowest bits, each 1 or more"
+def port_meanings(config: CoreConfig) -> dict[str, str]:
+    """Return the meaning of each port of a core: its streams by name, its pins by the beginning of their names."""
+    fields = [*config.job_limits, *(["mode"] if len(config.modes) > 1 else [])]
+    meanings = MEANINGS | AXI_MEANINGS
+    meanings["jobs"] = f"one job: {', '.join(fields)}, the first in the lowest bits; sizes are 1 or more"
     for prefix, ports in (("s_axis", config.inputs), ("m_axis", config.outputs)):
         for port in ports:
             lanes = "one value" if port.lanes == 1 else f"{port.lanes} values, the first in the lowest bits"
             last = "" if prefix == "s_axis" else "; above them `last`, which ends a vector"
             meanings[port.name] = f"{port.meaning}: {lanes} a transfer{last}"
-            meanings[f"{prefix}_{port.name}_"] = f"AXI4-Stream: {port.meaning}, each in whole bytes"
+            meanings[f"{prefix}_{port.name}_"] = f"AXI4-Stream: {port.meaning}, a value in {port.container} bits"
     return meanings
 
 

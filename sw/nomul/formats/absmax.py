@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nomul.formats.job import UnitJob, frame, refuse_length, refuse_outside
+from nomul.formats.job import Job, frame, refuse_length, refuse_outside
 from nomul.golden.absmax import absmax
 
 __all__ = ["absmax_job"]
 
 
-def absmax_job(config: Any, vectors: Tensor, noise: torch.Generator | None = None) -> UnitJob:
+def absmax_job(config: Any, vectors: Tensor, noise: torch.Generator | None = None) -> Job:
     """Quantise vectors, integers [vectors, length]; InputError if one does not fit the unit."""
     count, length = vectors.shape
     refuse_length("length", length, config.job_limits)
@@ -21,7 +21,7 @@ def absmax_job(config: Any, vectors: Tensor, noise: torch.Generator | None = Non
     codes, largest = absmax(vectors.long(), (1 << (config.code_bits - 1)) - 1)
     values, _ = frame(vectors, config.lanes, noise)
     maxima = largest[:, None].numpy()
-    return UnitJob(
+    return Job(
         {"length": length, "vectors": count},
         {"values": values},
         {"results": frame(codes, config.lanes), "maxima": (maxima, np.ones(count, dtype=bool))},

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nomul.errors import InputError
 from nomul.formats import bwta
-from nomul.formats.job import UnitJob, frame, refuse_length, refuse_outside
+from nomul.formats.job import Job, frame, refuse_length, refuse_outside
 from nomul.golden.bwta_attention import attend
 
 __all__ = ["bwta_attention_job"]
@@ -22,7 +22,7 @@ def bwta_attention_job(
     query_scale: int,
     score_scale: int,
     noise: torch.Generator | None = None,
-) -> UnitJob:
+) -> Job:
     """Attend with a query [size] to keys and values [keys, size] of -1, 0, 1; InputError if they do not fit the unit.
 
     A scale of 0 does what 1 does, and has to be given as that.
@@ -41,7 +41,7 @@ def bwta_attention_job(
         )
     refuse_outside("element", query, config.query_bits, "query_bits")
     packed = [bwta.stream(config.engine, matrix) for matrix in (keys, values.T.contiguous())]
-    return UnitJob(
+    return Job(
         fields,
         {
             "queries": frame(query[None], config.lanes_in, noise)[0],

@@ -1,6 +1,8 @@
-"""A job of a core whose streams its benches drive themselves: transfers in, and those that must come out."""
+"""A job of a core: what goes into each of its streams, and what must come out."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,19 +11,41 @@ from torch import Tensor
 
 from nomul.errors import InputError
 
-__all__ = ["UnitJob", "frame", "pack_lanes", "refuse_length", "refuse_outside"]
+__all__ = ["Job", "Words", "frame", "pack_lanes", "refuse_length", "refuse_outside"]
 
 Lanes = npt.NDArray[np.int64]
 """Values [transfers, lanes]."""
 
 
-@dataclasses.dataclass(frozen=True)
-class UnitJob:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Words:
+    """Transfers as bytes, uint8 [transfers, bytes], little-endian, all of which go in `times` times."""
+
+    rows: npt.NDArray[np.uint8]
+    times: int = 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
     """A job, the transfers of its inputs, and those that must come out: values, and whether each is a `last`."""
 
     fields: dict[str, int]
-    inputs: dict[str, Lanes]
+    inputs: "Mapping[str, Lanes | Words]"
     outputs: dict[str, tuple[Lanes, npt.NDArray[np.bool_]]]
+
+    beyond: dict[str, npt.NDArray[np.bool_]] = dataclasses.field(default_factory=dict)
+    """The lanes of outputs [transfers, lanes] that are beyond the end of a vector; compared, and not counted."""
+
+    beyond_is_known: bool = True
+    """Whether lanes beyond the end of a vector are compared."""
+
+    operands: dict[str, npt.NDArray[Any]] = dataclasses.field(default_factory=dict)
+    """What the job is made of, in numbers, where its inputs do not say it."""
+
+    def words(self, name: str, width: int) -> Words:
+        """Return what goes into a stream whose values have `width` bits, as bytes."""
+        given = self.inputs[name]
+        return given if isinstance(given, Words) else Words(pack_lanes(given, width))
 
 
 def frame(vectors: Tensor, lanes: int, noise: torch.Generator | None = None) -> tuple[Lanes, npt.NDArray[np.bool_]]:

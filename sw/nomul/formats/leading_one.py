@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nomul.formats.job import UnitJob, frame, refuse_length, refuse_outside
+from nomul.formats.job import Job, frame, refuse_length, refuse_outside
 from nomul.golden.leading_one import leading_one, predict
 
 __all__ = ["leading_one_job"]
 
 
-def leading_one_job(config: Any, query: Tensor, keys: Tensor, noise: torch.Generator | None = None) -> UnitJob:
+def leading_one_job(config: Any, query: Tensor, keys: Tensor, noise: torch.Generator | None = None) -> Job:
     """Code keys, integers [m, d], and predict their scores for a query [d]; InputError if they do not fit the unit."""
     count, length = keys.shape
     refuse_length("length", length, config.job_limits)
@@ -23,7 +23,7 @@ def leading_one_job(config: Any, query: Tensor, keys: Tensor, noise: torch.Gener
     scores = predict(query[None], codes, config.predictor, config.act_bits)
     raw, _ = frame(keys, config.lanes, noise)
     coded = leading_one(torch.from_numpy(raw), config.act_bits).numpy()
-    return UnitJob(
+    return Job(
         {"length": length, "keys": count},
         {"keys": raw, "queries": frame(query[None], config.lanes, noise)[0], "codes": coded},
         {"results": frame(scores, 1), "key_codes": (coded, np.ones(len(coded), dtype=bool))},

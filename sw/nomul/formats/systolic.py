@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from nomul.errors import InputError
-from nomul.formats.job import UnitJob, refuse_length, refuse_outside
+from nomul.formats.job import Job, refuse_length, refuse_outside
 from nomul.formats.mixpe import Operands
 from nomul.golden import systolic
 
@@ -103,7 +103,7 @@ def _weight(
     }
 
 
-def systolic_job(config: Any, operands: Operands, activations: Tensor) -> UnitJob:
+def systolic_job(config: Any, operands: Operands, activations: Tensor) -> Job:
     """Multiply activations, integers or binary16 words [tokens, n_in], by weights in groups.
 
     Outputs beyond the last, up to whole tiles, have scale 0. InputError if the operands do not fit the unit.
@@ -131,7 +131,7 @@ def systolic_job(config: Any, operands: Operands, activations: Tensor) -> UnitJo
         columns=config.columns, tokens_tile=config.tokens_tile if config.keeps_weights else None,
     )  # fmt: skip
     results = lanes.pop("results")
-    return UnitJob(fields, lanes, {"results": (results, np.arange(len(results)) == len(results) - 1)})
+    return Job(fields, lanes, {"results": (results, np.arange(len(results)) == len(results) - 1)})
 
 
 def _systolic_result(config: Any, operands: Operands, activations: Tensor) -> Tensor:

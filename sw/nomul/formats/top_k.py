@@ -5,13 +5,13 @@ from typing import Any
 from torch import Tensor
 
 from nomul.errors import InputError
-from nomul.formats.job import UnitJob, frame, refuse_length, refuse_outside
+from nomul.formats.job import Job, frame, refuse_length, refuse_outside
 from nomul.golden.top_k import top_k
 
 __all__ = ["top_k_job"]
 
 
-def top_k_job(config: Any, scores: Tensor, k: int) -> UnitJob:
+def top_k_job(config: Any, scores: Tensor, k: int) -> Job:
     """Choose the k largest of scores, integers [m]; InputError if they do not fit the unit."""
     refuse_length("scores", len(scores), config.job_limits)
     if not 1 <= k <= config.scores_max:
@@ -19,4 +19,4 @@ def top_k_job(config: Any, scores: Tensor, k: int) -> UnitJob:
     refuse_outside("score", scores, config.score_bits, "score_bits")
     chosen = top_k(scores.long(), k, config.score_bits)
     values, _ = frame(scores[None], 1)
-    return UnitJob({"scores": len(scores), "k": k}, {"scores": values}, {"results": frame(chosen[None], 1)})
+    return Job({"scores": len(scores), "k": k}, {"scores": values}, {"results": frame(chosen[None], 1)})

@@ -1,4 +1,4 @@
-"""Weights in groups for `nomul check`: a layer of a MixPE model, or of a checkpoint of INT4 layers."""
+"""Weights in groups for `nomul check` and `nomul pack`: a layer of a MixPE model, or of a checkpoint of INT4 layers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
-from nomul.catalog import configure
-from nomul.commands.check_common import load_activations
-from nomul.commands.operands import find_mode
+from nomul.catalog import configure, parse_setting
+from nomul.commands.operands import find_mode, load_activations
 from nomul.console import stderr
+from nomul.cores.discover import find_core
 from nomul.errors import InputError
+from nomul.formats import fp16
 from nomul.formats.checkpoint import suggest
 from nomul.formats.container import open_container
 from nomul.formats.int4_checkpoint import int4_layers, open_int4
@@ -20,9 +21,9 @@ from nomul.model import checkpoints
 from nomul.model.activations import record
 from nomul.model.store import linears, load_model
 from nomul.quantize.mixpe import from_int4, lost_scales, quantise, scale_width
-from nomul.sim.check import Product, check_product
+from nomul.sim.product import Product
 
-__all__ = ["check_grouped", "choose_grouped", "grouped_product", "read_grouped"]
+__all__ = ["Grouped", "choose_grouped", "grouped_product", "read_grouped"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,16 +120,14 @@ def choose_grouped(
 ) -> tuple[Grouped, Any, Product, str]:
     """Return (what was read, configuration, product, where its vectors come from) of a layer in groups.
 
-    The engine's group, codes and width of scales are the layer's, unless settings say otherwise.
+    What the layer needs (`Core.group_fields`) is the layer's, unless settings say otherwise.
     """
-    given = configure(engine, ["group=0", *settings], target).scale_bits
     path = path or checkpoints.path("tiny_mixpe")
-    chosen = any(setting.partition("=")[0] == "scale_bits" for setting in settings)
-    grouped = read_grouped(path, layer, given if chosen else None)
-    operands = grouped.operands
-    signed = int(operands.codes.min()) < 0 or int(operands.zeros.min()) < 0
-    group = 0 if operands.group >= operands.shape[1] else operands.group
-    found = [f"group={group}", f"codes={'signed' if signed else 'unsigned'}", f"scale_bits={grouped.scale_bits}"]
+    given = dict(parse_setting(engine, setting) for setting in settings)
+    grouped = read_grouped(path, layer, given.get("scale_bits"))
+    operands, group_fields = grouped.operands, find_core(engine).group_fields
+    assert group_fields is not None
+    found = [f"{name}={value}" for name, value in group_fields(operands, grouped.scale_bits, given).items()]
     config = configure(engine, [*found, *settings], target)
     number = find_mode(engine, config, mode)
     if activations is not None:
@@ -141,32 +140,6 @@ def choose_grouped(
         random = torch.Generator().manual_seed(seed)
         vectors = torch.randint(-most, most, (tokens, operands.shape[1]), generator=random)
         source = f"random, seed {seed}"
+    if config.modes[number].activation_format == "fp16":
+        vectors, source = fp16.to_words(vectors), f"{source}, in FP16"
     return grouped, config, Product(operands, vectors, number), source
-
-
-def check_grouped(
-    engine: str,
-    settings: Sequence[str],
-    target: str | None,
-    *,
-    simulator: str,
-    bus: str,
-    stall: float,
-    waves: Path | None = None,
-    **choice: Any,
-) -> dict[str, Any]:
-    """Simulate an engine on one layer in groups; return the figures that `nomul check --json` prints.
-
-    The rest of what `choose_grouped` takes, `choice` says.
-    """
-    grouped, config, product, source = choose_grouped(engine, settings, target, **choice)
-    called, operands = config.modes[product.mode].name, grouped.operands
-    stderr.print(f"simulating {engine} in mode {called} on {grouped.name} with {simulator}; activations: {source}")
-    options: dict[str, Any] = {"simulator": simulator, "bus": bus, "stall": stall, "waves": waves}
-    figures = check_product(engine, config, product, seed=choice["seed"], **options)
-    kind = f"in groups of {operands.group}, with integer scales"
-    scales = {"group_scales": operands.scales.numel(), "scale_bits": grouped.scale_bits, "scales_lost": grouped.lost}
-    return {
-        "engine": engine, "mode": called, "layer": grouped.name, "weights": kind, "group": operands.group, **scales,
-        **figures,
-    }  # fmt: skip
