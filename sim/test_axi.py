@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""An engine behind AXI: exact results under any stalling, and registers that keep their word."""
+"""A core behind AXI: exact results under any stalling, and registers that keep their word."""
 
 import dataclasses
 import os
@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from nomul.bus.axi import REGISTERS, AxiEngine, config_hash
+from nomul.bus.axi import AxiCore
 from nomul.bus.axi_lite import AxiLiteRegisters, Register
-from nomul.catalog import pack_activations, pack_weights
+from nomul.bus.job_registers import config_hash, job_registers
 from nomul.engines.tlmm import Tlmm, TlmmConfig
 from nomul.flow.rtlil import verilog
 from nomul.sim.axi_bench import BUSY, DONE, FAULT, PENDING, REFUSED
-from nomul.sim.product import oracle
+from nomul.sim.check import Run, make_case
+from nomul.sim.product import Product
 from nomul.sim.runner import SIMULATORS, Simulator, build
 
 pytestmark = pytest.mark.bench
@@ -39,7 +40,7 @@ NUMBER = 0x12345678
 
 def axi(config: TlmmConfig) -> Simulator:
     return build(
-        verilog(AxiEngine(Tlmm(config), config, NUMBER), "tlmm_axi"),
+        verilog(AxiCore(Tlmm(config), config, NUMBER), "tlmm_axi"),
         "tlmm_axi",
         os.environ.get("NOMUL_SIM") or SIMULATORS[0],
     )
@@ -51,25 +52,17 @@ def small() -> Simulator:
 
 
 def case(folder: Path, config: TlmmConfig, *shapes: tuple[int, int, int], **settings: Any) -> dict[str, Any]:
-    """Draw a job for each (n_in, n_out, tokens) and pack it for `nomul.sim.bench.Case`; the oracle is plain torch."""
+    """Draw a product for each (n_in, n_out, tokens), one vector of it the smallest; the oracle is plain torch."""
     random = torch.Generator().manual_seed(settings.get("seed", 0))
-    jobs: list[dict[str, int]] = []
-    arrays: dict[str, Any] = {}
-    for number, (n_in, n_out, tokens) in enumerate(shapes):
+    products = []
+    for n_in, n_out, tokens in shapes:
         low = -(1 << (config.act_bits - 1))
         weight = torch.randint(-1, 2, (n_out, n_in), generator=random, dtype=torch.int8)
         activations = torch.randint(low, -low, (tokens, n_in), generator=random)
         activations[0] = low
-        arrays[f"activations{number}"] = pack_activations(config, activations)
-        arrays[f"weights{number}"] = pack_weights("tlmm", config, weight)
-        arrays[f"expected{number}"] = oracle(weight, activations).numpy()
-        jobs.append({"n_in": n_in, "n_out": n_out, "tokens": tokens})
-    np.savez(folder / "case.npz", **arrays)
-    widths = {"n_in": 7, "n_out": 7, "tokens": 16, "activation": config.act_bits}
-    return {
-        "jobs": jobs, "arrays": str(folder / "case.npz"), "rows": config.rows, "total_width": config.total_width,
-        "widths": widths, "timeout": 20_000, **settings,
-    }  # fmt: skip
+        products.append(Product(weight, activations))
+    made = make_case("tlmm", config, Run(products, **settings), folder / "case.npz")
+    return dataclasses.asdict(made) | {"timeout": 20_000}
 
 
 def simulate(simulator: Simulator, values: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +73,7 @@ def simulate(simulator: Simulator, values: dict[str, Any]) -> dict[str, Any]:
 def exact(result: dict[str, Any], outputs: int, tokens: int) -> None:
     assert result["first_mismatch"] is None
     assert (result["outputs"], result["mismatches"], result["surplus"]) == (outputs, 0, 0)
-    assert result["tokens"] == tokens
+    assert result["vectors"] == tokens
 
 
 @pytest.mark.parametrize("shape", [(50, 37, 3), (64, 64, 2), (1, 1, 1)])
@@ -121,7 +114,7 @@ def test_wide_activations_and_results_have_wide_containers(tmp_path: Path) -> No
 def test_a_wrong_expectation_is_noticed(small: Simulator, tmp_path: Path) -> None:
     wrong = case(tmp_path, SMALL, (20, 7, 2))
     arrays = dict(np.load(wrong["arrays"]))
-    arrays["expected0"][1, 4] += 1
+    arrays["results0"][6, 0] ^= 1  # of four transfers a token, the third of the second token
     np.savez(wrong["arrays"], **arrays)
     result = simulate(small, wrong)
     assert result["mismatches"] == 1
@@ -180,6 +173,6 @@ def test_register_declarations_are_checked() -> None:
     with pytest.raises(ValueError, match=r"register X has access 'x'; allowed: r, w, rw"):
         Register("X", 4, "x", "")
     with pytest.raises(ValueError, match=r"two registers have the same offset"):
-        AxiLiteRegisters([REGISTERS[0], REGISTERS[0]])
-    with pytest.raises(ValueError, match=r"engine number -1 is not one of 0 to 4294967295"):
-        AxiEngine(Tlmm(SMALL), SMALL, -1)
+        AxiLiteRegisters([job_registers(SMALL)[0]] * 2)
+    with pytest.raises(ValueError, match=r"core number -1 is not one of 0 to 4294967295"):
+        AxiCore(Tlmm(SMALL), SMALL, -1)

@@ -107,7 +107,7 @@ def test_check_says_what_it_compared(bus: str) -> None:
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     expected = {"engine", "mode", "layer", "weights", "n_in", "n_out", "tokens", "outputs", "mismatches"}
-    expected |= {"first_mismatch", "cycles"}
+    expected |= {"first_mismatch", "cycles", "activations", "jobs", "largest_job", "job_cycles"}
     expected |= {
         "model_cycles",
         "macs",
@@ -152,7 +152,7 @@ def test_activations_out_of_range_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_layer_longer_than_the_engine_is_refused() -> None:
-    refuses(r"n_in is 160; this engine takes 1 to 64; set n_in_max to 160 or more", "check", "tlmm", *TINY,
+    refuses(r"n_in is 160; this core takes 1 to 64; set n_in_max to 160 or more", "check", "tlmm", *TINY,
             "--set", "n_in_max=64")  # fmt: skip
 
 

@@ -81,7 +81,7 @@ def test_a_core_is_complete(name: str) -> None:
     if not core.multiplies:
         assert core.jobs is not None
         return
-    assert core.pack is not None and core.features is not None and core.cost_points
+    assert (core.pack is None) != (core.multiply is None) and core.features is not None and core.cost_points
     assert set(core.sizes) == {"small", "medium", "large"}
     assert set(core.serves.values()) <= {mode.name for mode in core.gateware.config().modes}
     assert not core.serves or next(iter(core.candidates()))

@@ -44,7 +44,7 @@ class Accumulator(wiring.Component):
 @pytest.mark.synth
 def test_figures_of_a_component(tmp_path):
     steps = []
-    work = Work(macs_per_cycle=1, utilization=0.8)
+    work = Work(per_cycle=1, utilization=0.8)
     result = report(
         convert(Accumulator(), "acc"), "acc", {"bits": 8}, "ecp5", work, pnr=True, cache=tmp_path, progress=steps.append
     )
@@ -83,7 +83,7 @@ def test_without_place_and_route_there_is_no_frequency():
 def test_ratios():
     found = tally({"LUT6": 60, "RAM32M16": 5, "FDRE": 7}, TARGETS["xcup"], "t", seconds=2)
     result = Report("t", {}, Work(40, 0.5), found, None)
-    assert (result.lut_per_mac, result.lut_per_sustained_mac, result.cells_per_mac) == (2.5, 5.0, None)
+    assert (result.lut_per_work, result.lut_per_sustained_work, result.cells_per_work) == (2.5, 5.0, None)
 
 
 @pytest.mark.parametrize("target", ["xcup", "xc7"])
@@ -112,7 +112,7 @@ def test_a_component_that_computes_nothing_is_refused():
 
 @pytest.mark.parametrize(("macs", "utilization"), [(0, 0.5), (1, 0), (1, 1.01), (1, -0.5)])
 def test_impossible_work(macs, utilization):
-    with pytest.raises(ValueError, match=r"^(macs_per_cycle|utilization) is .*; allowed: "):
+    with pytest.raises(ValueError, match=r"^(per_cycle|utilization) is .*; allowed: "):
         Work(macs, utilization)
 
 

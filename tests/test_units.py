@@ -4,15 +4,16 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from nomul.attention.bwta_attention import BwtaAttentionConfig
-from nomul.bus.axi_unit import AxiUnit, unit_registers
-from nomul.bus.job_registers import register_map
-from nomul.cores.discover import cores
+from nomul.bus.axi import AxiCore
+from nomul.bus.job_registers import job_registers
+from nomul.cores.discover import cores, find_core
 from nomul.errors import InputError
 from nomul.flow.targets import TARGETS
 from nomul.formats.bwta_attention import bwta_attention_job
@@ -51,12 +52,12 @@ SMALL = {
 }
 
 
-UNITS = {name: core for name, core in cores().items() if not core.multiplies}
+UNITS = {name: core for name, core in cores().items() if not core.streams_products}
 
 
 def test_engines_lists_the_units() -> None:
     units = json.loads(nomul("engines", "--json").stdout)["units"]
-    assert list(units) == list(UNITS)
+    assert [*units] == [name for name in UNITS if not find_core(name).multiplies]
     assert units["leading_one"]["fields"]["predictor"]["allowed"] == "symmetric, asymmetric"
 
 
@@ -87,18 +88,28 @@ def test_verilog_and_its_manifest(unit: str, bus: str, tmp_path: Path) -> None:
 @pytest.mark.bench
 @pytest.mark.parametrize("unit", UNITS)
 def test_check_says_what_it_compared(unit: str) -> None:
-    done = nomul("check", unit, *SMALL[unit], "--tokens", "12", "--json")
+    done = nomul("check", unit, *SMALL[unit], *LAYER.get(unit, ()), "--tokens", "12", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
+    if unit in LAYER:
+        assert (result["mismatches"], result["job_cycles"]) == (0, result["model_cycles"])
+        assert (result["outputs"], result["jobs"], result["layer"]) == (12 * 160, 1, "model.layers.0.self_attn.q_proj")
+        return
     assert result.keys() == {
-        "unit", "jobs", "outputs", "mismatches", "first_mismatch", "cycles", "values", "values_per_cycle_peak",
+        "engine", "jobs", "outputs", "mismatches", "first_mismatch", "cycles", "values", "values_per_cycle_peak",
         "utilization", "largest_job", "job_cycles", "model_cycles", "seed", "seconds",
         "differences", "folder",
     }  # fmt: skip
-    assert (result["unit"], result["jobs"], result["mismatches"], result["first_mismatch"]) == (unit, 12, 0, None)
+    assert (result["engine"], result["jobs"], result["mismatches"], result["first_mismatch"]) == (unit, 12, 0, None)
     assert result["outputs"] > 12
     assert result["job_cycles"] == result["model_cycles"]
 
+
+LAYER = {
+    "systolic": [f"--set={field}" for field in ("n_in_max=160", "n_out_max=160", "group=80", "tokens_max=12",
+                                                "scale_bits=8")],
+}  # fmt: skip
+"""Fields with which a core that multiplies takes a layer of the committed model."""
 
 FP16 = [*SMALL["systolic"], "--set", "activation=fp16", "--set", "fraction_bits=9"]
 
@@ -112,7 +123,7 @@ def test_the_fp16_form_says_the_unit_of_its_results(tmp_path: Path) -> None:
 
 @pytest.mark.bench
 def test_check_of_the_fp16_form_behind_axi() -> None:
-    done = nomul("check", "systolic", *FP16, "--set", "dataflow=weight", "--bus", "axi", "--tokens", "12", "--json")
+    done = nomul("check", "systolic", *FP16, "--set", "dataflow=weight", "--bus", "axi", *LAYER["systolic"], "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert (result["mismatches"], result["job_cycles"]) == (0, result["model_cycles"])
@@ -142,10 +153,11 @@ def test_report_counts_values(unit: str) -> None:
     done = nomul("report", unit, *SMALL[unit], "--target", "ice40", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert result["unit"] == unit
+    assert result["engine"] == unit
     assert result["lut"] > 100 and result["dsp"] == 0
-    assert {"values_per_cycle", "lut_per_value", "lut_per_sustained_value", "job", "utilization"} <= result.keys()
-    assert not any("mac" in name for name in result)
+    mine, other = ("mac", "value") if find_core(unit).multiplies else ("value", "mac")
+    assert {f"{mine}s_per_cycle", f"lut_per_{mine}", f"lut_per_sustained_{mine}", "job", "utilization"} <= result.keys()
+    assert not any(other in name for name in result)
     assert "ice40" in TARGETS
 
 
@@ -189,8 +201,8 @@ def test_a_wrong_configuration_is_refused(unit: str, settings: list[str], patter
 
 
 def test_what_a_unit_cannot_take_is_refused(tmp_path: Path) -> None:
-    refuses(r"--layer is 'x', but top_k is a unit and has no weights; leave it out", "check", "top_k", "--layer", "x")
-    refuses(r"--checkpoint is 'x', but absmax is a unit .*", "check", "absmax", "--checkpoint", "x")
+    refuses(r"--layer is 'x', but top_k has no weights; leave it out", "check", "top_k", "--layer", "x")
+    refuses(r"--checkpoint is 'x', but absmax has no weights; leave it out", "check", "absmax", "--checkpoint", "x")
     refuses(
         r"--activations is 'x.npy', but top_k takes random jobs only; .*", "check", "top_k", "--activations", "x.npy"
     )
@@ -238,14 +250,14 @@ def test_attention_that_does_not_fit_is_refused(wrong: dict, message: str) -> No
 def test_a_number_that_does_not_fit_its_register_is_refused() -> None:
     spec = UNITS["absmax"].gateware
     config = spec.config()
-    assert [register.offset for register in unit_registers(config)][4:6] == [0x10, 0x14]
-    with pytest.raises(ValueError, match=r"^engine number -1 is not one of 0 to 4294967295$"):
-        AxiUnit(spec.component(config), config, -1)
+    assert [register.offset for register in job_registers(config)][4:6] == [0x10, 0x14]
+    with pytest.raises(ValueError, match=r"^core number -1 is not one of 0 to 4294967295$"):
+        AxiCore(spec.component(config), config, -1)
 
 
 def test_a_job_has_four_registers_at_most() -> None:
-    fields = dict.fromkeys("abcd", "")
-    offsets = {register.name: register.offset for register in register_map(fields)}
-    assert [offsets[name.upper()] for name in fields] == [0x10, 0x14, 0x18, 0x34]
+    limits = dict.fromkeys("abcd", 7)
+    offsets = {each.name: each.offset for each in job_registers(SimpleNamespace(job_limits=limits, modes=()))}
+    assert [offsets[name.upper()] for name in limits] == [0x10, 0x14, 0x18, 0x34] and "MODE" not in offsets
     with pytest.raises(ValueError, match=r"^a job has 5 fields; allowed: 4 at most$"):
-        register_map(fields | {"e": ""})
+        job_registers(SimpleNamespace(job_limits=limits | {"e": 1}, modes=()))

@@ -139,6 +139,11 @@ class CoreConfig(Protocol):
         return ""
 
     @property
+    def tokens_together(self) -> int:
+        """Vectors that a core which multiplies works on at a time: with fewer, a part of it is idle."""
+        return 1
+
+    @property
     def place_names(self) -> tuple[str, str, str]:
         """What a vector of results, a value in it, and a transfer of it are called."""
         return ("vector", "index", "transfer")

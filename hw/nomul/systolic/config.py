@@ -260,7 +260,7 @@ class SystolicConfig(CoreConfig):
         """Products formed in a cycle."""
         return self.rows * self.columns
 
-    def work(self, *, n_in: int, n_out: int, tokens: int) -> int:
+    def work(self, n_in: int, n_out: int, tokens: int, mode: int = 0) -> int:
         """Return the products of a job."""
         return n_in * n_out * tokens
 
@@ -273,7 +273,7 @@ class SystolicConfig(CoreConfig):
         each = whole * max(self.tokens_tile, self.rows) + (max(rest, self.rows) if rest else 0)
         return self.lead + self.rows + each * tiles * -(-n_in // self.rows)
 
-    def cycles(self, *, n_in: int, n_out: int, tokens: int) -> int:
+    def cycles(self, n_in: int, n_out: int, tokens: int, mode: int = 0) -> int:
         """Return the cycles of a job alone, from its transfer to that of its last result, when no stream stalls."""
         steps = self.steps(n_in, n_out, tokens)
         if not self.keeps_weights:
@@ -281,7 +281,7 @@ class SystolicConfig(CoreConfig):
         last = (tokens - 1) % self.tokens_tile + 1
         return steps - max(last, self.rows) + last + self.rows + self.columns + 2 + self.edge_latency
 
-    def utilisation(self, *, n_in: int, n_out: int, tokens: int) -> float:
+    def utilisation(self, n_in: int, n_out: int, tokens: int, mode: int = 0) -> float:
         """Return products over those possible in a job's cycles in the elements that it can use.
 
         A tile with fewer tokens than columns uses as many columns with dataflow output. With weights that stay, and

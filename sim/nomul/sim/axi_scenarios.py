@@ -110,7 +110,10 @@ async def pending_jobs(dut: Any) -> None:
 
     async def story(bench: AxiBench) -> dict[str, Any]:
         first, second = bench.case.jobs
-        statuses = [await _started(bench, **job) for job in (first, second, dict(first, n_in=1))]
+        statuses = [
+            await _started(bench, job["n_in"], job["n_out"], job["tokens"])
+            for job in (first, second, first | {"n_in": 1})
+        ]
         await bench.write(STATUS, REFUSED)
         statuses.append(await bench.read(STATUS))
         bench.send()

@@ -16,12 +16,22 @@ from nomul.flow.tops import make_top
 from nomul.formats.job import Job, pack_lanes
 from nomul.sim.bench import Case
 from nomul.sim.evidence import Evidence
-from nomul.sim.fields import field_bits
+from nomul.sim.fields import field_bits, pack_fields
 from nomul.sim.product import Product, product_job
 from nomul.sim.replay import add_replay
 from nomul.sim.runner import Simulator, build
 
-__all__ = ["Run", "as_job", "bench_core", "build_core", "build_netlist", "check_core", "random_jobs", "vectors_of"]
+__all__ = [
+    "Run",
+    "as_job",
+    "bench_core",
+    "build_core",
+    "build_netlist",
+    "check_core",
+    "make_case",
+    "random_jobs",
+    "vectors_of",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +109,7 @@ def bench_core(
         cases = []
         for number, run in enumerate(runs):
             file = (folder or Path(temporary)) / f"arrays{number}.npz"
-            cases.append(dataclasses.asdict(_case(core, config, run, file)))
+            cases.append(dataclasses.asdict(make_case(core, config, run, file)))
         if bus == "stream":
             said = simulator.run("nomul.sim.bench", {"cases": cases}, activity=activity, folder=folder, waves=waves)
             return list(said["results"])
@@ -111,7 +121,8 @@ def bench_core(
         return results
 
 
-def _case(core: str, config: Any, run: Run, file: Path) -> Case:
+def make_case(core: str, config: Any, run: Run, file: Path) -> Case:
+    """Return a run as the bench takes it; its arrays are written to a file."""
     jobs = [as_job(core, config, job) for job in run.jobs]
     ports = (*config.inputs, *config.outputs)
     arrays: dict[str, Any] = {}
@@ -217,15 +228,19 @@ def _keep(
 ) -> str:
     """Keep a run that found differences: operands as numbers, streams as transfers; return its folder."""
     operands: dict[str, Any] = {}
-    streams: dict[str, Any] = {}
+    bits = field_bits(config)
+    size = -(-sum(bits.values()) // 8)
+    given = [pack_fields(job.fields, bits).to_bytes(size, "little") for job in jobs]
+    streams: dict[str, Any] = {"jobs": np.frombuffer(b"".join(given), np.uint8).reshape(-1, size)}
     for port in config.inputs:
         words = [job.words(port.name, port.shape.width) for job in jobs]
-        streams[port.name] = np.concatenate([np.tile(given.rows, (given.times, 1)) for given in words])
+        streams[port.name] = np.concatenate([np.tile(each.rows, (each.times, 1)) for each in words])
     for port in config.outputs:
         packed = [pack_lanes(job.outputs[port.name][0], port.shape.width, job.outputs[port.name][1]) for job in jobs]
         streams[f"{port.name}_expected"] = np.concatenate(packed)
-    for number, job in enumerate(jobs):
-        lanes = {name: given for name, given in job.inputs.items() if isinstance(given, np.ndarray)}
-        suffix = f"_{number}" if len(jobs) > 1 else ""
-        operands |= {f"{name}{suffix}": array for name, array in (job.operands or lanes).items()}
+    for name in jobs[0].operands:
+        operands |= {f"{name}{number or ''}": job.operands[name] for number, job in enumerate(jobs)}
+    for name, lanes in jobs[0].inputs.items():
+        if not jobs[0].operands and isinstance(lanes, np.ndarray):
+            operands[name] = np.concatenate([job.inputs[name] for job in jobs])
     return evidence.keep(built, operands, streams, differences)

@@ -1,11 +1,10 @@
-"""`nomul report`: what an engine or a unit costs on an FPGA or in standard cells, and how fast it is."""
+"""`nomul report`: what a core costs on an FPGA or in standard cells, and how fast it is."""
 
 import dataclasses
 import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.table import Table
@@ -15,10 +14,12 @@ from nomul.catalog import choose_variant, configure
 from nomul.commands.report_all import FOLDER, report_all
 from nomul.commands.report_cells import cell_table, report_cells
 from nomul.console import json_option, print_json, status, stdout
+from nomul.contract import CoreConfig
+from nomul.cores.api import Core
 from nomul.cores.discover import find_core
 from nomul.engines.matmul import TOKENS_MAX
 from nomul.errors import InputError
-from nomul.flow.cell_report import Core
+from nomul.flow.cell_report import Core as CellCore
 from nomul.flow.report import Report, Work, check_routable, report
 from nomul.flow.rtlil import convert
 from nomul.flow.survey import SIZES
@@ -29,9 +30,10 @@ REFERENCE = "1536x1536"
 CELLS = "cells"
 
 
-def table_of(result: Report, product: str = "MAC") -> Table:
-    """Return the figures as a table that fits 80 columns; `product` is what a cycle is for."""
+def table_of(result: Report) -> Table:
+    """Return the figures as a table that fits 80 columns."""
     found, work, timing = result.synthesis, result.work, result.timing
+    product = work.name
     table = Table(box=None, pad_edge=False, title=f"{result.engine} on {find_target(found.target).description}")
     table.add_column("figure")
     table.add_column("value", justify="right")
@@ -42,8 +44,8 @@ def table_of(result: Report, product: str = "MAC") -> Table:
         ("carry cells", f"{found.carry:,}", ""),
         ("multipliers", f"{found.dsp:,}", ""),
         ("block RAM", f"{found.bram:g}", f"large RAM {found.uram:g}"),
-        (f"{product} per cycle", f"{work.macs_per_cycle:,}", f"used to {100 * work.utilization:.2f} %"),
-        (f"LUT per {product}", f"{result.lut_per_mac:.3f}", f"sustained {result.lut_per_sustained_mac:.3f}"),
+        (f"{product} per cycle", f"{work.per_cycle:,}", f"used to {100 * work.utilization:.2f} %"),
+        (f"LUT per {product}", f"{result.lut_per_work:.3f}", f"sustained {result.lut_per_sustained_work:.3f}"),
     ):
         table.add_row(name, value, note)
     if timing is not None:
@@ -52,30 +54,26 @@ def table_of(result: Report, product: str = "MAC") -> Table:
         seeds = ", ".join("none" if value is None else f"{value:.1f}" for value in timing.fmax_by_seed.values())
         table.add_row("Fmax, MHz", fmax, f"median of {seeds}")
         table.add_row(
-            "cells after packing", cells, f"{result.cells_per_mac:.3f} per {product}, of {timing.logic_available:,}"
+            "cells after packing", cells, f"{result.cells_per_work:.3f} per {product}, of {timing.logic_available:,}"
         )
     table.caption = f"{', '.join(result.tool_versions)}; {result.seconds:g} s of tool time"
     return table
 
 
-def unit_job(config: Any) -> dict[str, int]:
-    """Return the job that a unit is reported for: every field at its limit, but K an eighth of M, and 16 vectors."""
+def reported_job(core: Core, config: CoreConfig, n_out: int, n_in: int) -> dict[str, int]:
+    """Return the job that a core is reported for: a layer, or what it can do.
+
+    Of a core that multiplies, the layer as far as it fits, and as many vectors as it takes together. Of another, every
+    field at its limit, but K an eighth of M, and 16 vectors.
+    """
     job = dict(config.job_limits)
+    if core.multiplies:
+        return {"n_in": min(n_in, job["n_in"]), "n_out": min(n_out, job["n_out"]), "tokens": config.tokens_together}
     if "k" in job:
         job["k"] = -(-job["scores"] // 8)
     if "vectors" in job:
         job["vectors"] = 16
     return job
-
-
-def unit_json(result: Report, job: dict[str, int]) -> dict[str, Any]:
-    """Return the figures of a unit: those of an engine, with values in place of products."""
-    named = {name.replace("macs", "values").replace("mac", "value"): v for name, v in result.as_json().items()}
-    del named["engine"]
-    if result.timing is not None:
-        routed = named["place_and_route"]
-        routed["cells_per_value"] = routed.pop("cells_per_mac")
-    return {"unit": result.engine} | named | {"job": job}
 
 
 def parse_layer(text: str) -> tuple[int, int]:
@@ -185,19 +183,14 @@ def command(
     if pnr:
         check_routable(target)
     n_out, n_in = parse_layer(layer)
-    gateware, multiplies = find_core(engine).gateware, find_core(engine).multiplies
-    job = {} if multiplies else unit_job(config)
-    if not multiplies:
-        peak = config.values_per_cycle
-        work = Work(peak, config.values(**job) / (config.cycles(**job) * peak))
-    else:
-        n_out, n_in = min(n_out, config.n_out_max), min(n_in, config.n_in_max)
-        work = Work(config.macs_per_cycle, n_out * n_in / (config.cycles(n_in, n_out, 1) * config.macs_per_cycle))
+    core = find_core(engine)
+    job = reported_job(core, config, n_out, n_in)
+    work = Work.of(config, job)
     with status(f"elaborating {engine}") as say:
-        text = convert(gateware.component(config), engine)
+        text = convert(core.gateware.component(config), engine)
         if target == CELLS:
-            core = Core(text, engine, dataclasses.asdict(config), work)
-            found = report_cells(core, config, liberties, clock_ns, tokens, say)
+            made = CellCore(text, engine, dataclasses.asdict(config), work)
+            found = report_cells(made, config, liberties, clock_ns, tokens, say)
         else:
             result = report(
                 text,
@@ -209,7 +202,7 @@ def command(
                 once=once,
                 progress=say,
             )
-    shape = ({"job": job} if job else {"layer": {"n_out": n_out, "n_in": n_in}}) | form
+    shape = {"job": job} | ({"layer": {"n_out": job["n_out"], "n_in": job["n_in"]}} if core.multiplies else {}) | form
     if target == CELLS:
         if as_json:
             libraries = [each.as_json() for each in found]
@@ -220,9 +213,9 @@ def command(
                 stdout.print(cell_table(each))
         return
     if as_json:
-        print_json(unit_json(result, job) if job else result.as_json() | shape)
+        print_json(result.as_json() | shape)
         return
-    stdout.print(table_of(result, "value" if job else "MAC"))
+    stdout.print(table_of(result))
     if result.timing is not None and (path := result.timing.critical_path) is not None:
         where = f"slowest path: {path.logic_ns:g} ns in cells and {path.routing_ns:g} ns in wires,"
         stdout.print(f"{where} {path.start} to {path.end}", markup=False, highlight=False)

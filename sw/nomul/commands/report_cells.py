@@ -43,7 +43,7 @@ def cell_table(result: CellReport) -> Table:
     for name, value, note in (
         ("area", f"{found.area:,.0f}", f"as mapped {found.mapped_area:,.0f}; {repairs}"),
         ("of it", "", shares),
-        ("MAC per cycle", f"{work.macs_per_cycle:,}", f"used to {100 * work.utilization:.2f} %"),
+        (f"{work.name} per cycle", f"{work.per_cycle:,}", f"used to {100 * work.utilization:.2f} %"),
         ("area per MAC", f"{result.area_per_mac:.2f}", ""),
         ("INT8 array", "-" if reference is None else f"{reference:.2f}", "area per MAC"),
         ("ratio", "-" if ratio is None else f"{ratio:.3f}", ""),
@@ -94,16 +94,16 @@ def report_cells(
     Raises
     ------
     InputError
-        If a file is no library, or an engine that is to be simulated is a unit.
+        If a file is no library, or a core that is to be simulated has other streams than those of
+        `nomul.engines.matmul`.
     """
-    if tokens and not find_core(core.engine).multiplies:
-        raise InputError(f"--simulate takes engines; {core.engine} is a unit")
+    found_core = find_core(core.engine)
+    if tokens and not found_core.streams_products:
+        raise InputError(f"--simulate takes cores with packed weight streams; {core.engine} has none")
     for file in files:
         if not file.is_file():
             raise InputError(f"liberty file {file} does not exist")
-    baseline = (
-        baseline_core(config, config.target, core.work.utilization) if find_core(core.engine).multiplies else None
-    )
+    baseline = baseline_core(config, config.target, core.work.utilization) if found_core.streams_products else None
     libraries = [read_liberty(file) for file in files]
     reports = []
     for library in libraries:

@@ -1,8 +1,11 @@
 """Systolic arrays of INT4 weights in groups by INT8 or FP16 activations, after MixPE."""
 
+import itertools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from nomul.cores.api import Core, Settings
+from nomul.cores.api import MACRO_BITS, Core, CostPoint, Settings
+from nomul.cores.arrays import longest
 from nomul.spec import Spec
 from nomul.systolic.systolic import Systolic, SystolicConfig
 
@@ -52,11 +55,49 @@ def group_fields(operands: "Operands", scale_bits: int, settings: Settings) -> S
     return {"group": whole if operands.group >= operands.shape[1] else operands.group, "scale_bits": scale_bits}
 
 
+def features(config: SystolicConfig) -> list[float]:
+    """Return 1, the edges, elements, elements x width of a sum, columns x width of a total, and in standard cells bits.
+
+    The bits are those of the totals, where they are too few for a macro.
+    """
+    elements, bits = config.rows * config.columns, config.places * config.total_width
+    sizes: list[float] = [
+        1, config.rows + config.columns, elements, elements * config.value_width, config.columns * config.total_width,
+        elements * config.keeps_weights,
+    ]  # fmt: skip
+    return [*sizes, config.columns * bits if bits <= MACRO_BITS else 0] if config.target == "cells" else sizes
+
+
+def candidates() -> Iterator[Settings]:
+    """Yield a search grid of rows, columns and dataflows."""
+    sides = (4, 8, 16, 32)
+    for rows, columns, dataflow in itertools.product(sides, sides, ("output", "weight")):
+        yield {"rows": rows, "columns": columns, "dataflow": dataflow}
+
+
+POINTS = ((4, 2, 512), (4, 4, 4096), (8, 4, 512), (4, 8, 1024), (8, 8, 8192), (16, 8, 4096))
+POINTS_TEST = ((4, 12, 2048), (8, 16, 1024))
+"""Rows, columns and longest vectors of what the cost model is fitted to, and tested with."""
+
 CORE = Core(
     gateware=Spec(
         "systolic", 260, "systolic INT4 x INT8 or FP16 arrays by shift and add, after MixPE", SystolicConfig, Systolic
     ),
     multiply=multiply,
+    serves={"mixpe": "int4"},
+    sizes={
+        "small": {"rows": 4, "columns": 4},
+        "medium": {"rows": 8, "columns": 8},
+        "large": {"rows": 16, "columns": 16},
+    },
+    candidates=candidates,
+    features=features,
+    cost_points=tuple(
+        CostPoint({"rows": rows, "columns": columns, "dataflow": dataflow, **longest(length)}, held)
+        for held, points in ((False, POINTS), (True, POINTS_TEST))
+        for rows, columns, length in points
+        for dataflow in ("output", "weight")
+    ),
     jobs=random_job,
     group_fields=group_fields,
 )

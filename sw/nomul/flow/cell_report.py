@@ -39,14 +39,14 @@ class CellReport:
     @property
     def area_per_mac(self) -> float:
         """Area for each product that the core can form in a cycle, memory macros left out."""
-        return self.found.area / self.core.work.macs_per_cycle
+        return self.found.area / self.core.work.per_cycle
 
     @property
     def baseline_area_per_mac(self) -> float | None:
         """The same of the INT8 array; None where there is none."""
         if self.baseline is None or self.baseline_core is None:
             return None
-        return self.baseline.area / self.baseline_core.work.macs_per_cycle
+        return self.baseline.area / self.baseline_core.work.per_cycle
 
     @property
     def area_ratio(self) -> float | None:
@@ -63,8 +63,8 @@ class CellReport:
         reference = self.baseline_area_per_mac
         if reference is None or self.baseline_core is None or self.baseline_power_mw is None or not self.power_mw:
             return None
-        power = self.power_mw / self.core.work.macs_per_cycle
-        baseline_power = self.baseline_power_mw / self.baseline_core.work.macs_per_cycle
+        power = self.power_mw / self.core.work.per_cycle
+        baseline_power = self.baseline_power_mw / self.baseline_core.work.per_cycle
         return reference * baseline_power / (self.area_per_mac * power)
 
     def as_json(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class CellReport:
             "library": found.library,
             "clock_ns": self.clock_ns,
             "area": found.area,
-            "macs_per_cycle": work.macs_per_cycle,
+            f"{work.unit}s_per_cycle": work.per_cycle,
             "utilization": round(work.utilization, 5),
             "area_per_mac": round(self.area_per_mac, 4),
             "baseline_area_per_mac": None if reference is None else round(reference, 4),
@@ -102,7 +102,7 @@ class CellReport:
             else {
                 "config": dict(self.baseline_core.config),
                 "area": self.baseline.area,
-                "macs_per_cycle": self.baseline_core.work.macs_per_cycle,
+                "macs_per_cycle": self.baseline_core.work.per_cycle,
                 "critical_path_ns": self.baseline.critical_path_ns,
                 "memory_bits": self.baseline.memory_bits,
                 "power_mw": self.baseline_power_mw,

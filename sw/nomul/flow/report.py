@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nomul.contract import CoreConfig
 from nomul.errors import InputError
 from nomul.flow.cache import DEFAULT
 from nomul.flow.nextpnr import DEFAULT_DEVICE, Timing, find_device, place_and_route
@@ -14,17 +15,31 @@ from nomul.flow.yosys import Synthesis, synthesise
 
 @dataclass(frozen=True)
 class Work:
-    """What a core computes: products a cycle at full use, and the share of them that a layer really gets.
+    """What a core computes: products or values a cycle at full use, and the share of them that a job really gets.
 
-    `utilization` is products of the layer / (cycles of the layer x `macs_per_cycle`), with weights always ready.
+    `utilization` is the work of a job / (its cycles x `per_cycle`), with weights always ready.
     """
 
-    macs_per_cycle: int
+    per_cycle: int
     utilization: float
 
+    unit: str = "mac"
+    """'mac' or 'value', as `CoreConfig.work_unit`."""
+
+    @classmethod
+    def of(cls, config: CoreConfig, job: Mapping[str, int]) -> "Work":
+        """Return what a core does for a job alone."""
+        peak = config.work_per_cycle
+        return cls(peak, config.work(**job) / (config.cycles(**job) * peak), config.work_unit)
+
+    @property
+    def name(self) -> str:
+        """The unit as a heading says it."""
+        return "MAC" if self.unit == "mac" else self.unit
+
     def __post_init__(self) -> None:
-        if self.macs_per_cycle < 1:
-            raise ValueError(f"macs_per_cycle is {self.macs_per_cycle}; allowed: 1 or more")
+        if self.per_cycle < 1:
+            raise ValueError(f"per_cycle is {self.per_cycle}; allowed: 1 or more")
         if not 0 < self.utilization <= 1:
             raise ValueError(f"utilization is {self.utilization}; allowed: above 0, at most 1")
 
@@ -40,19 +55,19 @@ class Report:
     timing: Timing | None
 
     @property
-    def lut_per_mac(self) -> float:
-        """LUTs for each product that the core can form in a cycle."""
-        return self.synthesis.lut / self.work.macs_per_cycle
+    def lut_per_work(self) -> float:
+        """LUTs for each product or value that the core can do in a cycle."""
+        return self.synthesis.lut / self.work.per_cycle
 
     @property
-    def lut_per_sustained_mac(self) -> float:
-        """LUTs for each product that it does form in a cycle, on average over a layer."""
-        return self.lut_per_mac / self.work.utilization
+    def lut_per_sustained_work(self) -> float:
+        """LUTs for each that it does do in a cycle, on average over a job."""
+        return self.lut_per_work / self.work.utilization
 
     @property
-    def cells_per_mac(self) -> float | None:
-        """Logic cells after packing for each product in a cycle; None without place and route."""
-        return self.timing.logic_cells / self.work.macs_per_cycle if self.timing else None
+    def cells_per_work(self) -> float | None:
+        """Logic cells after packing for each of them; None without place and route."""
+        return self.timing.logic_cells / self.work.per_cycle if self.timing else None
 
     @property
     def seconds(self) -> float:
@@ -66,7 +81,7 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures as one JSON object."""
-        found = self.synthesis
+        found, unit = self.synthesis, self.work.unit
         return {
             "engine": self.engine,
             "config": dict(self.config),
@@ -78,17 +93,17 @@ class Report:
             "dsp": found.dsp,
             "bram": found.bram,
             "uram": found.uram,
-            "macs_per_cycle": self.work.macs_per_cycle,
+            f"{unit}s_per_cycle": self.work.per_cycle,
             "utilization": round(self.work.utilization, 5),
-            "lut_per_mac": round(self.lut_per_mac, 4),
-            "lut_per_sustained_mac": round(self.lut_per_sustained_mac, 4),
+            f"lut_per_{unit}": round(self.lut_per_work, 4),
+            f"lut_per_sustained_{unit}": round(self.lut_per_sustained_work, 4),
             "fmax_mhz": self.timing.fmax_mhz if self.timing else None,
             "tool_versions": self.tool_versions,
             "seconds": self.seconds,
             "cells": found.cells,
             "place_and_route": None
             if self.timing is None
-            else asdict(self.timing) | {"cells_per_mac": round(self.cells_per_mac or 0, 4)},
+            else asdict(self.timing) | {f"cells_per_{unit}": round(self.cells_per_work or 0, 4)},
         }
 
 
