@@ -13,12 +13,11 @@ from benchmarks.figures import Figure
 from benchmarks.fp16 import element, engine
 from benchmarks.fpga import luts
 from nomul.catalog import configure
-from nomul.commands.report_cells import report_cells
+from nomul.commands.report_cells import CellOptions, report_cells
 from nomul.console import status
 from nomul.cores.discover import find_core
-from nomul.flow.cell_report import Core
 from nomul.flow.liberty import read_liberty
-from nomul.flow.report import Work
+from nomul.flow.report import Elaborated, Work
 from nomul.flow.rtlil import convert
 from nomul.model import checkpoints
 from nomul.model.evaluation import evaluate
@@ -43,9 +42,9 @@ def area_power_gain() -> float:
     assert LIBERTY is not None
     config = configure("mixpe", W4A8, "cells")
     text = convert(find_core("mixpe").gateware.component(config), "mixpe")
-    core = Core(text, "mixpe", dataclasses.asdict(config), Work(config.macs_per_cycle, 1.0))
+    core = Elaborated(text, "mixpe", dataclasses.asdict(config), Work(config.macs_per_cycle, 1.0))
     with status("area and power") as say:
-        (found,) = report_cells(core, config, (Path(LIBERTY),), POWER_NS, TOKENS, say)
+        (found,) = report_cells(core, config, CellOptions((Path(LIBERTY),), TOKENS, POWER_NS), say)
     assert found.area_power_gain is not None
     return found.area_power_gain
 

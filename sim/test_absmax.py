@@ -118,4 +118,4 @@ def test_a_mutation_is_noticed(mutation: Any, monkeypatch: pytest.MonkeyPatch, s
     broken = build_core(UNIT, config, simulator_name)
     (said,) = bench_core(broken, UNIT, config, [Run([ties, *random_jobs(UNIT, config, 10, seed=1)])])
     assert said["mismatches"]
-    assert {"job", "output", "transfer", "expected", "got"} == said["first_mismatch"].keys()
+    assert {"job", "output", "vector", "index", "transfer", "expected", "got", "last"} == said["first_mismatch"].keys()

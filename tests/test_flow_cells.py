@@ -17,13 +17,13 @@ from nomul.arith import cells as generic
 from nomul.cli import main
 from nomul.errors import InputError, ToolError
 from nomul.flow import implementation as flow
-from nomul.flow.cell_report import Core, cell_report
+from nomul.flow.cell_report import cell_report
 from nomul.flow.cells import abc_delay, map_cells
 from nomul.flow.gates import gates_of
 from nomul.flow.implementation import Implementation, implement
 from nomul.flow.liberty import Library, as_verilog, parse_function, read_liberty, truth_table
 from nomul.flow.power import power_mw
-from nomul.flow.report import Work
+from nomul.flow.report import Elaborated, Work
 from nomul.flow.rtlil import convert, to_verilog
 from nomul.flow.run import run_yosys
 from nomul.flow.sta import sta_version
@@ -382,7 +382,7 @@ def test_without_opensta_the_figure_is_abcs_and_says_so(library: Library, monkey
     monkeypatch.setattr(flow, "sta_version", lambda: None)
     monkeypatch.setattr("nomul.flow.power.sta_version", lambda: None)
     text = convert(Chain(6), "chain")
-    result = cell_report(Core(text, "chain", {}, Work(2, 1.0)), library, 3, cache=None)
+    result = cell_report(Elaborated(text, "chain", {}, Work(2, 1.0)), library, 3, cache=None)
     assert result.found.timing_source.startswith("ABC in Yosys ")
     assert result.found.critical_path_ns == abc_delay(text, "chain", library)
     assert (result.power_mw, result.power_source) == (None, "none: OpenSTA is not installed")
@@ -392,8 +392,8 @@ def test_without_opensta_the_figure_is_abcs_and_says_so(library: Library, monkey
 @pytest.mark.synth
 def test_a_report_has_every_field_and_comes_back_from_the_cache(nangate45: Path, tmp_path: Path) -> None:
     library = read_liberty(nangate45)
-    core = Core(convert(Chain(8), "chain"), "chain", {"length": 8}, Work(4, 0.5))
-    reference = Core(convert(Chain(16), "other"), "other", {}, Work(4, 0.5))
+    core = Elaborated(convert(Chain(8), "chain"), "chain", {"length": 8}, Work(4, 0.5))
+    reference = Elaborated(convert(Chain(16), "other"), "other", {}, Work(4, 0.5))
     result = cell_report(core, library, 2, baseline=reference, cache=tmp_path).as_json()
     assert json.loads(json.dumps(result)) == result
     assert result["area_per_mac"] == pytest.approx(result["area"] / 4, abs=1e-4)

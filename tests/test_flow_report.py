@@ -9,7 +9,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from nomul.errors import InputError, ToolError
-from nomul.flow.report import Report, Work, report
+from nomul.flow.report import Elaborated, Report, Work, report
 from nomul.flow.rtlil import convert
 from nomul.flow.targets import TARGETS
 from nomul.flow.yosys import tally
@@ -45,9 +45,8 @@ class Accumulator(wiring.Component):
 def test_figures_of_a_component(tmp_path):
     steps = []
     work = Work(per_cycle=1, utilization=0.8)
-    result = report(
-        convert(Accumulator(), "acc"), "acc", {"bits": 8}, "ecp5", work, pnr=True, cache=tmp_path, progress=steps.append
-    )
+    core = Elaborated(convert(Accumulator(), "acc"), "acc", {"bits": 8}, work)
+    result = report(core, "ecp5", pnr=True, cache=tmp_path, progress=steps.append)
     figures = result.as_json()
     assert list(figures)[: len(KEYS)] == KEYS
     assert json.loads(json.dumps(figures)) == figures | {
@@ -68,13 +67,13 @@ def test_figures_of_a_component(tmp_path):
     assert figures["tool_versions"][0].startswith("Yosys ")
     assert figures["tool_versions"][1].startswith("nextpnr-ecp5 ")
     assert [step.split()[0] for step in steps] == ["synthesising", "placing"]
-    again = report(convert(Accumulator(), "acc"), "acc", {"bits": 8}, "ecp5", work, pnr=True, cache=tmp_path)
+    again = report(core, "ecp5", pnr=True, cache=tmp_path)
     assert again.as_json() == figures  # from the cache, to the last digit
 
 
 @pytest.mark.synth
 def test_without_place_and_route_there_is_no_frequency():
-    figures = report(convert(Accumulator(), "acc"), "acc", {}, "ice40", Work(1, 1.0), cache=None).as_json()
+    figures = report(Elaborated(convert(Accumulator(), "acc"), "acc", {}, Work(1, 1.0)), "ice40", cache=None).as_json()
     assert figures["fmax_mhz"] is None
     assert figures["place_and_route"] is None
     assert figures["seconds"] > 0
@@ -91,7 +90,7 @@ def test_place_and_route_is_refused_before_anything_is_built(target):
     steps = []
     expected = rf"^--pnr is not possible for target '{target}'; nextpnr supports ecp5, ice40, gowin$"
     with pytest.raises(InputError, match=expected):
-        report("", "acc", {}, target, Work(1, 1.0), pnr=True, cache=None, progress=steps.append)
+        report(Elaborated("", "acc", {}, Work(1, 1.0)), target, pnr=True, cache=None, progress=steps.append)
     assert steps == []
 
 
@@ -107,7 +106,7 @@ def test_a_component_that_computes_nothing_is_refused():
             return m
 
     with pytest.raises(ToolError, match=r"^synthesis of wire_only for ecp5 left no logic at all; "):
-        report(convert(Wire(), "wire_only"), "wire_only", {}, "ecp5", Work(1, 1.0), cache=None)
+        report(Elaborated(convert(Wire(), "wire_only"), "wire_only", {}, Work(1, 1.0)), "ecp5", cache=None)
 
 
 @pytest.mark.parametrize(("macs", "utilization"), [(0, 0.5), (1, 0), (1, 1.01), (1, -0.5)])

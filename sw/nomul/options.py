@@ -1,6 +1,8 @@
 """Types of the options that commands have: numbers, and files to write; what is wrong is refused before any work."""
 
 import contextlib
+import dataclasses
+import functools
 import stat
 import tempfile
 from collections.abc import Callable
@@ -15,7 +17,7 @@ from nomul.model import checkpoints
 from nomul.names import canonical
 from nomul.numerals import read_integer, read_number
 
-__all__ = ["POSITIVE", "CheckpointPath", "Integer", "Number", "Output", "Seed", "refuse_given"]
+__all__ = ["POSITIVE", "CheckpointPath", "Integer", "Number", "Output", "Seed", "bundle", "refuse_given"]
 
 
 class _Ranged(click.ParamType):
@@ -116,6 +118,26 @@ class Output(click.Path):
         except OSError as error:
             raise InputError(f"{path} cannot be written: {error.strerror}") from None
         return path
+
+
+def bundle(argument: str, kind: type[Any], *options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Give a command some parameters as one object, `argument`: a dataclass that has a field for each.
+
+    `options` are the decorators of click that declare them, in the order of the help.
+    """
+    names = [field.name for field in dataclasses.fields(kind)]
+
+    def decorate(callback: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(callback)
+        def wrapper(**given: Any) -> Any:
+            made = kind(**{name: given.pop(name) for name in names})
+            return callback(**given, **{argument: made})
+
+        for option in reversed(options):
+            wrapper = option(wrapper)
+        return wrapper
+
+    return decorate
 
 
 def refuse_given(names: tuple[str, ...], why: str) -> None:

@@ -1,5 +1,6 @@
 """`nomul accelerator report`: what a machine costs, and how fast it is, by module and by step."""
 
+import dataclasses
 from typing import Any
 
 import click
@@ -25,7 +26,7 @@ from nomul.flow.yosys import Synthesis
 from nomul.machines import Choice, machine_options
 from nomul.memory.rom import rom_model
 from nomul.model.integer import IntegerModel
-from nomul.options import POSITIVE, Integer
+from nomul.options import POSITIVE, Integer, bundle
 
 CLOCKS = {"xcup": 250.0}
 """MHz that are assumed where none are given, and 100 for the other targets."""
@@ -114,23 +115,39 @@ def _check(config: AcceleratorConfig, prompt: int, context: int) -> None:
             raise InputError(f"{name} is {value}; allowed: 2 to the model's context, {most}")
 
 
+@dataclasses.dataclass(frozen=True)
+class Assumed:
+    """What tokens a second are computed with."""
+
+    clock: float | None
+    bandwidth: float
+    prompt: int | None
+    context: int | None
+
+
 @click.command("report")
 @machine_options
 @click.option("--target", required=True, type=click.Choice(list(TARGETS)), help="FPGA family.")
 @click.option("--portable", is_flag=True, help="Use plain operators instead of the target's arithmetic forms.")
 @click.option("--pnr", is_flag=True, help="Place and route too, with one seed, where nextpnr supports the family.")
 @click.option("--no-synthesis", is_flag=True, help="Cycles and roofline only.")
-@click.option("--clock", type=POSITIVE, help="MHz for tokens a second; Fmax with --pnr, else 250 on xcup and 100.")
-@click.option("--bandwidth", type=POSITIVE, default=BANDWIDTH, show_default=True, help="GB/s of the memory.")
-@click.option("--prompt", type=Integer(), help="Tokens of the prefill; 64, or as many as the context holds, if absent.")
-@click.option("--context", type=Integer(), help="Tokens that a decoded one sees; 512, or all, if absent.")
+@bundle(
+    "given",
+    Assumed,
+    click.option("--clock", type=POSITIVE, help="MHz for tokens a second; Fmax with --pnr, else 250 on xcup and 100."),
+    click.option("--bandwidth", type=POSITIVE, default=BANDWIDTH, show_default=True, help="GB/s of the memory."),
+    click.option(
+        "--prompt", type=Integer(), help="Tokens of the prefill; 64, or as many as the context holds, if absent."
+    ),
+    click.option("--context", type=Integer(), help="Tokens that a decoded one sees; 512, or all, if absent."),
+)
 @json_option
 def command(
-    choice: Choice, target: str, portable: bool, pnr: bool, no_synthesis: bool, clock: float | None,
-    bandwidth: float, prompt: int | None, context: int | None, as_json: bool,
-) -> None:  # fmt: skip
+    choice: Choice, target: str, portable: bool, pnr: bool, no_synthesis: bool, given: Assumed, as_json: bool
+) -> None:
     """Report resources by module, tokens a second by step, and the roofline of the memory."""
     torch.set_num_threads(1)
+    clock, bandwidth, prompt, context = given.clock, given.bandwidth, given.prompt, given.context
     if pnr and no_synthesis:
         raise InputError("--pnr needs synthesis; --no-synthesis leaves it out")
     if pnr:

@@ -24,9 +24,18 @@ from nomul.errors import InputError
 from nomul.files import write_atomically
 from nomul.flow.bitstream import RESOURCES, Bitstream, make_bitstream
 from nomul.model import checkpoints
-from nomul.options import CheckpointPath, Integer, Output
+from nomul.options import CheckpointPath, Integer, Output, bundle
 
 BUILD = Path("build/bitstreams")
+
+
+@dataclasses.dataclass(frozen=True)
+class Placing:
+    """How place and route is done."""
+
+    seeds: tuple[int, ...]
+    every_seed: bool
+    allow_timing_fail: bool
 
 
 @click.command("bitstream")
@@ -34,11 +43,19 @@ BUILD = Path("build/bitstreams")
 @click.option("--checkpoint", type=CheckpointPath(), help="A character model; 'tiny' if absent.")
 @click.option("--engine", help="An engine in place of a model; the board's own if absent and it takes no model.")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the engine.")
-@click.option(
-    "--seed", "seeds", type=Integer(0, (1 << 31) - 1), multiple=True, help="Of the placer; 1, 2, 3 in turn if absent."
+@bundle(
+    "placing",
+    Placing,
+    click.option(
+        "--seed",
+        "seeds",
+        type=Integer(0, (1 << 31) - 1),
+        multiple=True,
+        help="Of the placer; 1, 2, 3 in turn if absent.",
+    ),
+    click.option("--every-seed", is_flag=True, help="Run all seeds, also after one that is fast enough."),
+    click.option("--allow-timing-fail", is_flag=True, help="Write a bitstream that is too slow for its clock."),
 )
-@click.option("--every-seed", is_flag=True, help="Run all seeds, also after one that is fast enough.")
-@click.option("--allow-timing-fail", is_flag=True, help="Write a bitstream that is too slow for its clock.")
 @click.option("-o", "--output", type=Output(file=True), help="File to write.")
 @console.json_option
 def command(
@@ -46,9 +63,7 @@ def command(
     checkpoint: Path | None,
     engine: str | None,
     settings: tuple[str, ...],
-    seeds: tuple[int, ...],
-    every_seed: bool,
-    allow_timing_fail: bool,
+    placing: Placing,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -71,9 +86,9 @@ def command(
         files = {f"{image}.hex": text for image, text in hex_files(model, machine).items()}
     result = make_bitstream(
         board_design(chosen, top, files),
-        seeds=seeds or (1, 2, 3),
-        allow_timing_fail=allow_timing_fail,
-        every_seed=every_seed,
+        seeds=placing.seeds or (1, 2, 3),
+        allow_timing_fail=placing.allow_timing_fail,
+        every_seed=placing.every_seed,
         say=lambda message: console.stderr.print(message, highlight=False),
     )
     file = output or BUILD / f"{chosen.name}-{name}{chosen.suffix}"

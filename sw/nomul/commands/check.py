@@ -8,13 +8,11 @@ from typing import Any
 import click
 from rich.table import Table
 
-from nomul.arith.target import TARGETS
-from nomul.catalog import choose_variant
-from nomul.commands.jobs import Wanted, choose_jobs
+from nomul.commands.jobs import choose_jobs
+from nomul.commands.wanted import Named, Wanted, named_core, wanted_jobs
 from nomul.console import json_option, print_json, stderr, stdout
-from nomul.engines.matmul import TOKENS_MAX
 from nomul.flow.tops import BUSES
-from nomul.options import CheckpointPath, Integer, Number, Output, Seed
+from nomul.options import Number, Output
 from nomul.sim.check import check_core
 from nomul.sim.runner import SIMULATORS
 
@@ -72,28 +70,16 @@ def show_differences(result: dict[str, Any], places: Sequence[str]) -> None:
 
 
 @click.command()
-@click.argument("engine")
-@click.option("--checkpoint", type=CheckpointPath(), help="Weights; a committed tiny model by default.")
-@click.option(
-    "--layer",
-    help="Layer, by default the first, or for INT modes the head; or LAYER.self_attn.scores or .values.",
-)
-@click.option("--mode", help="What to multiply, of an engine that has several modes; its first by default.")
-@click.option("--activations", type=click.Path(path_type=Path), help=".npy file, integers [tokens, n_in].")
-@click.option("--tokens", default=4, show_default=True, type=Integer(1, TOKENS_MAX), help="Vectors to multiply.")
-@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be repeated.")
-@click.option("--target", type=click.Choice(TARGETS), help="Technology whose arithmetic forms are used.")
+@named_core
+@wanted_jobs
 @click.option("--sim", "simulator", type=click.Choice(SIMULATORS), default=SIMULATORS[0], show_default=True)
 @click.option("--bus", type=click.Choice(BUSES), default=BUSES[0], show_default=True)
 @click.option("--stall", default=0.0, show_default=True, type=Number(0, 0.9), help="Chance of a wait.")
-@click.option("--seed", default=0, show_default=True, type=Seed(), help="Of stalls and random activations.")
 @click.option("--waves", type=Output(file=True), metavar="FILE.vcd", help="Write every signal's values.")
 @json_option
 def command(
-    engine: str, checkpoint: Path | None, layer: str | None, mode: str | None, activations: Path | None, tokens: int,
-    settings: tuple[str, ...], target: str | None, simulator: str, bus: str, stall: float, seed: int,
-    waves: Path | None, as_json: bool,
-) -> None:  # fmt: skip
+    named: Named, wanted: Wanted, simulator: str, bus: str, stall: float, waves: Path | None, as_json: bool
+) -> None:
     """Simulate the RTL of ENGINE on a layer and compare every output with PyTorch; exit code 1 if one differs.
 
     Then the first differences of several values are listed, and a folder is kept with the design, the operands (.npy)
@@ -102,11 +88,10 @@ def command(
     A core without weights runs random jobs, `--tokens` of them, with extremes and ties among them; absmax quantises the
     vectors of `--activations` instead where they are given.
     """
-    engine, settings, _ = choose_variant(engine, settings)
-    chosen = choose_jobs(engine, settings, target, Wanted(checkpoint, layer, mode, activations, tokens, seed))
+    engine, chosen = named.engine, choose_jobs(named, wanted)
     stderr.print(f"simulating {engine} with {simulator}: {chosen.source}", highlight=False, markup=False)
     figures = check_core(
-        engine, chosen.config, chosen.jobs, simulator=simulator, bus=bus, stall=stall, seed=seed, waves=waves
+        engine, chosen.config, chosen.jobs, simulator=simulator, bus=bus, stall=stall, seed=wanted.seed, waves=waves
     )
     result = {"engine": engine, **chosen.facts, **figures}
     if as_json:

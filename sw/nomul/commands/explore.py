@@ -18,7 +18,7 @@ from nomul.flow.shapes import SHAPES, Shape, find_device
 from nomul.model.checkpoints import NAMES
 from nomul.names import canonical
 from nomul.numerals import read_number
-from nomul.options import POSITIVE, Integer
+from nomul.options import POSITIVE, Integer, bundle
 
 CONTEXT = 1024
 """Tokens that attention sees unless told, if the model has as many."""
@@ -178,54 +178,95 @@ def context_of(shape: Shape, context: int | None, prompt: int) -> int:
     return context
 
 
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What the search stays within, where it is not the device's own."""
+
+    clock: float | None
+    bandwidth: float | None
+    budget: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """What the machine does."""
+
+    phase: str
+    prompt: int
+    context: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Making:
+    """How many points are synthesised, and how."""
+
+    count: int
+    pnr: bool
+    workers: int | None
+    scheduler: str | None
+
+
 @click.command()
 @click.option("--model", required=True, metavar="SHAPE", help=f"{', '.join((*NAMES, *SHAPES))}.")
 @click.option("--target", required=True, metavar="T", help="A board, an FPGA family, cells, or a Liberty file.")
-@click.option("--clock", type=POSITIVE, metavar="MHZ", help="Clock; by default what is usual on the target.")
-@click.option("--bandwidth", type=POSITIVE, metavar="GB/S", help="External memory; by default the board's peak.")
-@click.option("--budget", multiple=True, metavar="lut=N...", help="Most of a resource; by default 70 % of the board.")
+@bundle(
+    "given",
+    Limits,
+    click.option("--clock", type=POSITIVE, metavar="MHZ", help="Clock; by default what is usual on the target."),
+    click.option("--bandwidth", type=POSITIVE, metavar="GB/S", help="External memory; by default the board's peak."),
+    click.option(
+        "--budget", multiple=True, metavar="lut=N...", help="Most of a resource; by default 70 % of the board."
+    ),
+)
 @click.option("--engine", "engines", multiple=True, metavar="NAME", help="Only this engine; may be repeated.")
-@click.option(
-    "--phase",
-    type=click.Choice(["decode", "prefill"]),
-    default="decode",
-    show_default=True,
-    help="What the front is drawn for.",
+@bundle(
+    "workload",
+    Workload,
+    click.option(
+        "--phase",
+        type=click.Choice(["decode", "prefill"]),
+        default="decode",
+        show_default=True,
+        help="What the front is drawn for.",
+    ),
+    click.option("--prompt", default=128, show_default=True, type=Integer(1, 65535), help="Tokens of the prompt."),
+    click.option("--context", type=Integer(1), help="Tokens that attention sees; by default 1024, or the model's."),
 )
-@click.option("--prompt", default=128, show_default=True, type=Integer(1, 65535), help="Tokens of the prompt.")
-@click.option("--context", type=Integer(1), help="Tokens that attention sees; by default 1024, or the model's.")
-@click.option(
-    "--synthesise",
-    "count",
-    default=4,
-    show_default=True,
-    type=Integer(0, 100),
-    help="Points of the front to synthesise.",
+@bundle(
+    "making",
+    Making,
+    click.option(
+        "--synthesise",
+        "count",
+        default=4,
+        show_default=True,
+        type=Integer(0, 100),
+        help="Points of the front to synthesise.",
+    ),
+    click.option("--pnr", is_flag=True, help="Place and route them too, for their clock."),
+    click.option("--workers", type=Integer(1), help="Processes; as many as there are cores by default."),
+    click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers synthesise."),
 )
-@click.option("--pnr", is_flag=True, help="Place and route them too, for their clock.")
-@click.option("--workers", type=Integer(1), help="Processes; as many as there are cores by default.")
-@click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers synthesise.")
 @json_option
 def command(
-    model: str, target: str, clock: float | None, bandwidth: float | None, budget: tuple[str, ...],
-    engines: tuple[str, ...], phase: str, prompt: int, context: int | None, count: int, pnr: bool, workers: int | None,
-    scheduler: str | None, as_json: bool,
-) -> None:  # fmt: skip
+    model: str, target: str, given: Limits, engines: tuple[str, ...], workload: Workload, making: Making, as_json: bool
+) -> None:
     """Search engine and configuration for a model on a device: cost models first, then synthesis of the best."""
     shape, device = find_shape(model), find_device(target)
+    clock, bandwidth, phase, prompt = given.clock, given.bandwidth, workload.phase, workload.prompt
     for name, value in (("clock", clock), ("bandwidth", bandwidth)):
         if value is not None and value > MOST[name]:
             raise InputError(f"--{name} is {value:g}; allowed: above 0, at most {MOST[name]:g}")
-    if pnr and device.target not in ("ecp5", "gowin", "ice40"):
+    if making.pnr and device.target not in ("ecp5", "gowin", "ice40"):
         raise InputError(f"--pnr is not possible on {device.name}; nextpnr supports ecp5, gowin and ice40")
     for engine in engines:
         if canonical(engine, matmul_cores()) not in matmul_cores():
             raise InputError(f"no engine is called '{engine}'; the engines are {', '.join(matmul_cores())}")
-    asked = parse_budget(budget, device.target)
+    asked = parse_budget(given.budget, device.target)
     limits = asked or {name: float(round(SHARE * most)) for name, most in device.resources.items()}
     question = Question(
         shape, device, clock or device.clock_mhz, bandwidth or device.bandwidth, limits, prompt,
-        context_of(shape, context, prompt), tuple(canonical(engine, matmul_cores()) for engine in engines),
+        context_of(shape, workload.context, prompt), tuple(canonical(engine, matmul_cores()) for engine in engines),
         device.usable_bits(asked),
     )  # fmt: skip
     with status("searching") as say:
@@ -234,13 +275,13 @@ def command(
     best = recommend(found, phase)
     tried: list[Choice] = []
     refused: list[str] = []
-    if count:
-        chosen = survivors(found, best, count)
+    if making.count:
+        chosen = survivors(found, best, making.count)
         outcomes = run_jobs(
             [synthesis_job(choice, question) for choice in chosen],
-            workers=workers, scheduler=scheduler, description="synthesising",
+            workers=making.workers, scheduler=making.scheduler, description="synthesising",
         )  # fmt: skip
-        clocks = _clocks(chosen, outcomes, question, pnr, workers, scheduler)
+        clocks = _clocks(chosen, outcomes, question, making)
         for choice, outcome, limit in zip(chosen, outcomes, clocks, strict=True):
             if outcome.value is None:
                 refused.append(f"{choice.engine} {choice.settings}: {outcome.error}")
@@ -257,8 +298,8 @@ def command(
         found = front([*tried, *(choice for choice in found if choice not in chosen)], question.size, phase)
         if best not in found:
             found = sorted([*found, best], key=lambda choice: choice.resources[question.size])
-    given = [name for name, value in (("clock", clock), ("bandwidth", bandwidth)) if value is not None]
-    notes = notes_of(question, result, best, given)
+    own = [name for name, value in (("clock", clock), ("bandwidth", bandwidth)) if value is not None]
+    notes = notes_of(question, result, best, own)
     if as_json:
         print_json(
             {
@@ -287,15 +328,12 @@ def command(
     stdout.print(f"  {best.command}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _clocks(
-    chosen: list[Choice], outcomes: list[Outcome], question: Question, pnr: bool, workers: int | None,
-    scheduler: str | None,
-) -> list[float | None]:  # fmt: skip
+def _clocks(chosen: list[Choice], outcomes: list[Outcome], question: Question, making: Making) -> list[float | None]:
     """Return the clock in MHz that each choice reaches, where a tool says; None where it does not."""
     if question.device.target == "cells":
         paths = [(outcome.value or {}).get("critical_path_ns") for outcome in outcomes]
         return [1000 / path if path and question.device.liberty else None for path in paths]
-    if not pnr:
+    if not making.pnr:
         return [None for _ in chosen]
     jobs = [
         routed_job(
@@ -303,5 +341,5 @@ def _clocks(
         )
         for choice in chosen
     ]
-    routed = run_jobs(jobs, workers=workers, scheduler=scheduler, description="placing and routing")
+    routed = run_jobs(jobs, workers=making.workers, scheduler=making.scheduler, description="placing and routing")
     return [(outcome.value or {}).get("fmax_mhz") for outcome in routed]

@@ -1,5 +1,6 @@
 """`nomul generate`: text from a character model, in floating point or in integers."""
 
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,18 @@ from nomul.model.generation import check_request, generate_float, generate_integ
 from nomul.model.integer import IntegerModel, Positions
 from nomul.model.store import load_model
 from nomul.model.text import encode
-from nomul.options import POSITIVE, CheckpointPath, Integer, Number, Seed, refuse_given
+from nomul.options import POSITIVE, CheckpointPath, Integer, Number, Seed, bundle, refuse_given
+
+
+@dataclasses.dataclass(frozen=True)
+class RtlOptions:
+    """The machine that speaks, and its clock in MHz."""
+
+    engine: str
+    settings: tuple[str, ...]
+    lanes: int | None
+    tile: int | None
+    clock: float
 
 
 @click.command("generate")
@@ -27,32 +39,28 @@ from nomul.options import POSITIVE, CheckpointPath, Integer, Number, Seed, refus
 )
 @click.option("--temperature", type=Number(), default=0.0, show_default=True, help="0 chooses the likeliest character.")
 @click.option("--seed", type=Seed(), default=0, show_default=True, help="Of the random choices at a temperature.")
-@click.option("--engine", help="Backend rtl: the engine of the projections; the machine's own by default.")
-@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Backend rtl: a field of the engine.")
-@click.option("--lanes", type=Integer(1), help="Backend rtl: elements of vectors in a cycle, and rows of the engine.")
-@click.option("--tile", type=Integer(1), help="Backend rtl: prompt tokens that share the weights.")
-@click.option(
-    "--clock",
-    type=POSITIVE,
-    default=100.0,
-    show_default=True,
-    help="Backend rtl: MHz, for tokens a second.",
+@bundle(
+    "rtl",
+    RtlOptions,
+    click.option("--engine", help="Backend rtl: the engine of the projections; the machine's own by default."),
+    click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Backend rtl: a field of the engine."),
+    click.option(
+        "--lanes", type=Integer(1), help="Backend rtl: elements of vectors in a cycle, and rows of the engine."
+    ),
+    click.option("--tile", type=Integer(1), help="Backend rtl: prompt tokens that share the weights."),
+    click.option(
+        "--clock",
+        type=POSITIVE,
+        default=100.0,
+        show_default=True,
+        help="Backend rtl: MHz, for tokens a second.",
+    ),
 )
 @console.json_option
 def command(
-    checkpoint: Path | None,
-    prompt: str,
-    backend: str,
-    tokens: int | None,
-    temperature: float,
-    seed: int,
-    engine: str,
-    settings: tuple[str, ...],
-    lanes: int | None,
-    tile: int | None,
-    clock: float,
-    as_json: bool,
-) -> None:
+    checkpoint: Path | None, prompt: str, backend: str, tokens: int | None, temperature: float, seed: int,
+    rtl: RtlOptions, as_json: bool,
+) -> None:  # fmt: skip
     """Continue a prompt, character by character."""
     # One token is too little work to share: waiting for a second thread costs more than it gives.
     torch.set_num_threads(1)
@@ -71,9 +79,7 @@ def command(
         if temperature:
             raise InputError(f"temperature is {temperature}; the machine chooses greedily, at temperature 0")
         integer = IntegerModel(model, Positions.from_config(config, model.config.layers, str(path)))
-        stream = generate_rtl(
-            integer, start, tokens, engine=engine, settings=settings, lanes=lanes, tile=tile, figures=figures
-        )
+        stream = generate_rtl(integer, start, tokens, rtl, figures)
     elif backend == "float":
         stream = generate_float(model, start, tokens, temperature, seed)
     else:
@@ -113,7 +119,7 @@ def command(
             f"{tokens} characters, {rate:.1f} a second, {backend} backend, {path.name}", highlight=False
         )
         if figures:
-            show_machine(figures, clock)
+            show_machine(figures, rtl.clock)
 
 
 def show_machine(figures: dict[str, Any], clock: float) -> None:

@@ -21,11 +21,7 @@ def generate_rtl(
     model: IntegerModel,
     prompt: Tensor,
     tokens: int,
-    *,
-    engine: str,
-    settings: Sequence[str] = (),
-    lanes: int | None = None,
-    tile: int | None = None,
+    options: Any,
     figures: dict[str, Any],
 ) -> Iterator[int]:
     """Yield the tokens of a simulated machine; fill `figures` when they have all come.
@@ -38,9 +34,9 @@ def generate_rtl(
         If any recorded value differs from the integer model's; the message says which is the first. Or if a token does,
         though the logits that it was chosen from do not. No token is yielded that differs, and none after it.
     """
-    sizes = {name: value for name, value in (("lanes", lanes), ("tile", tile)) if value is not None}
-    config = machine_config(model, engine, settings, trace=True, **sizes)
-    stderr.print(f"building the machine: {engine}, {config.lanes} lanes, tiles of {config.tile} tokens")
+    sizes = {name: value for name, value in (("lanes", options.lanes), ("tile", options.tile)) if value is not None}
+    config = machine_config(model, options.engine, options.settings, trace=True, **sizes)
+    stderr.print(f"building the machine: {config.engine.name}, {config.lanes} lanes, tiles of {config.tile} tokens")
     simulator = build_machine(config)
     reference = generate_integer(model, prompt, tokens, 0.0, 0)
     cycles: list[int] = []

@@ -1,6 +1,5 @@
 """Weights in groups for `nomul check` and `nomul pack`: a layer of a MixPE model, or of a checkpoint of INT4 layers."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 
 from nomul.catalog import configure, parse_setting
 from nomul.commands.operands import find_mode, load_activations
+from nomul.commands.wanted import Named, Wanted
 from nomul.console import stderr
 from nomul.cores.discover import find_core
 from nomul.errors import InputError
@@ -106,40 +106,29 @@ def grouped_product(config: Any, tokens: int, *, whole: bool) -> Product:
     return Product(Operands(codes.codes + bias, zeros, scales, codes.group), vectors)
 
 
-def choose_grouped(
-    engine: str,
-    settings: Sequence[str],
-    target: str | None,
-    *,
-    path: Path | None,
-    layer: str | None,
-    mode: str | None,
-    activations: Path | None,
-    tokens: int,
-    seed: int,
-) -> tuple[Grouped, Any, Product, str]:
+def choose_grouped(named: Named, wanted: Wanted) -> tuple[Grouped, Any, Product, str]:
     """Return (what was read, configuration, product, where its vectors come from) of a layer in groups.
 
     What the layer needs (`Core.group_fields`) is the layer's, unless settings say otherwise.
     """
-    path = path or checkpoints.path("tiny_mixpe")
-    given = dict(parse_setting(engine, setting) for setting in settings)
-    grouped = read_grouped(path, layer, given.get("scale_bits"))
-    operands, group_fields = grouped.operands, find_core(engine).group_fields
+    path, tokens = wanted.checkpoint or checkpoints.path("tiny_mixpe"), wanted.tokens
+    given = dict(parse_setting(named.engine, setting) for setting in named.settings)
+    grouped = read_grouped(path, wanted.layer, given.get("scale_bits"))
+    operands, group_fields = grouped.operands, find_core(named.engine).group_fields
     assert group_fields is not None
     found = [f"{name}={value}" for name, value in group_fields(operands, grouped.scale_bits, given).items()]
-    config = configure(engine, [*found, *settings], target)
-    number = find_mode(engine, config, mode)
-    if activations is not None:
-        vectors, source = load_activations(activations)[:tokens], str(activations)
+    config = configure(named.engine, [*found, *named.settings], named.target)
+    number = find_mode(named.engine, config, wanted.mode)
+    if wanted.activations is not None:
+        vectors, source = load_activations(wanted.activations)[:tokens], str(wanted.activations)
     elif grouped.speaks:
         vectors = record(path, grouped.name, checkpoints.sample_text(), tokens).long()
         source = "the model on the sample text"
     else:
         most = 1 << (config.act_bits - 1)
-        random = torch.Generator().manual_seed(seed)
+        random = torch.Generator().manual_seed(wanted.seed)
         vectors = torch.randint(-most, most, (tokens, operands.shape[1]), generator=random)
-        source = f"random, seed {seed}"
+        source = f"random, seed {wanted.seed}"
     if config.modes[number].activation_format == "fp16":
         vectors, source = fp16.to_words(vectors), f"{source}, in FP16"
     return grouped, config, Product(operands, vectors, number), source

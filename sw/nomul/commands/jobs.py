@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from nomul.catalog import configure, parse_setting
+from nomul.catalog import parse_setting
 from nomul.commands.grouped import choose_grouped
 from nomul.commands.operands import choose_operands, load_activations
+from nomul.commands.wanted import Named, Wanted
 from nomul.cores.discover import find_core
 from nomul.errors import InputError
 from nomul.formats.job import Job
@@ -15,23 +15,7 @@ from nomul.model import checkpoints
 from nomul.sim.check import random_jobs
 from nomul.sim.product import Product
 
-__all__ = ["Chosen", "Wanted", "choose_jobs"]
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the options say of the jobs."""
-
-    checkpoint: Path | None = None
-    layer: str | None = None
-    mode: str | None = None
-    activations: Path | None = None
-    """File of vectors."""
-
-    tokens: int = 4
-    """Vectors, or random jobs."""
-
-    seed: int = 0
+__all__ = ["Chosen", "choose_jobs"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +31,7 @@ class Chosen:
     """The same as JSON."""
 
 
-def choose_jobs(core: str, settings: Sequence[str], target: str | None, wanted: Wanted) -> Chosen:
+def choose_jobs(named: Named, wanted: Wanted) -> Chosen:
     """Return what a core is to work on; the fields of a layer in groups are the layer's, unless settings say otherwise.
 
     Raises
@@ -55,22 +39,20 @@ def choose_jobs(core: str, settings: Sequence[str], target: str | None, wanted: 
     InputError
         If the settings, the checkpoint or the vectors do not fit the core, or an option does not go with it.
     """
+    core = named.engine
     found = find_core(core)
     if not found.multiplies:
-        return _without_weights(core, settings, target, wanted)
-    fields = dict(parse_setting(core, setting) for setting in settings)
+        return _without_weights(named, wanted)
+    fields = dict(parse_setting(core, setting) for setting in named.settings)
     if found.group_fields is not None and found.takes_groups(fields):
-        layer, config, product, source = choose_grouped(
-            core, settings, target, path=wanted.checkpoint, layer=wanted.layer, mode=wanted.mode,
-            activations=wanted.activations, tokens=wanted.tokens, seed=wanted.seed,
-        )  # fmt: skip
+        layer, config, product, source = choose_grouped(named, wanted)
         name, what = layer.name, f"in groups of {layer.operands.group}, with integer scales"
         more = {
             "group": layer.operands.group, "group_scales": layer.operands.scales.numel(),
             "scale_bits": layer.scale_bits, "scales_lost": layer.lost,
         }  # fmt: skip
     else:
-        config, more = configure(core, settings, target), {}
+        config, more = named.configure(), {}
         operands = choose_operands(
             core, config, wanted.checkpoint or checkpoints.path(), wanted.layer, wanted.mode, wanted.activations,
             wanted.tokens, wanted.seed,
@@ -83,13 +65,14 @@ def choose_jobs(core: str, settings: Sequence[str], target: str | None, wanted: 
     return Chosen(config, [product], f"mode {mode} on {name}; weights: {what}; activations: {source}", facts)
 
 
-def _without_weights(core: str, settings: Sequence[str], target: str | None, wanted: Wanted) -> Chosen:
+def _without_weights(named: Named, wanted: Wanted) -> Chosen:
     """Return random jobs, or one of vectors from a file, for a core that has no weights."""
     for option, value in (("--checkpoint", wanted.checkpoint), ("--layer", wanted.layer), ("--mode", wanted.mode)):
         if value is not None:
             what = "modes" if option == "--mode" else "weights"
-            raise InputError(f"{option} is {str(value)!r}, but {core} has no {what}; leave it out")
-    config, vectors, file = configure(core, settings, target), find_core(core).vectors, wanted.activations
+            raise InputError(f"{option} is {str(value)!r}, but {named.engine} has no {what}; leave it out")
+    core, config, file = named.engine, named.configure(), wanted.activations
+    vectors = find_core(core).vectors
     if file is None:
         jobs = random_jobs(core, config, wanted.tokens, wanted.seed)
         return Chosen(config, jobs, f"{wanted.tokens} random jobs, seed {wanted.seed}")

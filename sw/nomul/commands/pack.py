@@ -7,15 +7,13 @@ from typing import Any
 import click
 import torch
 
-from nomul.arith.target import TARGETS
-from nomul.catalog import choose_variant
 from nomul.commands.accelerator_verilog import json_file
-from nomul.commands.jobs import Wanted, choose_jobs
+from nomul.commands.jobs import choose_jobs
+from nomul.commands.wanted import Named, Wanted, named_core, wanted_jobs
 from nomul.console import json_option, print_files, print_json
-from nomul.engines.matmul import TOKENS_MAX
 from nomul.files import write_folder
 from nomul.flow.tops import BUSES
-from nomul.options import CheckpointPath, Integer, Output, Seed
+from nomul.options import Output
 from nomul.sim.vectors import Vectors, make_vectors
 
 __all__ = ["command", "stream_files"]
@@ -52,34 +50,23 @@ def stream_files(vectors: Vectors, bus: str) -> tuple[dict[str, bytes], dict[str
 
 
 @click.command()
-@click.argument("engine")
-@click.option("--checkpoint", type=CheckpointPath(), help="Weights; a committed tiny model by default.")
-@click.option("--layer", help="Layer, by default the first, or for INT modes the head.")
-@click.option("--mode", help="What to multiply, of an engine that has several modes; its first by default.")
-@click.option("--activations", type=click.Path(path_type=Path), help=".npy file, integers [tokens, n_in].")
-@click.option("--tokens", default=4, show_default=True, type=Integer(1, TOKENS_MAX), help="Vectors to multiply.")
-@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be repeated.")
-@click.option("--target", type=click.Choice(TARGETS), help="Technology whose arithmetic forms are used.")
+@named_core
+@wanted_jobs
 @click.option("--bus", type=click.Choice(BUSES), default=BUSES[0], show_default=True)
-@click.option("--seed", default=0, show_default=True, type=Seed(), help="Of random activations and jobs.")
 @click.option("-o", "--output", required=True, type=Output(folder=True), help="Folder.")
 @json_option
-def command(
-    engine: str, checkpoint: Path | None, layer: str | None, mode: str | None, activations: Path | None, tokens: int,
-    settings: tuple[str, ...], target: str | None, bus: str, seed: int, output: Path, as_json: bool,
-) -> None:  # fmt: skip
+def command(named: Named, wanted: Wanted, bus: str, output: Path, as_json: bool) -> None:
     """Write a layer's weight stream, activations and expected results as .hex files, and pack.json that tells of them.
 
     For a core without weights there are random jobs, or vectors of --activations for absmax.
     """
     torch.set_num_threads(1)
-    engine, settings, _ = choose_variant(engine, settings)
-    chosen = choose_jobs(engine, settings, target, Wanted(checkpoint, layer, mode, activations, tokens, seed))
-    vectors = make_vectors(engine, chosen.config, chosen.jobs)
+    chosen = choose_jobs(named, wanted)
+    vectors = make_vectors(named.engine, chosen.config, chosen.jobs)
     files, streams = stream_files(vectors, bus)
     result = {
-        "engine": engine, "bus": bus, "config": dataclasses.asdict(chosen.config), **chosen.facts, "jobs": vectors.jobs,
-        "cycles": vectors.cycles, "streams": streams,
+        "engine": named.engine, "bus": bus, "config": dataclasses.asdict(chosen.config), **chosen.facts,
+        "jobs": vectors.jobs, "cycles": vectors.cycles, "streams": streams,
     }  # fmt: skip
     files["pack.json"] = json_file(result)
     written = write_folder(output, files)

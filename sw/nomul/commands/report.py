@@ -11,20 +11,19 @@ from rich.table import Table
 
 from nomul.arith.target import TARGETS as ARITHMETIC
 from nomul.catalog import choose_variant, configure
-from nomul.commands.report_all import FOLDER, report_all
-from nomul.commands.report_cells import cell_table, report_cells
+from nomul.commands.report_all import FOLDER, Sweep, report_all
+from nomul.commands.report_cells import CellOptions, cell_table, report_cells
 from nomul.console import json_option, print_json, status, stdout
 from nomul.contract import CoreConfig
 from nomul.cores.api import Core
 from nomul.cores.discover import find_core
 from nomul.engines.matmul import TOKENS_MAX
 from nomul.errors import InputError
-from nomul.flow.cell_report import Core as CellCore
-from nomul.flow.report import Report, Work, check_routable, report
+from nomul.flow.report import Elaborated, Report, Work, check_routable, report
 from nomul.flow.rtlil import convert
 from nomul.flow.survey import SIZES
 from nomul.flow.targets import TARGETS, find_target
-from nomul.options import POSITIVE, Integer, Output, refuse_given
+from nomul.options import POSITIVE, Integer, Output, bundle, refuse_given
 
 REFERENCE = "1536x1536"
 CELLS = "cells"
@@ -84,124 +83,135 @@ def parse_layer(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def _report_all(subject: "Subject", sweep: Sweep, cells: CellOptions, as_json: bool) -> None:
+    """Write the page of all cores, or of one, and say what was written."""
+    words = ["nomul", *sys.argv[1:]] if sys.argv[1:2] == ["report"] else ["nomul", "report", "--all"]
+    written = report_all(subject.engine, subject.target, sweep, cells, shlex.join(words))
+    if as_json:
+        print_json(written)
+        return
+    told = f"{written['entries']} rows, {written['from_cache']} of {written['built']} results from the cache"
+    stdout.print(f"{told}, {written['seconds']:g} s", highlight=False)
+    for file in written["files"]:
+        stdout.print(file, highlight=False, soft_wrap=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What is reported: a core, or all, and how it is made."""
+
+    engine: str | None
+    target: str | None
+    portable: bool
+    settings: tuple[str, ...]
+    layer: str
+
+
 @click.command()
-@click.argument("engine", required=False)
-@click.option("--all", "everything", is_flag=True, help="Every engine on every target, as a page in build/report.")
-@click.option("--size", "sizes", multiple=True, type=click.Choice(SIZES), help="With --all: only this; repeatable.")
-@click.option(
-    "-o",
-    "--output",
-    type=Output(folder=True),
-    default=FOLDER,
-    show_default=True,
-    help="With --all: the folder.",
+@bundle(
+    "subject",
+    Subject,
+    click.argument("engine", required=False),
+    click.option("--target", type=click.Choice([*TARGETS, CELLS]), help="FPGA family, or standard cells."),
+    click.option("--portable", is_flag=True, help="Use plain operators instead of the target's arithmetic forms."),
+    click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be repeated."),
+    click.option("--layer", default=REFERENCE, show_default=True, help="Layer for the utilisation, N_OUTxN_IN."),
 )
-@click.option("--workers", type=Integer(1), help="With --all: processes; as many as there are cores by default.")
-@click.option("--scheduler", metavar="ADDRESS", help="With --all: a Dask scheduler whose workers build.")
-@click.option("--target", type=click.Choice([*TARGETS, CELLS]), help="FPGA family, or standard cells.")
-@click.option("--portable", is_flag=True, help="Use plain operators instead of the target's arithmetic forms.")
-@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be repeated.")
-@click.option("--layer", default=REFERENCE, show_default=True, help="Layer for the utilisation, N_OUTxN_IN.")
 @click.option("--pnr", is_flag=True, help="Place and route too, where nextpnr supports the family.")
 @click.option(
     "--once",
     is_flag=True,
     help="Map a module that occurs several times only once: much faster for wide rows, a few cells more.",
 )
-@click.option(
-    "--liberty",
-    "liberties",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Library of standard cells, plain or gzipped; may be repeated.",
+@bundle(
+    "cells",
+    CellOptions,
+    click.option(
+        "--liberty",
+        "liberties",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Library of standard cells, plain or gzipped; may be repeated.",
+    ),
+    click.option(
+        "--simulate",
+        "tokens",
+        default=0,
+        type=Integer(0, TOKENS_MAX),
+        metavar="TOKENS",
+        help="Simulate the netlist of standard cells on so many vectors of the committed model: compares it with "
+        "PyTorch, and bases the power on its activity.",
+    ),
+    click.option(
+        "--clock-ns",
+        type=POSITIVE,
+        help="Clock period that standard cells are made for; without it, least area.",
+    ),
 )
-@click.option(
-    "--simulate",
-    "tokens",
-    default=0,
-    type=Integer(0, TOKENS_MAX),
-    metavar="TOKENS",
-    help="Simulate the netlist of standard cells on so many vectors of the committed model: compares it with "
-    "PyTorch, and bases the power on its activity.",
-)
-@click.option(
-    "--clock-ns",
-    type=POSITIVE,
-    help="Clock period that standard cells are made for; without it, least area.",
+@bundle(
+    "sweep",
+    Sweep,
+    click.option("--all", "everything", is_flag=True, help="Every engine on every target, as a page."),
+    click.option("--size", "sizes", multiple=True, type=click.Choice(SIZES), help="With --all: only this; repeatable."),
+    click.option(
+        "-o",
+        "--output",
+        type=Output(folder=True),
+        default=FOLDER,
+        show_default=True,
+        help="With --all: the folder.",
+    ),
+    click.option("--workers", type=Integer(1), help="With --all: processes; as many as there are cores by default."),
+    click.option("--scheduler", metavar="ADDRESS", help="With --all: a Dask scheduler whose workers build."),
 )
 @json_option
-def command(
-    engine: str | None, everything: bool, sizes: tuple[str, ...], output: Path, workers: int | None,
-    scheduler: str | None, target: str | None, portable: bool, settings: tuple[str, ...], layer: str, pnr: bool,
-    once: bool,
-    liberties: tuple[Path, ...], tokens: int, clock_ns: float | None, as_json: bool,
-) -> None:  # fmt: skip
+def command(subject: Subject, pnr: bool, once: bool, cells: CellOptions, sweep: Sweep, as_json: bool) -> None:
     """Synthesise ENGINE for a target and report its resources; with --pnr also its clock frequency.
 
     With --all: every engine, or ENGINE, on every target, or one, each beside an INT8 array of the same throughput.
     """
-    if everything:
-        if portable or settings or pnr or once:
+    if sweep.everything:
+        if subject.portable or subject.settings or pnr or once:
             raise InputError("--all goes with none of --portable, --set, --pnr and --once; it chooses them itself")
         refuse_given(("layer",), "goes without --all only, which takes layers of its own")
-        words = ["nomul", *sys.argv[1:]] if sys.argv[1:2] == ["report"] else ["nomul", "report", "--all"]
-        written = report_all(
-            engine=engine, target=target, sizes=sizes, liberties=liberties, clock_ns=clock_ns, tokens=tokens,
-            folder=output, workers=workers, scheduler=scheduler, command=shlex.join(words),
-        )  # fmt: skip
-        if as_json:
-            print_json(written)
-        else:
-            told = f"{written['entries']} rows, {written['from_cache']} of {written['built']} results from the cache"
-            stdout.print(f"{told}, {written['seconds']:g} s", highlight=False)
-            for file in written["files"]:
-                stdout.print(file, highlight=False, soft_wrap=True)
+        _report_all(subject, sweep, cells, as_json)
         return
+    engine, target = subject.engine, subject.target
     for name, given in (("ENGINE", engine), ("--target", target)):
         if given is None:
             raise InputError(f"{name} is missing; name one, or give --all")
     assert engine is not None and target is not None
-    if sizes or workers or scheduler:
+    if sweep.sizes or sweep.workers or sweep.scheduler:
         raise InputError("--size, --workers and --scheduler go with --all only")
     refuse_given(("output",), "goes with --all only; the figures of one engine are printed")
-    if (target == CELLS) != bool(liberties):
+    if (target == CELLS) != bool(cells.liberties):
         raise InputError(
             "target 'cells' needs --liberty FILE, a library of standard cells"
             if target == CELLS
             else f"--liberty goes with target 'cells' only; the target is '{target}'"
         )
-    if tokens and target != CELLS:
+    if cells.tokens and target != CELLS:
         raise InputError(f"--simulate goes with target 'cells' only; the target is '{target}'")
-    if clock_ns is not None and target != CELLS:
+    if cells.clock_ns is not None and target != CELLS:
         raise InputError(f"--clock-ns goes with target 'cells' only; the target is '{target}'")
     if once and (pnr or target == CELLS):
         raise InputError("--once goes neither with --pnr, which needs a flat netlist, nor with target 'cells'")
-    engine, settings, form = choose_variant(engine, settings)
-    arithmetic = "portable" if portable or target not in ARITHMETIC else target
+    engine, settings, form = choose_variant(engine, subject.settings)
+    arithmetic = "portable" if subject.portable or target not in ARITHMETIC else target
     config = configure(engine, settings, arithmetic)
     if pnr:
         check_routable(target)
-    n_out, n_in = parse_layer(layer)
+    n_out, n_in = parse_layer(subject.layer)
     core = find_core(engine)
     job = reported_job(core, config, n_out, n_in)
     work = Work.of(config, job)
     with status(f"elaborating {engine}") as say:
-        text = convert(core.gateware.component(config), engine)
+        made = Elaborated(convert(core.gateware.component(config), engine), engine, dataclasses.asdict(config), work)
         if target == CELLS:
-            made = CellCore(text, engine, dataclasses.asdict(config), work)
-            found = report_cells(made, config, liberties, clock_ns, tokens, say)
+            found = report_cells(made, config, cells, say)
         else:
-            result = report(
-                text,
-                engine,
-                dataclasses.asdict(config),
-                target,
-                work,
-                pnr=pnr,
-                once=once,
-                progress=say,
-            )
+            result = report(made, target, pnr=pnr, once=once, progress=say)
     shape = {"job": job} | ({"layer": {"n_out": job["n_out"], "n_in": job["n_in"]}} if core.multiplies else {}) | form
     if target == CELLS:
         if as_json:

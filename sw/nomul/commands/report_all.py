@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nomul.commands.report_cells import CellOptions
 from nomul.commands.simulated import simulated_job
 from nomul.console import stderr
 from nomul.cores.discover import matmul_cores
@@ -18,23 +19,25 @@ from nomul.flow.page import markdown, page, tools
 from nomul.flow.survey import ALL_TARGETS, SIZES, Build, builds, figures, name_of, wanted
 from nomul.names import canonical
 
-__all__ = ["FOLDER", "report_all"]
+__all__ = ["FOLDER", "Sweep", "report_all"]
 
 FOLDER = Path("build/report")
 
 
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What `--all` goes with: sizes of `nomul.flow.survey.SIZES`, all if empty, and how it is done."""
+
+    everything: bool
+    sizes: Sequence[str]
+    output: Path
+    workers: int | None
+    scheduler: str | None
+    """The last two as in `nomul.flow.jobs.run_jobs`."""
+
+
 def report_all(
-    *,
-    engine: str | None,
-    target: str | None,
-    sizes: Sequence[str],
-    liberties: Sequence[Path],
-    clock_ns: float | None,
-    tokens: int,
-    folder: Path,
-    workers: int | None,
-    scheduler: str | None,
-    command: str,
+    engine: str | None, target: str | None, sweep: Sweep, cells: CellOptions, command: str
 ) -> dict[str, Any]:
     """Build, and write index.html, report.md and report.json into a folder; return what was written.
 
@@ -42,18 +45,8 @@ def report_all(
     ----------
     engine, target
         Only this one, if given.
-    sizes
-        Of `nomul.flow.survey.SIZES`; all if empty.
-    liberties
-        Libraries of standard cells; without one the generic library.
-    clock_ns
-        Clock period that standard cells are made for.
-    tokens
-        Vectors that the smallest netlists are simulated on, for their power.
-    folder
-        Where to write.
-    workers, scheduler
-        As in `nomul.flow.jobs.run_jobs`.
+    sweep, cells
+        What is built, and how.
     command
         What was typed, for the page.
 
@@ -62,6 +55,7 @@ def report_all(
     InputError
         If the engine does not exist, or a library is not there.
     """
+    liberties, folder = cells.liberties, sweep.output
     engine = engine and canonical(engine, matmul_cores())
     if engine is not None and engine not in matmul_cores():
         raise InputError(f"no engine is called {engine!r}; the engines are {', '.join(matmul_cores())}")
@@ -69,15 +63,16 @@ def report_all(
         if not file.is_file():
             raise InputError(f"liberty file {file} does not exist")
     start = time.monotonic()
-    chosen = builds(
-        [engine] if engine else list(matmul_cores()), sizes or SIZES, [target] if target else ALL_TARGETS, liberties
-    )
-    jobs = wanted(chosen, clock_ns)
-    if tokens:
+    engines, targets = [engine] if engine else list(matmul_cores()), [target] if target else ALL_TARGETS
+    chosen = builds(engines, sweep.sizes or SIZES, targets, liberties)
+    jobs = wanted(chosen, cells.clock_ns)
+    if cells.tokens:
         for build in chosen:
-            jobs |= _simulated(build, clock_ns, tokens)
+            jobs |= _simulated(build, cells)
     names = list(jobs)
-    outcomes = run_jobs([jobs[name] for name in names], workers=workers, scheduler=scheduler, description="building")
+    outcomes = run_jobs(
+        [jobs[name] for name in names], workers=sweep.workers, scheduler=sweep.scheduler, description="building"
+    )
     found = figures(chosen, dict(zip(names, outcomes, strict=True)))
     result = {
         "command": command,
@@ -106,9 +101,9 @@ def report_all(
     }
 
 
-def _simulated(build: Build, clock_ns: float | None, tokens: int) -> dict[str, Any]:
+def _simulated(build: Build, cells: CellOptions) -> dict[str, Any]:
     """Return the job that simulates a small build's netlist in a library, in place of the one that does not."""
     if build.size != "small" or build.liberty is None:
         return {}
     config = dataclasses.asdict(build.config)
-    return {name_of(build): simulated_job(build.engine, config, build.liberty, clock_ns, 30.0, tokens)}
+    return {name_of(build): simulated_job(build.engine, config, build.liberty, cells.clock_ns, 30.0, cells.tokens)}

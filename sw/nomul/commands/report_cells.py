@@ -1,7 +1,7 @@
 """What `nomul report` says of standard cells, beside the INT8 array of the same size."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ from nomul.commands.grouped import grouped_product
 from nomul.commands.operands import choose_operands
 from nomul.cores.discover import find_core, reference_core
 from nomul.errors import InputError
-from nomul.flow.cell_report import CellReport, Core, cell_report
+from nomul.flow.cell_report import CellReport, cell_report
 from nomul.flow.implementation import Implementation
 from nomul.flow.liberty import Library, read_liberty
-from nomul.flow.report import Work
+from nomul.flow.report import Elaborated, Work
 from nomul.flow.rtlil import convert
 from nomul.model import checkpoints
 from nomul.sim.activity import simulate_netlist
@@ -57,7 +57,7 @@ def cell_table(result: CellReport) -> Table:
     return table
 
 
-def baseline_core(config: Any, target: str, utilization: float) -> Core:
+def baseline_core(config: Any, target: str, utilization: float) -> Elaborated:
     """Return the INT8 array of the size of an engine's configuration.
 
     It has the engine's `lanes_in` and `rows`, where the engine has those fields, and otherwise eight rows (fewer for a
@@ -80,16 +80,28 @@ def baseline_core(config: Any, target: str, utilization: float) -> Core:
     except ValueError as error:
         raise InputError(f"the INT8 array of this size is not possible: {error}") from None
     text = convert(spec.component(reference), array.name)
-    return Core(text, array.name, dataclasses.asdict(reference), Work(reference.macs_per_cycle, utilization))
+    return Elaborated(text, array.name, dataclasses.asdict(reference), Work(reference.macs_per_cycle, utilization))
 
 
-def report_cells(
-    core: Core, config: Any, files: tuple[Path, ...], clock_ns: float | None, tokens: int, say: Callable[[str], None]
-) -> list[CellReport]:
+@dataclasses.dataclass(frozen=True)
+class CellOptions:
+    """What standard cells go with."""
+
+    liberties: Sequence[Path]
+    """Libraries; without one, `--all` takes the generic library."""
+
+    tokens: int
+    """Vectors that netlists are simulated on, for their power; with `--all` the smallest ones."""
+
+    clock_ns: float | None
+    """Clock period that they are made for."""
+
+
+def report_cells(core: Elaborated, config: Any, options: CellOptions, say: Callable[[str], None]) -> list[CellReport]:
     """Report a core of an engine's configuration in each of several libraries.
 
-    An engine is set against the INT8 array of its size. With `tokens` the netlists are simulated on so many vectors of
-    the committed model, and power stands on that.
+    A core with a packed weight stream is set against the INT8 array of its size. With `options.tokens` the netlists are
+    simulated on so many vectors of the committed model, and power stands on that.
 
     Raises
     ------
@@ -98,23 +110,23 @@ def report_cells(
         `nomul.engines.matmul`.
     """
     found_core = find_core(core.engine)
-    if tokens and not found_core.streams_products:
+    if options.tokens and not found_core.streams_products:
         raise InputError(f"--simulate takes cores with packed weight streams; {core.engine} has none")
-    for file in files:
+    for file in options.liberties:
         if not file.is_file():
             raise InputError(f"liberty file {file} does not exist")
     baseline = baseline_core(config, config.target, core.work.utilization) if found_core.streams_products else None
-    libraries = [read_liberty(file) for file in files]
+    libraries = [read_liberty(file) for file in options.liberties]
     reports = []
     for library in libraries:
 
-        def simulate(core: Core, found: Implementation, library: Library = library) -> dict[str, float]:
+        def simulate(core: Elaborated, found: Implementation, library: Library = library) -> dict[str, float]:
             say(f"simulating the netlist of {core.engine} in {library.name}")
             made = find_core(core.engine).gateware.config(**core.config)
             if getattr(config, "weight", None) == "int4":
-                product = grouped_product(config, tokens, whole=bool(find_core(core.engine).reference))
+                product = grouped_product(config, options.tokens, whole=bool(find_core(core.engine).reference))
             else:
-                chosen = choose_operands(core.engine, made, checkpoints.path(), tokens=tokens)
+                chosen = choose_operands(core.engine, made, checkpoints.path(), tokens=options.tokens)
                 product = Product(chosen.weight, chosen.activations, chosen.mode)
             return simulate_netlist(core.engine, made, found, library, product)
 
@@ -122,9 +134,9 @@ def report_cells(
             cell_report(
                 core,
                 library,
-                clock_ns,
+                options.clock_ns,
                 baseline=baseline,
-                simulate=simulate if tokens else None,
+                simulate=simulate if options.tokens else None,
                 progress=say,
             )
         )

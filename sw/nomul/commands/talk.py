@@ -1,6 +1,7 @@
 """`nomul talk`: prompts to a board with a language model, over its serial line, and its text back."""
 
 import contextlib
+import dataclasses
 import sys
 import time
 from collections.abc import Iterator
@@ -17,44 +18,49 @@ from nomul.host.serial import BAUD, Board, Info, Line, baud_speed
 from nomul.model import checkpoints
 from nomul.model.integer import IntegerModel
 from nomul.model.text import encode
-from nomul.options import POSITIVE, CheckpointPath, Integer, refuse_given
+from nomul.options import POSITIVE, CheckpointPath, Integer, bundle, refuse_given
 
 SIMULATED_BAUD_RATIO = 16
 """Cycles of a bit of the simulated line: a real one would spend most of its cycles in waiting."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where the board is: a serial port, or a simulated board."""
+
+    port: str | None
+    port_option: str | None
+    board: str
+    baud: int
+    timeout: float | None
+
+
 @click.command("talk")
-@click.argument("port", required=False)
-@click.option("--port", "port_option", help="The same as the argument; `sim` is a simulated board.")
+@bundle(
+    "place",
+    Place,
+    click.argument("port", required=False),
+    click.option("--port", "port_option", help="The same as the argument; `sim` is a simulated board."),
+    click.option("--board", default="ulx3s", show_default=True, help="With port sim: the board that is simulated."),
+    click.option("--baud", type=Integer(1), default=BAUD, show_default=True),
+    click.option("--timeout", type=POSITIVE, help="Seconds to wait for an answer; 2, or 600 for a simulated board."),
+)
 @click.option("--checkpoint", type=CheckpointPath(), help="The board's model; 'tiny' if absent.")
-@click.option("--board", default="ulx3s", show_default=True, help="With port sim: the board that is simulated.")
-@click.option("--baud", type=Integer(1), default=BAUD, show_default=True)
 @click.option("--prompt", help="One prompt; without it, each line of the standard input is one.")
 @click.option("--tokens", type=Integer(1), default=80, show_default=True, help="Characters to generate.")
-@click.option("--timeout", type=POSITIVE, help="Seconds to wait for an answer; 2, or 600 for a simulated board.")
 @console.json_option
-def command(
-    port: str | None,
-    port_option: str | None,
-    checkpoint: Path | None,
-    board: str,
-    baud: int,
-    prompt: str | None,
-    tokens: int,
-    timeout: float | None,
-    as_json: bool,
-) -> None:
+def command(place: Place, checkpoint: Path | None, prompt: str | None, tokens: int, as_json: bool) -> None:
     """Give prompts to a board and print the text that comes back.
 
     PORT is a serial port such as /dev/ttyUSB0, or `sim`.
     """
-    name = port or port_option
+    name, port, baud = place.port or place.port_option, place.port, place.baud
     if name is None:
         raise InputError("port is missing; give a serial port such as /dev/ttyUSB0, or sim")
     if as_json and prompt is None:
         raise InputError("--json wants one prompt: give it with --prompt")
-    if port is not None and port_option is not None and port != port_option:
-        raise InputError(f"the port is {port!r} and --port is {port_option!r}; give one of them")
+    if port is not None and place.port_option is not None and port != place.port_option:
+        raise InputError(f"the port is {port!r} and --port is {place.port_option!r}; give one of them")
     if name != "sim":
         refuse_given(("board",), "goes with port sim only, which simulates it")
     torch.set_num_threads(1)
@@ -66,10 +72,10 @@ def command(
     figures: dict[str, Any] = {}
     out = sys.stdout  # a simulation hides what is printed while it runs
     with contextlib.ExitStack() as stack:
-        device = stack.enter_context(_simulated(path, model, board, figures)) if name == "sim" else Path(name)
+        device = stack.enter_context(_simulated(path, model, place.board, figures)) if name == "sim" else Path(name)
         line = Line(device, baud)
         stack.callback(line.close)
-        host = Board(line, timeout or (600 if name == "sim" else 2))
+        host = Board(line, place.timeout or (600 if name == "sim" else 2))
         info = host.info()
         if info.number != model_number(path):
             raise InputError(f"the board's model is not {path.name}: name its checkpoint with --checkpoint")

@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from nomul.arith.target import TARGETS
-from nomul.catalog import choose_variant, configure
+from nomul.commands.wanted import Named, named_core
 from nomul.console import json_option, print_files, print_json
 from nomul.files import write_folder
 from nomul.flow.heading import check_name, with_heading
@@ -64,9 +63,7 @@ def write_engine(
 
 
 @click.command()
-@click.argument("engine")
-@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be repeated.")
-@click.option("--target", type=click.Choice(TARGETS), help="Technology whose arithmetic forms are used.")
+@named_core
 @click.option("--bus", type=click.Choice(BUSES), default=BUSES[0], show_default=True)
 @click.option(
     "--name", callback=check_name, help="Name of the top module, of its files, and first part of all others'."
@@ -74,16 +71,12 @@ def write_engine(
 @click.option("--testbench", "bench", is_flag=True, help="Write a self-checking testbench in plain Verilog too.")
 @click.option("-o", "--output", required=True, type=Output(folder=True), help="Folder.")
 @json_option
-def command(
-    engine: str, settings: tuple[str, ...], target: str | None, bus: str, name: str | None, bench: bool, output: Path,
-    as_json: bool,
-) -> None:  # fmt: skip
+def command(named: Named, bus: str, name: str | None, bench: bool, output: Path, as_json: bool) -> None:
     """Write ENGINE.v (Verilog-2001), ENGINE.json (ports, latency, packing) and ENGINE.vh (how to instantiate it).
 
     Two cores in one design need different names: with --name, their modules have none in common.
     """
-    engine, settings, _ = choose_variant(engine, settings)
-    result = write_engine(engine, configure(engine, settings, target), output, bus, name, bench=bench)
+    result = write_engine(named.engine, named.configure(), output, bus, name, bench=bench)
     if as_json:
         print_json(result)
         return

@@ -9,31 +9,21 @@ from nomul.flow.cache import DEFAULT
 from nomul.flow.implementation import Implementation, groups, implement
 from nomul.flow.liberty import Library
 from nomul.flow.power import power_mw
-from nomul.flow.report import Work
-
-
-@dataclass(frozen=True)
-class Core:
-    """A design to be reported: its RTLIL, with the top named after the engine, its fields and what it computes."""
-
-    text: str
-    engine: str
-    config: Mapping[str, Any]
-    work: Work
+from nomul.flow.report import Elaborated
 
 
 @dataclass(frozen=True)
 class CellReport:
     """The figures of one core in one library; `as_json` has what `nomul report --target cells --json` prints."""
 
-    core: Core
+    core: Elaborated
     library: Library
     clock_ns: float | None
     found: Implementation
     power_mw: float | None
     power_source: str
     baseline: Implementation | None
-    baseline_core: Core | None
+    baseline_core: Elaborated | None
     baseline_power_mw: float | None
 
     @property
@@ -111,12 +101,12 @@ class CellReport:
 
 
 def cell_report(
-    core: Core,
+    core: Elaborated,
     library: Library,
     clock_ns: float | None = None,
     *,
-    baseline: Core | None = None,
-    simulate: Callable[[Core, Implementation], Mapping[str, float]] | None = None,
+    baseline: Elaborated | None = None,
+    simulate: Callable[[Elaborated, Implementation], Mapping[str, float]] | None = None,
     cache: Path | None = DEFAULT,
     progress: Callable[[str], None] = lambda step: None,
 ) -> CellReport:

@@ -45,6 +45,20 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Elaborated:
+    """A design to be reported: its RTLIL (`nomul.flow.rtlil.convert`) or Verilog, and what it computes."""
+
+    text: str
+    engine: str
+    """Its name, and that of the top module."""
+
+    config: Mapping[str, Any]
+    """Its fields, for the report."""
+
+    work: Work
+
+
+@dataclass(frozen=True)
 class Report:
     """The figures of one core on one target; `as_json` has what `nomul report --json` prints."""
 
@@ -108,11 +122,8 @@ class Report:
 
 
 def report(
-    text: str,
-    engine: str,
-    config: Mapping[str, Any],
+    core: Elaborated,
     target: str,
-    work: Work,
     *,
     pnr: bool = False,
     dsp: bool = False,
@@ -124,14 +135,10 @@ def report(
 
     Parameters
     ----------
-    text
-        The core as RTLIL (`nomul.flow.rtlil.convert`) or Verilog, its top module named after `engine`.
-    engine, config
-        Name and fields, for the report.
+    core
+        The design.
     target
         A name of `nomul.flow.targets.TARGETS`. The core's own arithmetic must be that target's, or portable.
-    work
-        What the core computes.
     pnr
         Whether to place and route, for `fmax_mhz` and the cells after packing.
     dsp
@@ -155,12 +162,12 @@ def report(
     if pnr:
         check_routable(target)
     progress(f"synthesising for {family.description}")
-    found = synthesise(text, engine, target, dsp=dsp, netlist=pnr, once=once, cache=cache)
+    found = synthesise(core.text, core.engine, target, dsp=dsp, netlist=pnr, once=once, cache=cache)
     timing = None
     if found.netlist is not None:
         progress(f"placing and routing on {find_device(target).name}, three seeds")
-        timing = place_and_route(found.netlist, engine, target, cache=cache)
-    return Report(engine, config, work, found, timing)
+        timing = place_and_route(found.netlist, core.engine, target, cache=cache)
+    return Report(core.engine, core.config, core.work, found, timing)
 
 
 def check_routable(target: str) -> None:
