@@ -75,7 +75,7 @@ class Machine(Component):
     step, layer : Out
         Where it is, for counters.
     fault : Out(1)
-        The last job was illegal or had a token that does not exist, or the weights are no weights.
+        The last job was illegal or had a token outside the vocabulary, or the weight stream could not be decoded.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:

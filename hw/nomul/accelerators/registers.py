@@ -54,38 +54,49 @@ def machine_registers(config: AcceleratorConfig) -> tuple[Register, ...]:
         Register("ID", 0x00, "r", f"0x{MAGIC:08x}, 'NOMM'"),
         Register("VERSION", 0x04, "r", "version of this register map"),
         Register("ENGINE", 0x08, "r", "number of the engine of the projections"),
-        Register("DIGEST_LOW", 0x0C, "r", "digest of the configuration, bits 0 to 31; that of the image must equal it"),
-        Register("DIGEST_HIGH", 0x10, "r", "digest of the configuration, bits 32 to 63"),
-        Register("VOCABULARY", 0x14, "r", "tokens that exist"),
-        Register("CONTEXT", 0x18, "r", "tokens that attention sees at most; PROMPT holds as many"),
         Register(
-            "PROMPT_LENGTH", 0x20, "rw", "tokens of the next job's prompt: as many as PROMPT was given, 1 or more"
+            "DIGEST_LOW", 0x0C, "r", "hash of the configuration, bits 31:0; the image in memory must carry the same"
         ),
-        Register("TOKENS", 0x24, "rw", "tokens that the next job generates, 1 or more"),
+        Register("DIGEST_HIGH", 0x10, "r", "hash of the configuration, bits 63:32"),
+        Register("VOCABULARY", 0x14, "r", "size of the vocabulary"),
+        Register("CONTEXT", 0x18, "r", "longest context in tokens; also the depth of the PROMPT FIFO"),
+        Register(
+            "PROMPT_LENGTH",
+            0x20,
+            "rw",
+            "length of the next job's prompt, 1 or more: the number of tokens written to PROMPT",
+        ),
+        Register("TOKENS", 0x24, "rw", "number of tokens that the next job generates, 1 or more"),
         Register(
             "POSITION",
             0x28,
             "rw",
-            "tokens before the next job's prompt, whose keys and values are in the cache; 0 begins a new text; "
-            "POSITION + PROMPT_LENGTH + TOKENS - 1 is at most CONTEXT",
+            "number of tokens already in the key/value cache before the next job's prompt; 0 starts a new text; "
+            "POSITION + PROMPT_LENGTH + TOKENS - 1 must not exceed CONTEXT",
         ),
-        Register("START", 0x2C, "w", "starts a job", ("start: give the job of the three registers before",)),
+        Register(
+            "START",
+            0x2C,
+            "w",
+            "starts a job",
+            ("start: start the job described by PROMPT_LENGTH, TOKENS and POSITION",),
+        ),
         Register(
             "STATUS",
             0x30,
             "rw",
             "state; write 1 to clear done, fault, illegal, refused and lost",
             (
-                "busy: a job waits or is in work",
-                "ready: the machine can take a job",
-                "done: the last token of a job is in RESULT or was",
-                "fault: the weights are no weights",
-                "illegal: START found no job in its registers and PROMPT, and emptied PROMPT",
-                "refused: START came when not ready, or a base address outside of RESET; it did nothing",
-                "lost: PROMPT was written when not ready, or full, or with no token that exists; it did nothing",
-                "mismatch: the image in memory was not made for this machine; until RESET",
-                "memory_error: the memory answered SLVERR or DECERR; until RESET",
-                "token: RESULT has a token",
+                "busy: a job is pending or running",
+                "ready: the machine can accept a job",
+                "done: the last token of a job has been put into RESULT",
+                "fault: the weight stream could not be decoded",
+                "illegal: START was refused: job registers or tokens in PROMPT are invalid; PROMPT was emptied",
+                "refused: START was written while not ready, or BASE while RESET was 0; the write was ignored",
+                "lost: PROMPT was written while not ready or full, or with an invalid token; the write was ignored",
+                "mismatch: the image in memory was made for another machine; cleared by RESET",
+                "memory_error: the memory answered SLVERR or DECERR; cleared by RESET",
+                "token: RESULT holds a token",
             ),
             ("done", "fault", "illegal", "refused", "lost"),
         ),
@@ -93,41 +104,42 @@ def machine_registers(config: AcceleratorConfig) -> tuple[Register, ...]:
             "INTERRUPT",
             0x34,
             "rw",
-            "irq is up while a bit of STATUS is up that is enabled here",
+            "interrupt enable: irq is high while an enabled bit of STATUS is set",
             (
                 "done: STATUS.done",
                 "fault: STATUS.fault or illegal",
-                "error: mismatch or memory_error",
-                "token: a token",
+                "error: STATUS.mismatch or memory_error",
+                "token: STATUS.token",
             ),
         ),
         Register(
             "RESET",
             0x38,
             "rw",
-            "reset of the machine at any time; its job ends, PROMPT and RESULT are empty; registers keep their values",
+            "reset of the machine at any time: ends the job, empties PROMPT and RESULT; registers keep their values",
             (f"reset: the machine is held in reset; {1 if dram else 0} after power-on",),
         ),
         Register(
             "STOP",
             0x3C,
             "w",
-            "ends a job early",
-            ("stop: end the job in work, if any, at its token's end; empty PROMPT and RESULT; not ready until then",),
+            "ends the running job early",
+            ("stop: end the running job after its current token, and empty PROMPT and RESULT; not ready until then",),
         ),
-        Register("PROMPT", 0x40, "w", "a token of the next prompt, while the machine is ready"),
-        Register("PROMPT_COUNT", 0x44, "r", "tokens of a prompt that the machine has not taken"),
+        Register("PROMPT", 0x40, "w", "FIFO of the next prompt: write a token while the machine is ready"),
+        Register("PROMPT_COUNT", 0x44, "r", "tokens in the PROMPT FIFO"),
         Register(
             "RESULT",
             0x48,
             "rw",
-            f"bit {RESULT_LAST + 1}: there is a token, in the low bits; bit {RESULT_LAST}: its last; write: take it",
+            f"FIFO of generated tokens: token in the low bits, last of its job in bit {RESULT_LAST}, valid in bit "
+            f"{RESULT_LAST + 1}; write: remove it",
         ),
-        Register("RESULT_COUNT", 0x4C, "r", "tokens that wait in RESULT; the machine waits while it is full"),
-        Register("GENERATED", 0x50, "r", "tokens of the job until now"),
-        Register("COUNTER", 0x54, "rw", f"a write keeps counter 0 to {len(COUNTERS) - 1}: {', '.join(COUNTERS)}"),
-        Register("COUNTER_LOW", 0x58, "r", "what COUNTER kept, bits 0 to 31: cycles of the job until then"),
-        Register("COUNTER_HIGH", 0x5C, "r", "what COUNTER kept, bits 32 to 47"),
+        Register("RESULT_COUNT", 0x4C, "r", "tokens in the RESULT FIFO; the machine stalls while it is full"),
+        Register("GENERATED", 0x50, "r", "tokens that the job has generated so far"),
+        Register("COUNTER", 0x54, "rw", f"write: latch cycle counter 0 to {len(COUNTERS) - 1}: {', '.join(COUNTERS)}"),
+        Register("COUNTER_LOW", 0x58, "r", "latched counter, bits 31:0: cycles of the job so far"),
+        Register("COUNTER_HIGH", 0x5C, "r", "latched counter, bits 47:32"),
     ]
     if has_logits(config):
         registers += [
@@ -140,7 +152,7 @@ def machine_registers(config: AcceleratorConfig) -> tuple[Register, ...]:
             Register("LOGIT", 0x64, "r", "logit of the last token generated, two's complement; 0 if there is none"),
         ]
     if dram:
-        meaning = "byte address of the memory of port {}, a multiple of 4096; can be written while RESET is 1"
+        meaning = "byte address of the memory of port {}, a multiple of 4096; writable while RESET is 1"
         registers += [
             Register(f"BASE{port}", 0x80 + 4 * port, "rw", meaning.format(port)) for port in range(config.ports)
         ]

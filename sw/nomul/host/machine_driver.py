@@ -212,7 +212,7 @@ class Machine:
         if status["memory_error"]:
             raise MachineError("the memory answered with an error; begin anew")
         if status["fault"]:
-            raise MachineError("the weights in memory are no weights")
+            raise MachineError("the weights in memory could not be decoded")
 
     def _await(self, reached: Callable[[dict[str, bool]], bool], timeout: float, what: str) -> None:
         """Look at STATUS until it is as wanted."""
