@@ -35,6 +35,8 @@ PLAUSIBLE: dict[str, tuple[str, ...]] = {
     "engine": tuple(cores()),
     "engines": tuple(matmul_cores()),
     "name": (*cores(), "machine", "machine"),
+    "file": ("core.toml", "machine.toml", "wrong.toml"),
+    "init": (*cores(), "accelerator"),
     "board": tuple(BOARDS),
     "board_name": tuple(BOARDS),
     "shape": tuple(SHAPES),

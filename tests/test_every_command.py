@@ -36,6 +36,9 @@ MARKUP = "a[/]b"
 LAYER = "in[/]put/layer.safetensors"
 """A checkpoint with a layer of that name."""
 
+DESIGN = "in[/]put/design.toml"
+"""A design file, of a core whose outputs are wrong."""
+
 SMALL = ["--set", "lanes_in=8", "--set", "rows=2"]
 MACHINE = ["--shape", "tiny", "--lanes", "4", "--tile", "2"]
 
@@ -46,6 +49,7 @@ CALLS: dict[str, list[list[str]]] = {
     ],
     "accelerator verilog": [[*MACHINE, "-o", MARKUP]],
     "bitstream": [["icebreaker", "-o", f"{MARKUP}.bin"], ["ulx3s"]],
+    "build": [[DESIGN, "-o", MARKUP], ["--init", "tint"], ["--init", "accelerator", "-o", f"{MARKUP}.toml"]],
     "calibrate": [[str(checkpoints.path()), "--text", "text", "-o", f"{MARKUP}.safetensors"]],
     "check": [
         ["tlmm", "--set", "tables=4", "--set", "fill_units=2"],
@@ -56,7 +60,7 @@ CALLS: dict[str, list[list[str]]] = {
     ],
     "convert": [[LAYER, MARKUP]],
     "doctor": [[]],
-    "engines": [[]],
+    "engines": [[], ["--schema"], ["--schema", "accelerator"]],
     "eval": [["--text", "text"]],
     "explore": [["--model", "tiny", "--target", "iCEBreaker", "--bandwidth", "1", "--synthesise", "0"]],
     "export axi-ip": [["tint", *SMALL, "-o", MARKUP], ["machine", *MACHINE, "-o", MARKUP]],
@@ -207,6 +211,7 @@ def test_a_command_speaks_to_people_and_to_programs(
         monkeypatch.chdir(work)
         Path("text").write_text(checkpoints.sample_text())
         Path(MARKUP).parent.mkdir()
+        Path(DESIGN).write_text('design = "tint"\ntarget = "ice40"\n[fields]\nlanes_in = 8\nrows = 2\n')
         save_dense(Path(LAYER), [TernaryLayer(MARKUP, torch.eye(8, dtype=torch.int8), 0.5)], {}, {})
         with pytest.raises(SystemExit) as ended:
             main([*words.split(), *arguments, *more])
@@ -216,4 +221,5 @@ def test_a_command_speaks_to_people_and_to_programs(
         assert said.out.strip()
         if more:
             assert isinstance(json.loads(said.out), dict)
-    assert codes == ([1, 1] if words == "check" and arguments != ["absmax"] else [0, 0])
+    fails = arguments != ["absmax"] if words == "check" else DESIGN in arguments
+    assert codes == ([1, 1] if fails else [0, 0])

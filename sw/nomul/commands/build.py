@@ -39,12 +39,13 @@ def build(design: Design, output: Path) -> tuple[list[Claim], dict[str, Any]]:
         files = {
             str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()
         }
+    operands = {name: said.get("streams", {}).get(name) for name in ("layer", "weights", "activations")}
     for step in said.values():
         # Of the folder that is gone; proof.json has the files.
         for name in ("files", "written"):
             step.pop(name, None)
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    facts = {"design": design.name, "target": design.get("target"), "files": digests}
+    facts = {"design": design.name, "target": design.get("target"), "operands": operands, "files": digests}
     proof = as_json(claims, facts)
     files["report.json"] = json_file({"design": design.name, "target": design.get("target"), "steps": said})
     files["proof.json"] = json_file(proof)
@@ -82,6 +83,8 @@ def command(file: Path | None, init: str | None, output: Path | None, as_json: b
         print_json({**proof, "folder": str(output)})
     else:
         show(f"{design.name} for {design.get('target')}", claims)
+        if on := ", ".join(f"{name} {words}" for name, words in proof["operands"].items() if words):
+            stdout.print(f"compared on {on}", highlight=False)
         stdout.print(f"{output}: {', '.join([*_short(proof['files']), 'report.json', 'proof.json'])}", highlight=False)
     if failed(claims):
         sys.exit(1)

@@ -31,7 +31,7 @@ def build_core(design: Design, folder: Path) -> tuple[list[Claim], dict[str, Any
     claims = []
     feeds = core.pack if core.multiplies else core.jobs
     if feeds is None:
-        claims.append(not_run("results", f"{core.name} has no {'packer' if core.multiplies else 'random jobs'}"))
+        claims.append(not_run("outputs", f"{core.name} has no {'packer' if core.multiplies else 'random jobs'}"))
     else:
         with design.blaming("weights" if design.given("weights") else "check"):
             said["streams"] = steps.pack(folder / "streams")
@@ -43,7 +43,7 @@ def build_core(design: Design, folder: Path) -> tuple[list[Claim], dict[str, Any
             said["simulation"] = steps.check()
         claims += simulated(design, said["simulation"])
     elif feeds is not None:
-        claims.append(not_run("results", "check.simulate = false"))
+        claims.append(not_run("outputs", "check.simulate = false"))
     if design.get("report", "synthesise"):
         with design.blaming("report"):
             said["report"] = steps.report()
@@ -79,10 +79,10 @@ def _found(design: Design, config: dict[str, Any]) -> list[str]:
 def simulated(design: Design, said: dict[str, Any]) -> list[Claim]:
     """Return what a simulation proves: every output, and the model of cycles where nothing stalls."""
     outputs, wrong, by = said["outputs"], said["mismatches"], design.get("check", "simulator")
-    text = f"{outputs:,} outputs equal PyTorch's, bit for bit"
+    text = f"{outputs:,} equal PyTorch's, bit for bit"
     if wrong:
-        text = f"{wrong:,} of {outputs:,} outputs differ; the run is kept in {said['folder']}"
-    claims = [Claim("results", text, "simulated", outputs, not wrong, by)]
+        text = f"{wrong:,} of {outputs:,} differ; the run is kept in {said['folder']}"
+    claims = [Claim("outputs", text, "simulated", outputs, not wrong, by)]
     taken, model = said.get("job_cycles", said["cycles"]), said["model_cycles"]
     if design.get("check", "stall"):
         claims.append(Claim("cycles", f"{taken:,}, with stalls; without: {model:,}", "simulated", taken, None, by))

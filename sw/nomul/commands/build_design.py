@@ -17,6 +17,7 @@ from nomul.cores.discover import cores
 from nomul.errors import InputError
 from nomul.flow.report import check_routable
 from nomul.formats.checkpoint import suggest
+from nomul.model import checkpoints
 from nomul.names import canonical
 from nomul.toml_lines import Lines, read_toml
 
@@ -57,6 +58,7 @@ class Design:
         if found:
             path, sentence = min(found, key=lambda each: self.line(*each[0]))
             raise self.error(sentence, *path)
+        self._check_files()
         self._check_weights()
         self._check_report()
         if self.is_core:
@@ -120,7 +122,8 @@ class Design:
         path = next((path for path in paths if path[: len(section)] == section), paths[0] if paths else None)
         if found and path:
             return self.error(f"{'.'.join(path)}{message[found.end() :]}", *path)
-        return self.error(message, *section)
+        spoken = (path for path in self.lines if isinstance(self.get(*path), str) and repr(self.get(*path)) in message)
+        return self.error(message, *next((path for path in spoken if path[:1] == section[:1]), section))
 
     def _sentences(self, error: ValidationError) -> Iterator[tuple[tuple[str, ...], str]]:
         """Yield what a schema finds wrong: the path of a key, and a sentence."""
@@ -130,7 +133,7 @@ class Design:
         if error.validator == "additionalProperties":
             known = list(schema["properties"])
             place = f"[{where}] of {self.name}" if path else f"a design of {self.name}"
-            for key in error.instance.keys() - set(known):  # type: ignore[union-attr]
+            for key in error.instance.keys() - set(known):
                 yield (*path, key), f"{place} has no key {key!r}; {suggest(key, known)}"
             return
         value = error.instance
@@ -146,6 +149,15 @@ class Design:
             elif isinstance(value, float) and not math.isfinite(value):
                 found.append(((*path, key), f"{'.'.join((*path, key))} is {value}; allowed: a number that is finite"))
         return found
+
+    def _check_files(self) -> None:
+        """Refuse files that are not there; a checkpoint may also be the name of a committed model."""
+        for path in (("weights", "checkpoint"), ("check", "activations"), ("report", "liberty")):
+            value = self.get(*path) or []
+            for name in value if isinstance(value, list) else [value]:
+                known = path[-1] == "checkpoint" and canonical(name, checkpoints.NAMES) in checkpoints.NAMES
+                if not known and not (self.file.parent / name).exists():
+                    raise self.error(f"{'.'.join(path)} is {name!r}, which is not there", *path)
 
     def _check_weights(self) -> None:
         """Refuse weights of two kinds."""

@@ -17,7 +17,7 @@ ACTIVE = ("design", "target", "bus", "simulate", "tokens", "prompt", "synthesise
 def template(name: str) -> str:
     """Return a design file of a core, or of a machine, in TOML; what it leaves out is commented with its default."""
     schema = schema_of(name)
-    lines = [f"# {schema['title']}: {schema['description']}.", "#"]
+    lines = [*_comment(f"{schema['title']}: {schema['description']}."), "#"]
     lines += _comment(
         f"Build it with: nomul build {name}.toml -o {name}. Keys behind a '#' have the values that they have by "
         "default, or an example where the default is derived; take the '#' away to change one. Files are looked for "
@@ -61,8 +61,6 @@ def _example(entry: Mapping[str, Any]) -> Any:
         return entry["examples"][0]
     if "enum" in entry:
         return entry["enum"][0]
-    if entry["type"] == "string":
-        return "..."
     return max(1, entry.get("minimum", 1))
 
 

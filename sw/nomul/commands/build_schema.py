@@ -102,8 +102,12 @@ def _core_weights(core: Core) -> dict[str, Any]:
             TEXT,
             model_of(core),
         ),
-        "layer": _key("Layer of the checkpoint; its first, or the head for INT8 and wider, if absent", TEXT),
-        "mode": _key("What to multiply, of a core with several modes; its first if absent", TEXT),
+        "layer": _key(
+            "Layer of the checkpoint; its first, or the head for INT8 and wider, if absent",
+            TEXT,
+            examples=["model.layers.0.mlp.down_proj"],
+        ),
+        "mode": _key("What to multiply, of a core with several modes; its first if absent", TEXT, examples=["ternary"]),
         "random": _key("Seed of random weights, in place of a checkpoint", SEED),
         "shape": _size("Size of random weights, N_OUTxN_IN; 64x256 if absent"),
     }
@@ -111,7 +115,11 @@ def _core_weights(core: Core) -> dict[str, Any]:
 
 def _core_check(core: Core) -> dict[str, Any]:
     what = "Vectors to multiply" if core.multiplies else "Random jobs to run"
-    vectors = _key("File .npy of integers [vectors, length]; those of the model, or random ones, if absent", TEXT)
+    vectors = _key(
+        "File .npy of integers [vectors, length]; those of the model, or random ones, if absent",
+        TEXT,
+        examples=["vectors.npy"],
+    )
     return {
         "simulate": _key("Simulate the RTL, and compare every output with PyTorch", FLAG, True),
         "tokens": _key(what, *CHECK["tokens"]),
@@ -188,10 +196,11 @@ def _machine_design() -> dict[str, Any]:
     machine = machine_schema()
     weights = {
         "checkpoint": _key(
-            "Character model: a file, or the name of one that comes with Nomul: tiny, small; tiny if no shape is named",
+            "Character model: a file, or the name of one that comes with Nomul: tiny, small",
             TEXT,
+            checkpoints.DEFAULT,
         ),
-        "shape": _key("Shape of a model without a checkpoint", {"enum": list(SHAPES)}),
+        "shape": _key("Shape of a model, in place of a checkpoint", {"enum": list(SHAPES)}),
         "random": _key("Seed of random weights for the shape; without it, it has none", SEED),
     }
     check = {

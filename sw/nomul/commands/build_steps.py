@@ -137,7 +137,7 @@ class MachineSteps(_Steps):
     def _machine(self) -> dict[str, Any]:
         design = self.design
         shape = design.get("weights", "shape")
-        checkpoint = None if shape and not design.given("weights", "checkpoint") else self.checkpoint() or "tiny"
+        checkpoint = None if shape and not design.given("weights", "checkpoint") else self.checkpoint()
         model = {"checkpoint": checkpoint, "shape": shape, "random": design.get("weights", "random")}
         return {**model, **self._fields(), "set": design.settings}
 
