@@ -211,8 +211,8 @@ def test_a_command_speaks_to_people_and_to_programs(
         monkeypatch.chdir(work)
         Path("text").write_text(checkpoints.sample_text())
         Path(MARKUP).parent.mkdir()
-        Path(DESIGN).write_text('design = "tint"\ntarget = "ice40"\n[fields]\nlanes_in = 8\nrows = 2\n')
         save_dense(Path(LAYER), [TernaryLayer(MARKUP, torch.eye(8, dtype=torch.int8), 0.5)], {}, {})
+        Path(DESIGN).write_text('design = "tint"\ntarget = "ice40"\n[fields]\nlanes_in = 8\nrows = 2\n')
         with pytest.raises(SystemExit) as ended:
             main([*words.split(), *arguments, *more])
         codes.append(ended.value.code or 0)
