@@ -62,7 +62,7 @@ PLAUSIBLE: dict[str, tuple[str, ...]] = {
 """Values that are right for arguments whose type is any text, by their name."""
 
 
-OFTEN = ("shape", "target", "as_json")
+OFTEN = ("shape", "target", "output", "as_json")
 """Options that a command mostly wants, though click does not know it."""
 
 

@@ -133,7 +133,7 @@ def _core_check(core: Core) -> dict[str, Any]:
 def _core_report(core: Core) -> dict[str, Any]:
     layer = {"layer": _size("Layer for the utilisation, N_OUTxN_IN", "1536x1536")} if core.multiplies else {}
     return {
-        "synthesise": _key("Synthesise for the target with Yosys", FLAG, True),
+        "synthesise": _key("Synthesise for the target with Yosys (seconds to minutes)", FLAG, True),
         "place_and_route": _key("Place and route too, with nextpnr, for the clock (minutes)", FLAG, False),
         **layer,
         "liberty": _key(
