@@ -35,6 +35,8 @@ PLAUSIBLE: dict[str, tuple[str, ...]] = {
     "engine": tuple(cores()),
     "engines": tuple(matmul_cores()),
     "name": (*cores(), "machine", "machine"),
+    "file": ("core.toml", "machine.toml", "wrong.toml"),
+    "init": (*cores(), "accelerator"),
     "board": tuple(BOARDS),
     "board_name": tuple(BOARDS),
     "shape": tuple(SHAPES),
@@ -60,7 +62,7 @@ PLAUSIBLE: dict[str, tuple[str, ...]] = {
 """Values that are right for arguments whose type is any text, by their name."""
 
 
-OFTEN = ("shape", "target", "as_json")
+OFTEN = ("shape", "target", "output", "as_json")
 """Options that a command mostly wants, though click does not know it."""
 
 

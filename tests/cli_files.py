@@ -18,10 +18,18 @@ NESTED = "[" * 100_000 + "]" * 100_000
 LONG = "x" * 5000
 """A name that no file can have."""
 
+DESIGNS = {
+    "core.toml": 'design = "tint"\n[fields]\nlanes_in = 8\nrows = 2\n[report]\nsynthesise = false\n',
+    "machine.toml": 'design = "accelerator"\n[weights]\nshape = "tiny"\n',
+    "wrong.toml": 'design = "tint"\n[fields]\n"a[/]b" = nan\n',
+}
+"""Design files."""
+
 NAMES = (
     "missing", "empty", "text", "small.txt", "binary", "pipe", "folder", "full", "zero", "null", "loop", "dangling",
     "a[/]b.safetensors", "cut.safetensors", "huge.npy", "floats.npy", "good.npy", "wrong.npy", "zip.npy", "nested.json",
-    "m[/red]", "piped", "noindex", "good.lib", "cut.lib", "text/below", "missing/below", "folder/below", "", ".", "..",
+    "m[/red]", "piped", "noindex", "good.lib", "cut.lib", *DESIGNS, "text/below", "missing/below",
+    "folder/below", "", ".", "..",
     "/", "/proc/nosuch", "/dev/full/x", ":smile:", "line\nbreak", "esc\x1b[31m", "bad\udcff", LONG,
 )  # fmt: skip
 """What is there, and what is not."""
@@ -51,6 +59,8 @@ def fill(folder: Path, checkpoint: bytes) -> None:
     (folder / "nested.json").write_text(NESTED)
     (folder / "m[/red]" / "config.json").write_text(NESTED)
     (folder / "m[/red]" / "model.safetensors").write_bytes(checkpoint)
+    for name, text in DESIGNS.items():
+        (folder / name).write_text(text)
     (folder / "good.lib").write_text(tiny())
     (folder / "cut.lib").write_text(tiny()[:500])
     for name in (":smile:", "line\nbreak", "esc\x1b[31m", "bad\udcff"):

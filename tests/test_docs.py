@@ -28,8 +28,8 @@ from tests.tiny_liberty import tiny
 
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MARK = re.compile(r"\[test: ([^\]]*)\]")
-SIMULATES = {"check", "generate", "selftest", "talk"}
-SYNTHESISES = {"bitstream", "explore", "report"}
+SIMULATES = {"build", "check", "generate", "selftest", "talk"}
+SYNTHESISES = {"bitstream", "build", "explore", "report"}
 
 
 @dataclasses.dataclass

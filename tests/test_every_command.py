@@ -36,6 +36,9 @@ MARKUP = "a[/]b"
 LAYER = "in[/]put/layer.safetensors"
 """A checkpoint with a layer of that name."""
 
+DESIGN = "in[/]put/design.toml"
+"""A design file, of a core whose outputs are wrong."""
+
 SMALL = ["--set", "lanes_in=8", "--set", "rows=2"]
 MACHINE = ["--shape", "tiny", "--lanes", "4", "--tile", "2"]
 
@@ -46,6 +49,7 @@ CALLS: dict[str, list[list[str]]] = {
     ],
     "accelerator verilog": [[*MACHINE, "-o", MARKUP]],
     "bitstream": [["icebreaker", "-o", f"{MARKUP}.bin"], ["ulx3s"]],
+    "build": [[DESIGN, "-o", MARKUP], ["--init", "tint"], ["--init", "accelerator", "-o", f"{MARKUP}.toml"]],
     "calibrate": [[str(checkpoints.path()), "--text", "text", "-o", f"{MARKUP}.safetensors"]],
     "check": [
         ["tlmm", "--set", "tables=4", "--set", "fill_units=2"],
@@ -56,7 +60,7 @@ CALLS: dict[str, list[list[str]]] = {
     ],
     "convert": [[LAYER, MARKUP]],
     "doctor": [[]],
-    "engines": [[]],
+    "engines": [[], ["--schema"], ["--schema", "accelerator"]],
     "eval": [["--text", "text"]],
     "explore": [["--model", "tiny", "--target", "iCEBreaker", "--bandwidth", "1", "--synthesise", "0"]],
     "export axi-ip": [["tint", *SMALL, "-o", MARKUP], ["machine", *MACHINE, "-o", MARKUP]],
@@ -207,6 +211,7 @@ def test_a_command_speaks_to_people_and_to_programs(
         Path("text").write_text(checkpoints.sample_text())
         Path(MARKUP).parent.mkdir()
         save_dense(Path(LAYER), [TernaryLayer(MARKUP, torch.eye(8, dtype=torch.int8), 0.5)], {}, {})
+        Path(DESIGN).write_text('design = "tint"\ntarget = "ice40"\n[fields]\nlanes_in = 8\nrows = 2\n')
         with pytest.raises(SystemExit) as ended:
             main([*words.split(), *arguments, *more])
         codes.append(ended.value.code or 0)
@@ -215,4 +220,4 @@ def test_a_command_speaks_to_people_and_to_programs(
         assert said.out.strip()
         if more:
             assert isinstance(json.loads(said.out), dict)
-    assert codes == ([1, 1] if words == "check" else [0, 0])
+    assert codes == ([1, 1] if words == "check" or DESIGN in arguments else [0, 0])

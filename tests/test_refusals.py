@@ -33,7 +33,7 @@ REFUSED = [
     ([*CHECK, "--activations", "pipe"], rf"pipe {DEVICE}; a file is needed"),
     ([*CHECK, "--activations", "huge.npy"], r"huge\.npy is cut short, or is not an \.npy file of numbers"),
     ([*CHECK, "--checkpoint", LONG], r"File name too long: x{900,} \.\.\. x+"),
-    (["check", "absmax", "--mode", "zzz"], r"--mode is 'zzz', but absmax is a unit and has no modes; leave it out"),
+    (["check", "absmax", "--mode", "zzz"], r"--mode is 'zzz', but absmax has no modes; leave it out"),
     (["check", "mixpe", "--mode", "zzz"], r"engine mixpe so configured has no mode 'zzz'; its modes are int4"),
     (["check", "mixpe", "--layer", ""], r".* has no layer ''; it has .*"),
     (["eval", "--text", "zero"], rf"zero {DEVICE}; a file is needed"),

@@ -138,7 +138,7 @@ def test_pack_writes_what_plain_torch_says(bus: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["absmax", "--layer", "a"], "--layer is 'a', but absmax is a unit and has no weights; leave it out"),
+        (["absmax", "--layer", "a"], "--layer is 'a', but absmax has no weights; leave it out"),
         (["top_k", "--activations", "a.npy"], "--activations is 'a.npy', but top_k takes random jobs only"),
         (
             ["tint", "--set", "lanes_in=8", "--set", "n_in_max=16"],

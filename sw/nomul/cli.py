@@ -17,6 +17,7 @@ from nomul.help import prepare
 COMMANDS = {
     "accelerator": "Write a machine that runs a whole language model, or report what it costs.",
     "bitstream": "Make the file that a board loads, and say what it takes and how fast it is.",
+    "build": "Build, check and measure what one design file describes, and say what was proven.",
     "calibrate": "Choose the fixed-point positions of a ternary character model.",
     "check": "Simulate the RTL of an engine or a unit and compare every output with PyTorch.",
     "convert": "Convert ternary weights between the Hugging Face BitNet layout and the dense file.",

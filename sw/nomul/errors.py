@@ -13,3 +13,7 @@ class ToolError(RuntimeError):
 
     The message is one sentence that names the tool, what it was doing, and how to mend it.
     """
+
+
+class MismatchError(ToolError):
+    """What was simulated is not what it must be; the message says where they part."""

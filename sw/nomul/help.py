@@ -30,6 +30,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "nomul bitstream ulx3s",
         "nomul bitstream icebreaker --engine tint -o engine.bin",
     ),
+    "build": (
+        "nomul build --init tint -o tint.toml",
+        "nomul build tint.toml -o tint",
+        "nomul build --init accelerator -o machine.toml",
+    ),
     "calibrate": ("nomul calibrate model.safetensors --text text.txt -o calibrated.safetensors",),
     "check": (
         "nomul check tlmm",
@@ -39,7 +44,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "convert": ("nomul convert model.safetensors bitnet",),
     "doctor": ("nomul doctor",),
-    "engines": ("nomul engines", "nomul engines tlmm top_k"),
+    "engines": ("nomul engines", "nomul engines tlmm top_k", "nomul engines --schema tint"),
     "eval": ("nomul eval --checkpoint tiny --text text.txt",),
     "explore": (
         "nomul explore --model tiny --target ulx3s --synthesise 0",
@@ -84,6 +89,8 @@ def _names(command: str) -> dict[str, list[str]]:
     if command in ("check", "pack", "verilog", "report", "engines"):
         word = "NAME" if command == "engines" else "ENGINE"
         return {word: engines, f"{word}, a unit": units}
+    if command == "build":
+        return {"NAME": ["accelerator", *engines], "NAME, a unit": units}
     if command == "export axi-ip":
         return {"NAME": ["machine", *engines], "NAME, a unit": units}
     return {"ENGINE": engines} if command == "explore" else {}

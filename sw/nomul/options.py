@@ -125,13 +125,13 @@ def bundle(argument: str, kind: type[Any], *options: Callable[[Any], Any]) -> Ca
 
     `options` are the decorators of click that declare them, in the order of the help.
     """
-    names = [field.name for field in dataclasses.fields(kind)]
+    names = [field.name for field in dataclasses.fields(kind) if field.init]
 
     def decorate(callback: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(callback)
-        def wrapper(**given: Any) -> Any:
+        def wrapper(*before: Any, **given: Any) -> Any:
             made = kind(**{name: given.pop(name) for name in names})
-            return callback(**given, **{argument: made})
+            return callback(*before, **given, **{argument: made})
 
         for option in reversed(options):
             wrapper = option(wrapper)

@@ -18,7 +18,7 @@ from nomul.accelerators.config import AcceleratorConfig
 from nomul.accelerators.machine import Machine
 from nomul.accelerators.memory_map import MemoryMap
 from nomul.accelerators.weights import ADDRESS_BITS
-from nomul.errors import ToolError
+from nomul.errors import MismatchError, ToolError
 from nomul.flow.rtlil import verilog
 from nomul.golden.attention import KVCache
 from nomul.model.integer import IntegerModel
@@ -148,9 +148,10 @@ def generate(
 
     Raises
     ------
+    MismatchError
+        With `config.trace`, if a value differs from the integer model's; the message says which is the first.
     ToolError
-        If the simulator stops, or, with `config.trace`, if a value differs from the integer model's; the message says
-        which is the first.
+        If the simulator or the machine stops.
     """
     with tempfile.TemporaryDirectory(prefix="nomul-machine-") as name:
         folder = Path(name)
@@ -183,6 +184,6 @@ def generate(
         if config.trace:
             difference = compare(model, config, prompt, said["tokens"], folder)
             if difference is not None:
-                raise ToolError(str(difference))
+                raise MismatchError(str(difference))
         if said["error"] or said["fault"]:
             raise ToolError(f"the machine stopped after {len(said['tokens'])} tokens: {said['error'] or 'fault'}")

@@ -9,7 +9,7 @@ from torch import Tensor
 from nomul.accelerator_image import machine_config
 from nomul.accelerators.config import AcceleratorConfig
 from nomul.console import stderr
-from nomul.errors import ToolError
+from nomul.errors import MismatchError
 from nomul.model.generation import generate_integer
 from nomul.model.integer import IntegerModel
 from nomul.sim.accelerator import build_machine, generate
@@ -30,7 +30,7 @@ def generate_rtl(
     ------
     InputError
         If the configuration is none.
-    ToolError
+    MismatchError
         If any recorded value differs from the integer model's; the message says which is the first. Or if a token does,
         though the logits that it was chosen from do not. No token is yielded that differs, and none after it.
     """
@@ -50,7 +50,7 @@ def generate_rtl(
         if wrong is None:
             yield token
     if wrong is not None:
-        raise ToolError(wrong)
+        raise MismatchError(wrong)
     figures.update(summary(config, len(prompt), cycles))
 
 

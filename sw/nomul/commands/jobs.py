@@ -44,7 +44,7 @@ def choose_jobs(named: Named, wanted: Wanted) -> Chosen:
     if not found.multiplies:
         return _without_weights(named, wanted)
     fields = dict(parse_setting(core, setting) for setting in named.settings)
-    if found.group_fields is not None and found.takes_groups(fields):
+    if found.in_groups(fields):
         layer, config, product, source = choose_grouped(named, wanted)
         name, what = layer.name, f"in groups of {layer.operands.group}, with integer scales"
         more = {

@@ -134,6 +134,10 @@ class Core:
         """Name on the command line."""
         return self.gateware.name
 
+    def in_groups(self, settings: Settings) -> bool:
+        """Whether its weights are in groups where these fields are set."""
+        return self.group_fields is not None and self.takes_groups(settings)
+
     @property
     def multiplies(self) -> bool:
         """Whether it multiplies matrices with vectors."""
