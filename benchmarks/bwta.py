@@ -10,8 +10,8 @@ from benchmarks.fpga import fmax, luts
 from nomul.arith.agree_count import AgreeCount
 from nomul.arith.target import Target
 from nomul.catalog import configure
-from nomul.flow.rtlil import convert
-from nomul.flow.yosys import synthesise
+from nomul.export.rtlil import convert
+from nomul.fpga.yosys import synthesise
 from nomul.model import checkpoints
 from nomul.model.packed import pack_projections
 from nomul.model.store import load_model

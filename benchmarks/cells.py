@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 
 from benchmarks.figures import Figure
+from nomul.asic.asic_flow import Implementation, implement
+from nomul.asic.liberty import read_liberty
 from nomul.catalog import configure
 from nomul.cores.discover import find_core
-from nomul.flow.implementation import Implementation, implement
-from nomul.flow.liberty import read_liberty
-from nomul.flow.rtlil import convert
+from nomul.export.rtlil import convert
 
 __all__ = ["LIBERTY", "area_per_mac", "cell_figures"]
 

@@ -17,8 +17,8 @@ from nomul.arith.target import TARGETS, Target
 from nomul.console import stderr, stdout
 from nomul.cores.discover import matmul_cores
 from nomul.files import write_atomically
-from nomul.flow.jobs import Job, run_jobs
-from nomul.flow.survey import SIZES, Build, build_job, builds, not_tried
+from nomul.jobs.pool import Job, run_jobs
+from nomul.report.sweep import SIZES, Build, build_job, builds, not_tried
 
 __all__ = ["FORMS", "MOST", "pairs", "ratio"]
 

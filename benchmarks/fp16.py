@@ -18,13 +18,13 @@ from amaranth.lib.wiring import Component
 from rich.table import Table
 
 from nomul.arith.fused_mac import FusedMac
+from nomul.asic.asic_flow import implement
+from nomul.asic.liberty import Library, read_liberty
 from nomul.catalog import configure
 from nomul.console import progress, stdout
 from nomul.cores.discover import find_core
+from nomul.export.rtlil import convert
 from nomul.files import write_atomically
-from nomul.flow.implementation import implement
-from nomul.flow.liberty import Library, read_liberty
-from nomul.flow.rtlil import convert
 
 CLOCK_NS = 3.6
 LAYER = (4096, 4096)

@@ -4,9 +4,9 @@ import functools
 
 from nomul.catalog import configure
 from nomul.cores.discover import find_core
-from nomul.flow.nextpnr import place_and_route
-from nomul.flow.rtlil import convert
-from nomul.flow.yosys import synthesise
+from nomul.export.rtlil import convert
+from nomul.fpga.nextpnr import place_and_route
+from nomul.fpga.yosys import synthesise
 
 __all__ = ["fmax", "luts"]
 
@@ -15,7 +15,7 @@ __all__ = ["fmax", "luts"]
 def luts(engine: str, target: str, *settings: str, once: bool = False) -> float:
     """Return the look-up tables for each product that an engine forms in a cycle, all of the engine counted.
 
-    With `once` a row is mapped once for all of them (`nomul.flow.yosys.synthesise`).
+    With `once` a row is mapped once for all of them (`nomul.fpga.yosys.synthesise`).
     """
     config = configure(engine, settings, target)
     lut = synthesise(convert(find_core(engine).gateware.component(config), engine), engine, target, once=once).lut

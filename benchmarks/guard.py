@@ -14,8 +14,8 @@ from rich.table import Table
 from nomul.console import stdout
 from nomul.cores.discover import matmul_cores
 from nomul.files import write_atomically
-from nomul.flow.jobs import run_jobs
-from nomul.flow.survey import build_job, builds
+from nomul.jobs.pool import run_jobs
+from nomul.report.sweep import build_job, builds
 
 __all__ = ["BASELINE", "SLACK", "cycles", "measure_key_figures", "worse"]
 

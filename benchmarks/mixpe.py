@@ -12,17 +12,17 @@ from benchmarks.cells import LIBERTY, area_per_mac, cell_figures
 from benchmarks.figures import Figure
 from benchmarks.fp16 import element, engine
 from benchmarks.fpga import luts
+from nomul.asic.liberty import read_liberty
 from nomul.catalog import configure
 from nomul.commands.report_cells import CellOptions, report_cells
 from nomul.console import status
 from nomul.cores.discover import find_core
-from nomul.flow.liberty import read_liberty
-from nomul.flow.report import Elaborated, Work
-from nomul.flow.rtlil import convert
+from nomul.export.rtlil import convert
 from nomul.model import checkpoints
 from nomul.model.evaluation import evaluate
 from nomul.model.store import load_model
 from nomul.model.text import encode, read_text, split
+from nomul.report.figures import Elaborated, Work
 
 TEXT = os.environ.get("NOMUL_TEXT")
 W4A8 = ("lanes_in=16", "rows=8", "fold=2")

@@ -5,9 +5,9 @@ import time
 from benchmarks.figures import Figure
 from nomul.catalog import configure
 from nomul.engines.tlmm import Tlmm
-from nomul.flow.nextpnr import place_and_route
-from nomul.flow.rtlil import convert, verilog
-from nomul.flow.yosys import synthesise
+from nomul.export.rtlil import convert, verilog
+from nomul.fpga.nextpnr import place_and_route
+from nomul.fpga.yosys import synthesise
 from nomul.sim.check import check_core
 from nomul.sim.product import random_product
 

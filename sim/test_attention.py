@@ -16,7 +16,7 @@ from torch import Tensor
 from nomul.attention.attention import Attention
 from nomul.attention.attention_config import UNIT_CYCLES, AttentionConfig
 from nomul.attention.outputs import result_layout
-from nomul.flow.rtlil import verilog
+from nomul.export.rtlil import verilog
 from nomul.golden.attention import KVCache, attend
 from nomul.golden.scale import Scale, constant
 from nomul.memory.kv_cache import KvCache, write_layout

@@ -14,7 +14,7 @@ from nomul.bus.axi import AxiCore
 from nomul.bus.axi_lite import AxiLiteRegisters, Register
 from nomul.bus.job_registers import config_hash, job_registers
 from nomul.engines.tlmm import Tlmm, TlmmConfig
-from nomul.flow.rtlil import verilog
+from nomul.export.rtlil import verilog
 from nomul.sim.axi_bench import BUSY, DONE, FAULT, PENDING, REFUSED
 from nomul.sim.check import Run, make_case
 from nomul.sim.product import Product

@@ -11,8 +11,8 @@ import torch
 
 from nomul.accelerator_image import machine_config
 from nomul.accelerators.config import AcceleratorConfig
-from nomul.flow.c_header import c_header
-from nomul.flow.machine_manifest import machine_manifest
+from nomul.export.c_header import c_header
+from nomul.export.machine_manifest import machine_manifest
 from nomul.model.generation import generate_integer
 from nomul.model.integer import IntegerModel
 from nomul.sim.accelerator import stripe_bytes, write_dram

@@ -15,10 +15,10 @@ from nomul.boards.icebreaker import BOARD
 from nomul.catalog import configure
 from nomul.cores.discover import find_core
 from nomul.errors import ToolError
-from nomul.flow.bitstream import make_bitstream
-from nomul.flow.rtlil import convert
-from nomul.flow.run import run_yosys
+from nomul.export.rtlil import convert
+from nomul.fpga.bitstream import make_bitstream
 from nomul.host.serial import EngineBoard, Info, Line
+from nomul.jobs.yosys_run import run_yosys
 from nomul.sim.board import simulated_top
 from nomul.sim.routed import routed_verilog
 

@@ -8,7 +8,7 @@ import pytest
 from nomul.accelerators.config import AcceleratorConfig
 from nomul.accelerators.shape import ModelShape
 from nomul.cores.tlmm import CORE
-from nomul.flow.rtlil import verilog
+from nomul.export.rtlil import verilog
 from nomul.sim.echo_machine import EchoTop
 from nomul.sim.runner import build
 from nomul.sim.serial_fuzz import BoardModel, script

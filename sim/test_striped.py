@@ -13,7 +13,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out, Signature
 
 from nomul.bus.axi4 import axi4_members, axi4_read_members, axi4_write_members, pass_pins
-from nomul.flow.rtlil import verilog
+from nomul.export.rtlil import verilog
 from nomul.memory.striped import StripedReader, StripedWriter
 from nomul.sim.dram import Dram, DramConfig, attach, verilog_with_dram
 from nomul.sim.runner import Simulator, build

@@ -13,7 +13,7 @@ import pytest
 
 from nomul.engines.tlmm import TlmmConfig
 from nomul.engines.tlmm_table import index_codes
-from nomul.flow.rtlil import verilog
+from nomul.export.rtlil import verilog
 from nomul.golden.tlmm import rank_weights
 from nomul.memory.trit_decoder import GroupCode, TritDecoder
 from nomul.sim.check import Run, bench_core, build_core

@@ -10,11 +10,11 @@ import click
 from nomul.board_designs import BOARDS
 from nomul.cli import cli
 from nomul.cores.discover import cores, matmul_cores
-from nomul.flow.shapes import DEVICES
-from nomul.flow.shapes import SHAPES as PUBLISHED
 from nomul.machines import SHAPES
 from nomul.model import checkpoints
 from nomul.options import Integer, Number, Output
+from nomul.report.shapes import DEVICES
+from nomul.report.shapes import SHAPES as PUBLISHED
 from tests.cli_files import LONG, NAMES
 
 NUMBERS = (

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from nomul.flow.tools import verilator_environment
+from nomul.jobs.tools import verilator_environment
 from nomul.sim.primitives import primitives
 
 

@@ -19,8 +19,8 @@ from nomul.cli import main
 from nomul.commands import accelerator_verilog, generate_rtl
 from nomul.commands.accelerator import command
 from nomul.errors import InputError, ToolError
-from nomul.flow.run import run_yosys
 from nomul.host.machine_driver import Machine, MachineError
+from nomul.jobs.yosys_run import run_yosys
 from nomul.machines import Choice
 from nomul.model.calibration import calibrate
 from nomul.model.generation import generate_integer

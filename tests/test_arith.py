@@ -26,8 +26,8 @@ from nomul.arith.sum_terms import sum_members
 from nomul.arith.target import AMD, Target
 from nomul.arith.thermometer import decoded_halves, thermometer
 from nomul.engines.group_scale_stages import staged_product
-from nomul.flow.rtlil import convert
-from nomul.flow.run import run_yosys
+from nomul.export.rtlil import convert
+from nomul.jobs.yosys_run import run_yosys
 
 MODELS = {Target.XCUP: "+/xilinx/cells_sim.v", Target.XC7: "+/xilinx/cells_sim.v", Target.ECP5: "+/ecp5/cells_sim.v"}
 

@@ -15,9 +15,9 @@ from nomul.boards import ulx3s
 from nomul.boards.icebreaker import BOARD
 from nomul.cli import main
 from nomul.errors import InputError, ToolError
-from nomul.flow.bitstream import Design, anchor, make_bitstream, synthesise_design
-from nomul.flow.memories import distribute
-from nomul.flow.rtlil import convert
+from nomul.export.rtlil import convert
+from nomul.fpga.bitstream import Design, anchor, make_bitstream, synthesise_design
+from nomul.fpga.lutram import distribute
 
 
 class Counter(Elaboratable):

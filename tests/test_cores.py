@@ -44,10 +44,10 @@ def names_in(file: Path) -> set[str]:
 
 
 SHARED = {
-    "bwta": r"sw/nomul/(model|commands|flow/shapes)",  # arithmetic of a model's projections
-    "mixpe": r"sw/nomul/(model|commands|flow/shapes|cores)",
+    "bwta": r"sw/nomul/(model|commands|report/shapes)",  # arithmetic of a model's projections
+    "mixpe": r"sw/nomul/(model|commands|report/shapes|cores)",
     "mixpe_fp16": r"sw/nomul/cores/mixpe\.py",  # a variant of it
-    "baseline": r"sw/nomul/flow/(cell_report|survey)\.py",  # a key of reports
+    "baseline": r"sw/nomul/report/(cell_figures|sweep)\.py",  # a key of reports
     "fp16": "",  # a format of operands
 }
 """Where the name of a core means something else."""

@@ -12,10 +12,10 @@ from amaranth.lib import memory
 from amaranth.lib.wiring import Component, In, Out
 
 from nomul.catalog import configure
-from nomul.flow.contents import put_contents, take_contents
-from nomul.flow.rtlil import convert, to_verilog
-from nomul.flow.run import run_yosys
-from nomul.flow.tools import verilator_environment
+from nomul.export.contents import put_contents, take_contents
+from nomul.export.rtlil import convert, to_verilog
+from nomul.jobs.tools import verilator_environment
+from nomul.jobs.yosys_run import run_yosys
 from nomul.sim.check import Run, bench_core, build_core, random_jobs
 from tests.test_commands import nomul
 

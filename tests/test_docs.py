@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from nomul.cli import cli, main
-from nomul.flow import trials
+from nomul.fpga import doctor_checks as trials
 from nomul.help import EXAMPLES
 from nomul.model.calibration import calibrate
 from nomul.model.store import save_model

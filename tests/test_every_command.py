@@ -17,15 +17,15 @@ from amaranth._unused import MustUse
 import nomul.commands.selftest as selftest
 from nomul.catalog import configure
 from nomul.cli import main
-from nomul.flow.bitstream import Bitstream, Run
-from nomul.flow.jobs import Outcome
-from nomul.flow.parts import Parts
-from nomul.flow.tools import TOOLS
-from nomul.flow.trials import Trial
-from nomul.flow.yosys import Synthesis
 from nomul.formats.checkpoint import save_dense
 from nomul.formats.ternary import TernaryLayer
+from nomul.fpga.bitstream import Bitstream, Run
+from nomul.fpga.doctor_checks import Trial
+from nomul.fpga.hierarchy import Parts
+from nomul.fpga.yosys import Synthesis
 from nomul.host.serial import Info
+from nomul.jobs.pool import Outcome
+from nomul.jobs.tools import TOOLS
 from nomul.model import checkpoints
 from nomul.sim.evidence import Evidence
 from tests.cli_cases import COMMANDS
@@ -152,7 +152,7 @@ def played() -> Iterator[None]:
         "nomul.commands.bitstream.make_bitstream": lambda *arguments, **named: Bitstream(b"", MADE, run, (run,), None),
         "nomul.commands.doctor.run_trials": lambda finished: trials,
         "nomul.commands.report.convert": lambda *arguments: "",
-        "nomul.flow.report.synthesise": lambda *arguments, **named: MADE,
+        "nomul.report.figures.synthesise": lambda *arguments, **named: MADE,
         "nomul.commands.report_all.run_jobs": lambda jobs, **named: [
             Outcome(job, None, "it [/] fails") for job in jobs
         ],

@@ -12,11 +12,11 @@ from nomul.commands.explore import command
 from nomul.commands.shapes import find_shape
 from nomul.cores.discover import cores, find_core, matmul_cores
 from nomul.errors import InputError, ToolError
-from nomul.flow.cost import arithmetic, cost_model, errors, modelled
-from nomul.flow.explore import Choice, Question, front, prompt_cycles, recommend, search
-from nomul.flow.measure import fpga
-from nomul.flow.shapes import DEVICES, Shape, find_device
-from nomul.flow.targets import TARGETS
+from nomul.fpga.targets import TARGETS
+from nomul.report.cost import arithmetic, cost_model, errors, modelled
+from nomul.report.exploration import Choice, Question, front, prompt_cycles, recommend, search
+from nomul.report.measure import fpga
+from nomul.report.shapes import DEVICES, Shape, find_device
 
 FITTED = [(engine, target) for target in (*TARGETS, "cells") for engine in modelled(target)]
 

@@ -14,19 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nomul.arith import cells as generic
+from nomul.asic import asic_flow as flow
+from nomul.asic.asic_flow import Implementation, implement
+from nomul.asic.cell_mapping import abc_delay, map_cells
+from nomul.asic.liberty import Library, as_verilog, parse_function, read_liberty, truth_table
+from nomul.asic.netlist import gates_of
+from nomul.asic.power import power_mw
+from nomul.asic.sta import sta_version
 from nomul.cli import main
 from nomul.errors import InputError, ToolError
-from nomul.flow import implementation as flow
-from nomul.flow.cell_report import cell_report
-from nomul.flow.cells import abc_delay, map_cells
-from nomul.flow.gates import gates_of
-from nomul.flow.implementation import Implementation, implement
-from nomul.flow.liberty import Library, as_verilog, parse_function, read_liberty, truth_table
-from nomul.flow.power import power_mw
-from nomul.flow.report import Elaborated, Work
-from nomul.flow.rtlil import convert, to_verilog
-from nomul.flow.run import run_yosys
-from nomul.flow.sta import sta_version
+from nomul.export.rtlil import convert, to_verilog
+from nomul.jobs.yosys_run import run_yosys
+from nomul.report.cell_figures import cell_report
+from nomul.report.figures import Elaborated, Work
 from tests.tiny_liberty import tiny
 
 with_sta = pytest.mark.skipif(sta_version() is None, reason="OpenSTA is not installed")
@@ -380,7 +380,7 @@ def test_a_design_that_computes_nothing_is_refused(library: Library) -> None:
 @pytest.mark.synth
 def test_without_opensta_the_figure_is_abcs_and_says_so(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow, "sta_version", lambda: None)
-    monkeypatch.setattr("nomul.flow.power.sta_version", lambda: None)
+    monkeypatch.setattr("nomul.asic.power.sta_version", lambda: None)
     text = convert(Chain(6), "chain")
     result = cell_report(Elaborated(text, "chain", {}, Work(2, 1.0)), library, 3, cache=None)
     assert result.found.timing_source.startswith("ABC in Yosys ")

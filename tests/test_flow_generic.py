@@ -8,12 +8,12 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from nomul.arith.cells import GENERIC_CELLS
-from nomul.flow.cells import FUNCTIONS
-from nomul.flow.generic import GATES, generic_library, generic_text
-from nomul.flow.implementation import implement
-from nomul.flow.rtlil import convert
-from nomul.flow.sta import sta_version
-from nomul.flow.yosys import synthesise
+from nomul.asic.asic_flow import implement
+from nomul.asic.cell_mapping import FUNCTIONS
+from nomul.asic.gate_library import GATES, generic_library, generic_text
+from nomul.asic.sta import sta_version
+from nomul.export.rtlil import convert
+from nomul.fpga.yosys import synthesise
 
 
 class Chosen(wiring.Component):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nomul.errors import InputError
-from nomul.flow.jobs import Job, run_jobs
+from nomul.jobs.pool import Job, run_jobs
 
 HERE = "tests.test_flow_jobs"
 
@@ -78,7 +78,7 @@ def test_a_job_depends_on_its_files(tmp_path):
 def test_a_stopped_run_goes_on_where_it_was(tmp_path, signalled):
     log = tmp_path / "log"
     script = (
-        "from pathlib import Path\nfrom tests.test_flow_jobs import jobs\nfrom nomul.flow.jobs import run_jobs\n"
+        "from pathlib import Path\nfrom tests.test_flow_jobs import jobs\nfrom nomul.jobs.pool import run_jobs\n"
         f"if __name__ == '__main__':\n    folder = Path({str(tmp_path)!r})\n"
         "    work = jobs(folder / 'log', range(2)) + jobs(folder / 'log', range(7, 9), 60)\n"
         "    run_jobs(work, workers=4, cache=folder)\n"

@@ -8,9 +8,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from nomul.errors import InputError, ToolError
-from nomul.flow.nextpnr import find_device, place_and_route
-from nomul.flow.rtlil import convert
-from nomul.flow.yosys import synthesise
+from nomul.export.rtlil import convert
+from nomul.fpga.nextpnr import find_device, place_and_route
+from nomul.fpga.yosys import synthesise
 
 
 class Tree(wiring.Component):

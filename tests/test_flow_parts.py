@@ -7,8 +7,8 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib.wiring import Component, In, Out
 
 from nomul.errors import ToolError
-from nomul.flow.parts import children, synthesise_parts
-from nomul.flow.rtlil import convert
+from nomul.export.rtlil import convert
+from nomul.fpga.hierarchy import children, synthesise_parts
 from nomul.memory.rom import Rom, rom_model
 
 

@@ -9,10 +9,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from nomul.errors import InputError, ToolError
-from nomul.flow.report import Elaborated, Report, Work, report
-from nomul.flow.rtlil import convert
-from nomul.flow.targets import TARGETS
-from nomul.flow.yosys import tally
+from nomul.export.rtlil import convert
+from nomul.fpga.targets import TARGETS
+from nomul.fpga.yosys import tally
+from nomul.report.figures import Elaborated, Report, Work, report
 
 KEYS = [
     *("engine", "config", "target", "lut", "lutram_as_lut", "ff", "carry", "dsp", "bram", "uram", "macs_per_cycle"),

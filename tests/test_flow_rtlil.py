@@ -11,10 +11,10 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from nomul.errors import ToolError
-from nomul.flow.merge import merge
-from nomul.flow.rtlil import convert, to_verilog, verilog
-from nomul.flow.run import run_yosys
-from nomul.flow.widths import make_explicit
+from nomul.export.deduplicate import merge
+from nomul.export.rtlil import convert, to_verilog, verilog
+from nomul.export.widths import make_explicit
+from nomul.jobs.yosys_run import run_yosys
 from tests.lint import warnings
 
 

@@ -11,10 +11,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from nomul.errors import ToolError
-from nomul.flow.rtlil import convert
-from nomul.flow.run import run_yosys
-from nomul.flow.trim import trim_carries
-from nomul.flow.yosys import synthesise
+from nomul.export.rtlil import convert
+from nomul.fpga.ecp5_carry import trim_carries
+from nomul.fpga.yosys import synthesise
+from nomul.jobs.yosys_run import run_yosys
 
 ADD = "1001011010101010"  # what Yosys' adders have: f = A ^ B ^ C, g = A
 MODELS = "read_verilog -overwrite +/lattice/cells_sim_ecp5.v\n"

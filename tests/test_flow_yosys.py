@@ -8,10 +8,10 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from nomul.errors import InputError, ToolError
-from nomul.flow.cache import Cache, digest
-from nomul.flow.rtlil import convert
-from nomul.flow.targets import TARGETS, find_target
-from nomul.flow.yosys import is_rtlil, synthesise, tally
+from nomul.export.rtlil import convert
+from nomul.fpga.targets import TARGETS, find_target
+from nomul.fpga.yosys import is_rtlil, synthesise, tally
+from nomul.jobs.cache import Cache, digest
 
 
 class Lookup(wiring.Component):
@@ -249,7 +249,7 @@ def test_languages_are_told_apart():
 def test_cache_rebuilds_what_is_corrupt(tmp_path, monkeypatch):
     text = convert(Adder(4), "top")
     runs = []
-    import nomul.flow.yosys as module
+    import nomul.fpga.yosys as module
 
     real = module.run_yosys
     monkeypatch.setattr(module, "run_yosys", lambda *args: runs.append(1) or real(*args))

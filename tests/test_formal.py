@@ -16,8 +16,8 @@ from nomul.engines.block_schedule import BlockSchedule
 from nomul.engines.tint import Tint, TintConfig
 from nomul.engines.tlmm import Tlmm, TlmmConfig
 from nomul.errors import ToolError
-from nomul.flow.rtlil import convert
-from nomul.flow.run import run_yosys
+from nomul.export.rtlil import convert
+from nomul.jobs.yosys_run import run_yosys
 from nomul.memory.queue import Queue
 from nomul.memory.trit_decoder import GroupCode, TritDecoder
 

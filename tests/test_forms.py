@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.forms import FORMS, MOST, pairs
 from nomul.cores.discover import find_core, matmul_cores
-from nomul.flow.measure import fpga
+from nomul.report.measure import fpga
 
 MEASURED = json.loads(FORMS.read_text())
 

@@ -17,9 +17,9 @@ from nomul.catalog import choose_variant, configure
 from nomul.cli import cli, main
 from nomul.commands.shapes import find_shape
 from nomul.cores.discover import cores, matmul_cores
-from nomul.flow.shapes import DEVICES, find_device
 from nomul.help import EXAMPLES
 from nomul.names import canonical
+from nomul.report.shapes import DEVICES, find_device
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

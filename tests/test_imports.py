@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PORTIONS = ("hw", "sw", "sim", "boards")
 BASE = {"sw/errors.py", "sw/files.py", "sw/names.py"}
+FLOWS = ("jobs", "export", "fpga", "asic")
 ALLOWED = {
     "hw": {"hw"},
     "sw/golden": {"sw/golden"},
@@ -20,7 +21,11 @@ ALLOWED = {
     "sw/formats": {*BASE, "sw/formats", "sw/golden", "sw/quantize"},
     "sw/model": {*BASE, "sw/model", "sw/formats", "sw/golden", "sw/quantize"},
     "sw/cores": {*BASE, "sw/cores", "sw/draw.py", "sw/formats", "sw/golden", "hw"},
-    "sw/flow": {*BASE, "sw/flow", "sw/cores", "sw/console.py", "hw"},
+    "sw/jobs": {*BASE, "sw/jobs", "sw/console.py"},
+    "sw/export": {*BASE, "sw/export", "sw/jobs", "sw/cores", "hw"},
+    "sw/fpga": {*BASE, "sw/fpga", "sw/jobs", "hw"},
+    "sw/asic": {*BASE, "sw/asic", "sw/fpga", "sw/jobs", "sw/cores", "hw"},
+    "sw/report": {*BASE, "sw/report", *(f"sw/{room}" for room in FLOWS), "sw/cores", "sw/console.py", "hw"},
     "sw/host": {*BASE, "sw/host", "hw"},
     "boards": {"boards", "hw"},
 }

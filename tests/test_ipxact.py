@@ -16,10 +16,10 @@ from nomul.cli import main
 from nomul.commands.export import command
 from nomul.cores.discover import cores
 from nomul.errors import InputError
-from nomul.flow.ipxact import SCHEMAS, Identity, component_xml
-from nomul.flow.manifest import manifest
-from nomul.flow.rtlil import verilog
-from nomul.flow.tops import make_top
+from nomul.export.ipxact import SCHEMAS, Identity, component_xml
+from nomul.export.manifest import manifest
+from nomul.export.rtlil import verilog
+from nomul.export.top_level import make_top
 from nomul.sim.runner import ports
 
 MACHINE = ["machine", "--shape", "tiny", "--lanes", "4", "--tile", "3", "--set", "tables=4", "--set", "fill_units=2"]

@@ -14,7 +14,7 @@ from nomul.cli import main
 from nomul.commands import accelerator_verilog
 from nomul.commands.accelerator import command as accelerator
 from nomul.commands.export import command as export
-from nomul.flow.run import run_yosys
+from nomul.jobs.yosys_run import run_yosys
 from nomul.model.calibration import calibrate
 from nomul.model.store import save_model
 from nomul.model.transformer import Transformer

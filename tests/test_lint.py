@@ -11,7 +11,7 @@ from nomul.arith.target import TARGETS
 from nomul.catalog import configure
 from nomul.commands.verilog import make_engine
 from nomul.cores.discover import cores
-from nomul.flow.heading import LINT_OFF, PRIMITIVES_LINT_OFF
+from nomul.export.heading import LINT_OFF, PRIMITIVES_LINT_OFF
 from tests.lint import warnings
 
 SMALL = {

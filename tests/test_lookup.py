@@ -7,8 +7,8 @@ from amaranth.lib.wiring import Component, In, Out
 from nomul.arith.lookup import LookupMemory
 from nomul.arith.target import AMD, Target
 from nomul.arith.xilinx import lutram_parts
-from nomul.flow.rtlil import convert
-from nomul.flow.run import run_yosys
+from nomul.export.rtlil import convert
+from nomul.jobs.yosys_run import run_yosys
 
 
 class Both(Component):

@@ -13,7 +13,7 @@ import sim.conftest as benches
 from nomul.cli import main
 from nomul.console import progress, status, stdout
 from nomul.errors import InputError
-from nomul.flow.cache import Cache, place
+from nomul.jobs.cache import Cache, place
 from tests.cli_files import LONG, fill
 
 TALK = ["talk", "sim", "--prompt", "ROMEO:"]

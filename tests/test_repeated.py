@@ -7,8 +7,8 @@ from amaranth.back import rtlil
 from amaranth.hdl import ClockDomain, DomainRenamer, EnableInserter, Module, ResetInserter
 from amaranth.lib.wiring import Component, In, Out
 
-from nomul.flow.rtlil import convert, to_verilog
-from nomul.flow.run import run_yosys
+from nomul.export.rtlil import convert, to_verilog
+from nomul.jobs.yosys_run import run_yosys
 from nomul.repeated import Repeated, enabled, resettable
 from tests.test_flow_rtlil import rtlil_modules
 

@@ -11,11 +11,11 @@ from click.testing import CliRunner
 from nomul.commands.report import command
 from nomul.cores.discover import matmul_cores
 from nomul.errors import InputError
-from nomul.flow.answers import answers, worse
-from nomul.flow.jobs import Outcome
-from nomul.flow.page import markdown, page
-from nomul.flow.plots import PLOTS
-from nomul.flow.survey import ALL_TARGETS, SIZES, build_job, builds, figures, wanted
+from nomul.jobs.pool import Outcome
+from nomul.report.answers import answers, worse
+from nomul.report.page import markdown, page
+from nomul.report.plots import PLOTS
+from nomul.report.sweep import ALL_TARGETS, SIZES, build_job, builds, figures, wanted
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

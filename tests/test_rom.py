@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nomul.errors import ToolError
-from nomul.flow.run import run_yosys
+from nomul.jobs.yosys_run import run_yosys
 from nomul.memory.rom import rom_model
 
 TOP = """module top(input clk, input [1:0] address, output [7:0] data);

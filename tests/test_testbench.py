@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from nomul.cores.discover import cores
-from nomul.flow.tools import verilator_environment
 from nomul.formats.checkpoint import open_checkpoint
+from nomul.jobs.tools import verilator_environment
 from nomul.model import checkpoints
 from nomul.sim.primitives import primitives
 from tests.test_commands import nomul

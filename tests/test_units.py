@@ -15,8 +15,8 @@ from nomul.bus.axi import AxiCore
 from nomul.bus.job_registers import job_registers
 from nomul.cores.discover import cores, find_core
 from nomul.errors import InputError
-from nomul.flow.targets import TARGETS
 from nomul.formats.bwta_attention import bwta_attention_job
+from nomul.fpga.targets import TARGETS
 from tests.test_commands import nomul, refuses
 
 SMALL = {

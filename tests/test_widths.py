@@ -7,7 +7,7 @@ import pytest
 from nomul.catalog import configure
 from nomul.cores.discover import cores
 from nomul.errors import InputError
-from nomul.flow.tops import BUSES, make_top
+from nomul.export.top_level import BUSES, make_top
 from nomul.sim.draw import draw_config
 
 

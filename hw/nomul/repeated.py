@@ -1,14 +1,14 @@
 """Components that a design holds many times, elaborated once where the design is written out.
 
 Amaranth elaborates, lowers and prints every instance of a component by itself. That of an array of 84 rows of INT8
-products took 44 s and 39 MB of text, of which `nomul.flow.merge` kept one row. A `Repeated` component becomes an
-instance of a module instead while `written` collects, and what collects elaborates one component for each module.
+products took 44 s and 39 MB of text, of which `nomul.export.deduplicate` kept one row. A `Repeated` component becomes
+an instance of a module instead while `written` collects, and what collects elaborates one component for each module.
 Anywhere else, in Amaranth's own simulator for one, it is elaborated as any component is.
 
 Two are equal if they are of one class and were made of equal arguments. So the class has nothing but its arguments to
 build from, and they can be hashed. A wrapper of Amaranth's that rewrites what is below it does not reach the inside of
 a module: `enabled` and `resettable` stand for `EnableInserter` and `ResetInserter` and bring the signal there, and
-`nomul.flow.rtlil` refuses the others.
+`nomul.export.rtlil` refuses the others.
 """
 
 from collections.abc import Callable, Iterator

@@ -18,8 +18,8 @@ from nomul.bus.job_registers import config_hash
 from nomul.catalog import configure, pack_activations, pack_weights
 from nomul.cores.discover import find_core, matmul_cores
 from nomul.errors import InputError
-from nomul.flow.bitstream import Design
-from nomul.flow.machine_manifest import memory_of
+from nomul.export.machine_manifest import memory_of
+from nomul.fpga.bitstream import Design
 from nomul.memory.rom import rom_model
 from nomul.model.integer import IntegerModel, Positions
 from nomul.model.store import load_model

@@ -12,12 +12,12 @@ from nomul.accelerator_image import configure_machine, machine_config, shape_of_
 from nomul.accelerators.config import MEMORIES, AcceleratorConfig
 from nomul.cores.discover import matmul_cores
 from nomul.errors import InputError
-from nomul.flow.shapes import SHAPES as PUBLISHED
 from nomul.model.integer import IntegerModel
 from nomul.model.random_model import characters, random_integer_model
 from nomul.model.transformer import SIZES, TransformerConfig
 from nomul.names import canonical
 from nomul.options import CheckpointPath, Integer, Seed
+from nomul.report.shapes import SHAPES as PUBLISHED
 
 __all__ = ["MACHINE_ONLY", "SHAPES", "Choice", "add_options", "machine_options", "take_choice"]
 

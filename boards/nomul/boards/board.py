@@ -42,9 +42,9 @@ class Board:
     name: str
     title: str
     target: str
-    """Family as `nomul.flow.targets` names it."""
+    """Family as `nomul.fpga.targets` names it."""
     device: str
-    """As `nomul.flow.nextpnr` names it."""
+    """As `nomul.fpga.nextpnr` names it."""
     options: tuple[str, ...]
     """Of nextpnr."""
     clock_hz: float

@@ -3,8 +3,8 @@
 ABC sees a full adder as two exclusive ors and a majority, and rarely puts it together again: a tree of explicit full
 adders takes about two thirds of the area of the same tree written with `+`. An engine of target `Target.CELLS`
 therefore names the few cells that matter. Their models are in cells.v: printed Verilog carries the models that it
-uses, so it stays complete for every other tool; the standard-cell flow (`nomul.flow.cells`) replaces each instance by
-the library's cell of the same function.
+uses, so it stays complete for every other tool; the standard-cell flow (`nomul.asic.cell_mapping`) replaces each
+instance by the library's cell of the same function.
 
 =============  ==============================================
 NOMUL_FA       S = A ^ B ^ C, CO = majority(A, B, C)

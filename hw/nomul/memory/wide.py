@@ -1,8 +1,8 @@
 """A wide memory with one write and one read port, cut into the widths that suit a technology.
 
 On ECP5 a memory of up to 512 words would become DP16KDs of 36 bits, which read half of them at the write port, where
-the output register cannot be used (`nomul.flow.outreg`): 5.8 ns after the clock in place of 0.9. Cut into 18 bits, it
-takes twice the blocks, and every one has its output register.
+the output register cannot be used (`nomul.fpga.ecp5_bram_outreg`): 5.8 ns after the clock in place of 0.9. Cut into 18
+bits, it takes twice the blocks, and every one has its output register.
 """
 
 from amaranth.hdl import Module, Shape, ShapeLike, Signal, Value

@@ -19,7 +19,7 @@ from nomul.accelerators.machine import Machine
 from nomul.accelerators.memory_map import MemoryMap
 from nomul.accelerators.weights import ADDRESS_BITS
 from nomul.errors import MismatchError, ToolError
-from nomul.flow.rtlil import verilog
+from nomul.export.rtlil import verilog
 from nomul.golden.attention import KVCache
 from nomul.model.integer import IntegerModel
 from nomul.sim.accelerator_trace import compare

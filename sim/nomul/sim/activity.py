@@ -5,10 +5,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from nomul.asic.asic_flow import Implementation
+from nomul.asic.cell_models import INSTANCE, gate_model
+from nomul.asic.liberty import Library
 from nomul.errors import ToolError
-from nomul.flow.gate_model import INSTANCE, gate_model
-from nomul.flow.implementation import Implementation
-from nomul.flow.liberty import Library
 from nomul.sim.check import Run, bench_core, build_netlist
 from nomul.sim.product import Product
 

@@ -10,7 +10,7 @@ from nomul.accelerators.config import AcceleratorConfig
 from nomul.accelerators.weights import ADDRESS_BITS
 from nomul.bus.axi4 import pass_pins
 from nomul.bus.axi_lite import axi_lite_members
-from nomul.flow.rtlil import verilog
+from nomul.export.rtlil import verilog
 from nomul.sim.accelerator import stripe_bytes
 from nomul.sim.dram import Dram, DramConfig, attach, verilog_with_dram
 from nomul.sim.runner import Simulator, build

@@ -14,7 +14,7 @@ from nomul.accelerators.config import AcceleratorConfig
 from nomul.boards.engine_top import EngineTop
 from nomul.boards.machine_top import MachineTop
 from nomul.errors import ToolError
-from nomul.flow.rtlil import verilog
+from nomul.export.rtlil import verilog
 from nomul.model.integer import IntegerModel
 from nomul.sim.runner import build
 

@@ -11,8 +11,8 @@ import numpy as np
 from nomul.cores.discover import find_core
 from nomul.draw import Draw
 from nomul.errors import InputError
-from nomul.flow.rtlil import verilog
-from nomul.flow.tops import make_top
+from nomul.export.rtlil import verilog
+from nomul.export.top_level import make_top
 from nomul.formats.job import Job, pack_lanes
 from nomul.sim.bench import Case
 from nomul.sim.evidence import Evidence
@@ -72,7 +72,7 @@ def vectors_of(config: Any, job: Job | Product) -> int:
 def build_core(
     core: str, config: Any, simulator: str = "verilator", bus: str = "stream", *, waves: bool = False
 ) -> Simulator:
-    """Generate a core on a bus of `nomul.flow.tops.BUSES` and build a simulator of it.
+    """Generate a core on a bus of `nomul.export.top_level.BUSES` and build a simulator of it.
 
     The data of a bare core's streams are replayed from files.
     """

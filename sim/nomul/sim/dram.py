@@ -9,7 +9,7 @@ from amaranth.lib.wiring import Component, In, Member, Out
 
 from nomul.bus.axi4 import axi4_members
 from nomul.config import parameter, validate
-from nomul.flow.rtlil import verilog
+from nomul.export.rtlil import verilog
 
 __all__ = ["Dram", "DramConfig", "attach", "stripe", "verilog_with_dram"]
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from nomul.flow.tools import verilator_environment, verilator_root
+from nomul.jobs.tools import verilator_environment, verilator_root
 
 __all__ = ["plain_names", "plain_place", "simulator_environment"]
 

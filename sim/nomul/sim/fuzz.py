@@ -25,10 +25,10 @@ from typing import Any
 import torch
 
 from nomul.cores.discover import cores, find_core
-from nomul.flow.cache import place, ready
-from nomul.flow.measure import modules_of
-from nomul.flow.sources import sources
-from nomul.flow.tops import BUSES
+from nomul.export.top_level import BUSES
+from nomul.jobs.cache import place, ready
+from nomul.jobs.sources import sources
+from nomul.report.measure import modules_of
 from nomul.sim.check import Run, bench_core, build_core
 from nomul.sim.draw import draw_config, draw_runs, widest
 from nomul.sim.fuzz_machine import machines

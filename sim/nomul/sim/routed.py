@@ -13,7 +13,7 @@ from typing import Any
 
 import pyosys
 
-from nomul.flow.run import run_yosys
+from nomul.jobs.yosys_run import run_yosys
 
 __all__ = ["routed_verilog"]
 

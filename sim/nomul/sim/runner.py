@@ -23,7 +23,7 @@ from typing import Any
 from filelock import FileLock
 
 from nomul.errors import InputError, ToolError
-from nomul.flow.cache import place, ready
+from nomul.jobs.cache import place, ready
 from nomul.sim.environment import plain_names, plain_place, simulator_environment
 from nomul.sim.primitives import primitives
 

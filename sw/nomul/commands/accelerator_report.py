@@ -16,17 +16,17 @@ from nomul.accelerators.sequencer import Step
 from nomul.arith.target import TARGETS as ARITHMETIC
 from nomul.console import json_option, print_json, status, stdout
 from nomul.errors import InputError
-from nomul.flow.machine_manifest import TOP, memory_of
-from nomul.flow.nextpnr import Timing, place_and_route
-from nomul.flow.parts import Parts, children, synthesise_parts
-from nomul.flow.report import check_routable
-from nomul.flow.rtlil import convert
-from nomul.flow.targets import TARGETS, find_target
-from nomul.flow.yosys import Synthesis
+from nomul.export.machine_manifest import TOP, memory_of
+from nomul.export.rtlil import convert
+from nomul.fpga.hierarchy import Parts, children, synthesise_parts
+from nomul.fpga.nextpnr import Timing, place_and_route
+from nomul.fpga.targets import TARGETS, find_target
+from nomul.fpga.yosys import Synthesis
 from nomul.machines import Choice, machine_options
 from nomul.memory.rom import rom_model
 from nomul.model.integer import IntegerModel
 from nomul.options import POSITIVE, Integer, bundle
+from nomul.report.figures import check_routable
 
 CLOCKS = {"xcup": 250.0}
 """MHz that are assumed where none are given, and 100 for the other targets."""

@@ -14,12 +14,12 @@ from nomul.accelerators.axi_top import AxiMachine
 from nomul.accelerators.config import AcceleratorConfig
 from nomul.arith.target import TARGETS
 from nomul.console import json_option, print_files, print_json, status, stdout
+from nomul.export.c_header import c_header
+from nomul.export.heading import check_name, with_heading
+from nomul.export.machine_manifest import TOP, machine_manifest
+from nomul.export.rtlil import verilog
+from nomul.export.template import template
 from nomul.files import write_folder
-from nomul.flow.c_header import c_header
-from nomul.flow.heading import check_name, with_heading
-from nomul.flow.machine_manifest import TOP, machine_manifest
-from nomul.flow.rtlil import verilog
-from nomul.flow.template import template
 from nomul.host import machine_driver
 from nomul.machines import Choice, machine_options
 from nomul.model.integer import IntegerModel

@@ -22,7 +22,7 @@ from nomul.board_designs import (
 )
 from nomul.errors import InputError
 from nomul.files import write_atomically
-from nomul.flow.bitstream import RESOURCES, Bitstream, make_bitstream
+from nomul.fpga.bitstream import RESOURCES, Bitstream, make_bitstream
 from nomul.model import checkpoints
 from nomul.options import CheckpointPath, Integer, Output, bundle
 

@@ -15,10 +15,10 @@ from nomul.catalog import choose_variant, configure
 from nomul.commands.build_schema import CELLS, MACHINE, allowed, schema_of
 from nomul.cores.discover import cores
 from nomul.errors import InputError
-from nomul.flow.report import check_routable
 from nomul.formats.checkpoint import suggest
 from nomul.model import checkpoints
 from nomul.names import canonical
+from nomul.report.figures import check_routable
 from nomul.toml_lines import Lines, read_toml
 
 __all__ = ["Design", "load_design"]

@@ -11,7 +11,7 @@ from nomul.commands import check as checking
 from nomul.cores.api import Core
 from nomul.cores.discover import cores, find_core
 from nomul.cores.schema import DRAFT, core_schema
-from nomul.flow.targets import TARGETS
+from nomul.fpga.targets import TARGETS
 from nomul.machines import ENGINES, FIELDS, SHAPES, add_options
 from nomul.model import checkpoints
 from nomul.names import canonical

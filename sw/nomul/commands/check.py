@@ -11,7 +11,7 @@ from rich.table import Table
 from nomul.commands.jobs import choose_jobs
 from nomul.commands.wanted import Named, Wanted, named_core, wanted_jobs
 from nomul.console import json_option, print_json, stderr, stdout
-from nomul.flow.tops import BUSES
+from nomul.export.top_level import BUSES
 from nomul.options import Number, Output
 from nomul.sim.check import check_core
 from nomul.sim.runner import SIMULATORS

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from nomul.console import json_option, print_json, progress_bar, stdout
-from nomul.flow.tools import TOOLS
-from nomul.flow.trials import Trial, run_trials
+from nomul.fpga.doctor_checks import Trial, run_trials
+from nomul.jobs.tools import TOOLS
 
 
 def describe(trial: Trial) -> dict[str, Any]:

@@ -11,14 +11,14 @@ from nomul.commands.shapes import find_shape
 from nomul.console import json_option, print_json, status, stdout
 from nomul.cores.discover import find_core, matmul_cores
 from nomul.errors import InputError, ToolError
-from nomul.flow.explore import NEAR, SHARE, Choice, Question, Search, front, recommend, search
-from nomul.flow.jobs import Job, Outcome, run_jobs
-from nomul.flow.measure import cells_job, fpga_job, routed_job
-from nomul.flow.shapes import SHAPES, Shape, find_device
+from nomul.jobs.pool import Job, Outcome, run_jobs
 from nomul.model.checkpoints import NAMES
 from nomul.names import canonical
 from nomul.numerals import read_number
 from nomul.options import POSITIVE, Integer, bundle
+from nomul.report.exploration import NEAR, SHARE, Choice, Question, Search, front, recommend, search
+from nomul.report.measure import cells_job, fpga_job, routed_job
+from nomul.report.shapes import SHAPES, Shape, find_device
 
 CONTEXT = 1024
 """Tokens that attention sees unless told, if the model has as many."""

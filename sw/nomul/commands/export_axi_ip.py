@@ -13,11 +13,11 @@ from nomul.commands.accelerator_verilog import json_file, make_machine
 from nomul.commands.verilog import make_engine
 from nomul.console import json_option, print_files, print_json
 from nomul.cores.discover import cores
+from nomul.export.heading import check_name
+from nomul.export.ipxact import SCHEMAS, Identity, component_xml
+from nomul.export.machine_manifest import TOP
+from nomul.export.top_level import BUSES
 from nomul.files import write_folder
-from nomul.flow.heading import check_name
-from nomul.flow.ipxact import SCHEMAS, Identity, component_xml
-from nomul.flow.machine_manifest import TOP
-from nomul.flow.tops import BUSES
 from nomul.machines import MACHINE_ONLY, add_options, take_choice
 from nomul.names import canonical
 from nomul.options import Output, bundle, refuse_given

@@ -11,13 +11,13 @@ from nomul.boards import kv260
 from nomul.commands.accelerator_verilog import MachineFiles, json_file, make_machine, register_table
 from nomul.console import json_option, print_files, print_json, stdout
 from nomul.errors import InputError
+from nomul.export.c_header import c_header
+from nomul.export.machine_manifest import TOP, memory_of
 from nomul.files import write_folder
-from nomul.flow.c_header import c_header
-from nomul.flow.machine_manifest import TOP, memory_of
-from nomul.flow.shapes import DEVICES
 from nomul.host import machine_driver, pynq_machine
 from nomul.machines import Choice, machine_options
 from nomul.options import POSITIVE, Output
+from nomul.report.shapes import DEVICES
 
 TARGET = "xcup"
 

@@ -11,8 +11,8 @@ from nomul.commands.accelerator_verilog import json_file
 from nomul.commands.jobs import choose_jobs
 from nomul.commands.wanted import Named, Wanted, named_core, wanted_jobs
 from nomul.console import json_option, print_files, print_json
+from nomul.export.top_level import BUSES
 from nomul.files import write_folder
-from nomul.flow.tops import BUSES
 from nomul.options import Output
 from nomul.sim.vectors import Vectors, make_vectors
 

@@ -19,11 +19,11 @@ from nomul.cores.api import Core
 from nomul.cores.discover import find_core
 from nomul.engines.matmul import TOKENS_MAX
 from nomul.errors import InputError
-from nomul.flow.report import Elaborated, Report, Work, check_routable, report
-from nomul.flow.rtlil import convert
-from nomul.flow.survey import SIZES
-from nomul.flow.targets import TARGETS, find_target
+from nomul.export.rtlil import convert
+from nomul.fpga.targets import TARGETS, find_target
 from nomul.options import POSITIVE, Integer, Output, bundle, refuse_given
+from nomul.report.figures import Elaborated, Report, Work, check_routable, report
+from nomul.report.sweep import SIZES
 
 REFERENCE = "1536x1536"
 CELLS = "cells"

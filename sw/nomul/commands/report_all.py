@@ -13,11 +13,11 @@ from nomul.console import stderr
 from nomul.cores.discover import matmul_cores
 from nomul.errors import InputError
 from nomul.files import write_atomically
-from nomul.flow.answers import answers, worse
-from nomul.flow.jobs import run_jobs
-from nomul.flow.page import markdown, page, tools
-from nomul.flow.survey import ALL_TARGETS, SIZES, Build, builds, figures, name_of, wanted
+from nomul.jobs.pool import run_jobs
 from nomul.names import canonical
+from nomul.report.answers import answers, worse
+from nomul.report.page import markdown, page, tools
+from nomul.report.sweep import ALL_TARGETS, SIZES, Build, builds, figures, name_of, wanted
 
 __all__ = ["FOLDER", "Sweep", "report_all"]
 
@@ -26,14 +26,14 @@ FOLDER = Path("build/report")
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """What `--all` goes with: sizes of `nomul.flow.survey.SIZES`, all if empty, and how it is done."""
+    """What `--all` goes with: sizes of `nomul.report.sweep.SIZES`, all if empty, and how it is done."""
 
     everything: bool
     sizes: Sequence[str]
     output: Path
     workers: int | None
     scheduler: str | None
-    """The last two as in `nomul.flow.jobs.run_jobs`."""
+    """The last two as in `nomul.jobs.pool.run_jobs`."""
 
 
 def report_all(

@@ -7,16 +7,16 @@ from typing import Any
 
 from rich.table import Table
 
+from nomul.asic.asic_flow import Implementation
+from nomul.asic.liberty import Library, read_liberty
 from nomul.commands.grouped import grouped_product
 from nomul.commands.operands import choose_operands
 from nomul.cores.discover import find_core, reference_core
 from nomul.errors import InputError
-from nomul.flow.cell_report import CellReport, cell_report
-from nomul.flow.implementation import Implementation
-from nomul.flow.liberty import Library, read_liberty
-from nomul.flow.report import Elaborated, Work
-from nomul.flow.rtlil import convert
+from nomul.export.rtlil import convert
 from nomul.model import checkpoints
+from nomul.report.cell_figures import CellReport, cell_report
+from nomul.report.figures import Elaborated, Work
 from nomul.sim.activity import simulate_netlist
 from nomul.sim.product import Product
 

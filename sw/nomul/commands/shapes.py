@@ -1,10 +1,10 @@
 """The model shapes that `nomul explore` knows by name."""
 
 from nomul.errors import InputError
-from nomul.flow.shapes import SHAPES, Shape
 from nomul.formats.checkpoint import open_checkpoint
 from nomul.model import checkpoints
 from nomul.names import canonical
+from nomul.report.shapes import SHAPES, Shape
 
 __all__ = ["find_shape"]
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from nomul.asic.asic_flow import Implementation
+from nomul.asic.liberty import Library
 from nomul.commands.operands import choose_operands
-from nomul.flow.implementation import Implementation
-from nomul.flow.jobs import Job
-from nomul.flow.liberty import Library
-from nomul.flow.measure import cells
+from nomul.jobs.pool import Job
 from nomul.model import checkpoints
+from nomul.report.measure import cells
 from nomul.sim.activity import simulate_netlist
 from nomul.sim.product import Product
 
@@ -18,7 +18,7 @@ __all__ = ["simulated_cells", "simulated_job"]
 def simulated_cells(
     engine: str, config: dict[str, Any], liberty: str, clock_ns: float | None, tokens: int
 ) -> dict[str, Any]:
-    """Return what `nomul.flow.measure.cells` does, power on the activity of `tokens` vectors of the committed model.
+    """Return what `nomul.report.measure.cells` does, power on the activity of `tokens` vectors of the committed model.
 
     `simulated_utilization` is products of the simulated job / (its cycles x products a cycle).
     """

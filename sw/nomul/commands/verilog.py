@@ -8,19 +8,19 @@ import click
 
 from nomul.commands.wanted import Named, named_core
 from nomul.console import json_option, print_files, print_json
+from nomul.export.heading import check_name, with_heading
+from nomul.export.manifest import manifest
+from nomul.export.rtlil import verilog
+from nomul.export.template import template
+from nomul.export.testbench import testbench
+from nomul.export.top_level import BUSES, make_top
 from nomul.files import write_folder
-from nomul.flow.heading import check_name, with_heading
-from nomul.flow.manifest import manifest
-from nomul.flow.rtlil import verilog
-from nomul.flow.template import template
-from nomul.flow.testbench import testbench
-from nomul.flow.tops import BUSES, make_top
 from nomul.options import Output
 from nomul.sim.vectors import small_vectors
 
 
 def make_engine(engine: str, config: Any, bus: str, name: str | None = None) -> tuple[dict[str, Any], str]:
-    """Return the manifest and the Verilog of an engine or a unit on a bus of `nomul.flow.tops.BUSES`."""
+    """Return the manifest and the Verilog of an engine or a unit on a bus of `nomul.export.top_level.BUSES`."""
     component, top = make_top(engine, config, bus, name)
     description = manifest(engine, config, component, top)
     return description, with_heading(verilog(component, top), description)

@@ -86,13 +86,13 @@ class Core:
     """Settings that a search looks at; those that do not go together are passed over."""
 
     features: Callable[[Any], list[float]] | None = None
-    """configuration -> the sizes that its cost is a sum of, each times a fitted coefficient (`nomul.flow.cost`)."""
+    """configuration -> the sizes that its cost is a sum of, each times a fitted coefficient (`nomul.report.cost`)."""
 
     cost_points: tuple[CostPoint, ...] = ()
     """Configurations that the coefficients are fitted to and tested with."""
 
     cost_file: Path | None = None
-    """Where `python -m nomul.flow.cost_points` keeps what it measured of a core that another distribution brings."""
+    """Where `python -m nomul.report.cost_points` keeps what it measured of a core that another distribution brings."""
 
     cost_targets: tuple[str, ...] | None = None
     """Targets of the cost model; all of them by default."""

@@ -1,0 +1,1 @@
+"""Mapping, timing repair, timing and power in standard cells."""

@@ -1,0 +1,1 @@
+"""What is written for others: RTLIL and Verilog, manifests, IP-XACT, testbenches, headers."""

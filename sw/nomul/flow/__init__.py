@@ -1,1 +1,0 @@
-"""Drivers of Yosys, nextpnr and the other tools, and the reports made of their results."""

@@ -1,0 +1,1 @@
+"""Tools, long jobs and the cache of their results."""

@@ -1,0 +1,1 @@
+"""What cores cost and how fast they are: measured, predicted, searched, shown."""
