@@ -17,7 +17,7 @@ from nomul.arith.target import TARGETS, Target
 from nomul.console import stderr, stdout
 from nomul.cores.discover import matmul_cores
 from nomul.files import write_atomically
-from nomul.jobs.pool import Job, run_jobs
+from nomul.jobs.pool import ToolJob, run_jobs
 from nomul.report.sweep import SIZES, Build, build_job, builds, not_tried
 
 __all__ = ["FORMS", "MOST", "pairs", "ratio"]
@@ -29,7 +29,7 @@ MOST = 1.02
 """The most look-up tables, or area, that a target's own form may take over the portable one."""
 
 
-def pairs(engines: Sequence[str], sizes: Sequence[str]) -> dict[str, tuple[Build, Job, Job]]:
+def pairs(engines: Sequence[str], sizes: Sequence[str]) -> dict[str, tuple[Build, ToolJob, ToolJob]]:
     """Return, by 'engine size target', each build of a target with forms, its job, and that of the portable form."""
     targets = [target for target in TARGETS if target != Target.PORTABLE.value]
     found = {}

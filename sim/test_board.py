@@ -8,7 +8,7 @@ import torch
 from nomul.accelerator_image import machine_config
 from nomul.bus.uart import uart_divisor
 from nomul.errors import ToolError
-from nomul.host.serial import Board, Line, Message, Parser, encode
+from nomul.host.serial import BoardLink, Line, Message, Parser, encode
 from nomul.model.generation import generate_integer
 from nomul.sim.board import simulated_board
 from sim.test_machine import SETUPS, model_of
@@ -31,7 +31,7 @@ def test_a_board_speaks_as_the_integer_model_does():
 
     with simulated_board(model, config, NUMBER, CLOCK, BAUD, 100e-6) as simulated:
         line = Line(simulated.port)
-        board = Board(line, timeout=60)
+        board = BoardLink(line, timeout=60)
         info = board.info()
         assert (info.context, info.vocabulary, info.number) == (24, model.config.vocabulary, NUMBER)
         assert list(board.generate([1, 2, 3], 4)) == expected([1, 2, 3], 4)
@@ -49,7 +49,7 @@ def test_a_board_speaks_as_the_integer_model_does():
         simulated.press()
         while line.read(0.5):
             pass
-        board = Board(line, timeout=60)
+        board = BoardLink(line, timeout=60)
         assert list(board.generate([4, 0], 2)) == expected([4, 0], 2)
         line.close()
     assert simulated.result["broken"] <= 1  # the button may cut an octet short

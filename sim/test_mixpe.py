@@ -7,7 +7,7 @@ import torch
 
 from nomul.arith.recoding import RECODINGS
 from nomul.engines.mixpe import MixpeConfig
-from nomul.formats.mixpe import Operands
+from nomul.formats.mixpe import GroupQuantized
 from nomul.sim.check import Run, bench_core, build_core
 from nomul.sim.conformance import CoreConformance
 from nomul.sim.product import Product, random_product
@@ -57,7 +57,7 @@ def test_every_code_times_every_activation(recoding: str, target: str, codes: st
         weight[:, lane] = torch.arange(low, low + 16)
         zeros = (torch.arange(16)[:, None] * 5) % 16 + low
         scales = (torch.arange(16)[:, None] * 17) % 256
-        runs.append(Run([Product(Operands(weight.to(torch.int8), zeros, scales, 4), activations)]))
+        runs.append(Run([Product(GroupQuantized(weight.to(torch.int8), zeros, scales, 4), activations)]))
     run("mixpe", config, simulator_name, runs)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from amaranth.hdl import Const
 
-from nomul.formats.mixpe import Operands
+from nomul.formats.mixpe import GroupQuantized
 from nomul.formats.systolic import systolic_job
 from nomul.sim import scenarios
 from nomul.sim.check import Run, bench_core, build_core, random_jobs
@@ -45,10 +45,12 @@ def test_the_largest_sums_and_every_exponent(name: str, simulator_name: str) -> 
     for code, zero, word in ((15, 0, 0x7BFF), (0, 15, 0x7BFF), (15, 0, -0x401)):
         scales = torch.full((2, parts), (1 << config.scale_bits) - 1)
         codes = torch.full((2, n_in), code, dtype=torch.int8)
-        operands = Operands(codes, torch.full((2, parts), zero), scales, config.group)
+        operands = GroupQuantized(codes, torch.full((2, parts), zero), scales, config.group)
         jobs.append(systolic_job(config, operands, torch.full((1, n_in), word)))
     codes = (torch.arange(9 * n_in).view(9, n_in) * 7 % 16).to(torch.int8)
-    operands = Operands(codes, torch.full((9, parts), 8), torch.arange(9 * parts).view(9, parts) % 32, config.group)
+    operands = GroupQuantized(
+        codes, torch.full((9, parts), 8), torch.arange(9 * parts).view(9, parts) % 32, config.group
+    )
     for others in (0, -0x8000, 1, -0x7C01, 0x3C01):
         words = torch.full((62, n_in), others)
         fields = torch.arange(31)[:, None] << 10 | torch.tensor([0, 0x155])

@@ -19,12 +19,12 @@ from nomul.catalog import configure
 from nomul.cli import main
 from nomul.formats.checkpoint import save_dense
 from nomul.formats.ternary import TernaryLayer
-from nomul.fpga.bitstream import Bitstream, Run
+from nomul.fpga.bitstream import Bitstream, RoutedRun
 from nomul.fpga.doctor_checks import Trial
 from nomul.fpga.hierarchy import Parts
 from nomul.fpga.yosys import Synthesis
 from nomul.host.serial import Info
-from nomul.jobs.pool import Outcome
+from nomul.jobs.pool import JobOutcome
 from nomul.jobs.tools import TOOLS
 from nomul.model import checkpoints
 from nomul.sim.evidence import Evidence
@@ -139,7 +139,7 @@ def played_work(*arguments: Any, **named: Any) -> SimpleNamespace:
 def played() -> Iterator[None]:
     """Stand in for simulators, synthesis and boards."""
     config = configure("tint", ["lanes_in=8", "rows=2"])
-    run = Run(1, "clk", 30.0, 25.0, None, {}, 1.0)
+    run = RoutedRun(1, "clk", 30.0, 25.0, None, {}, 1.0)
     trials = [Trial(tool, None, works, "it [/] fails", 0.1) for tool, works in zip(TOOLS, (True, False), strict=False)]
     trials = [dataclasses.replace(each, tool=dataclasses.replace(each.tool, required=False)) for each in trials]
     stand_ins = {
@@ -154,7 +154,7 @@ def played() -> Iterator[None]:
         "nomul.commands.report.convert": lambda *arguments: "",
         "nomul.report.figures.synthesise": lambda *arguments, **named: MADE,
         "nomul.commands.report_all.run_jobs": lambda jobs, **named: [
-            Outcome(job, None, "it [/] fails") for job in jobs
+            JobOutcome(job, None, "it [/] fails") for job in jobs
         ],
         "nomul.commands.selftest.Line": played_work,
         "nomul.commands.selftest.EngineBoard": PlayedEngine,

@@ -14,7 +14,7 @@ from nomul.cores.discover import cores, find_core, matmul_cores
 from nomul.errors import InputError, ToolError
 from nomul.fpga.targets import TARGETS
 from nomul.report.cost import arithmetic, cost_model, errors, modelled
-from nomul.report.exploration import Choice, Question, front, prompt_cycles, recommend, search
+from nomul.report.exploration import Constraints, DesignPoint, front, prompt_cycles, recommend, search
 from nomul.report.measure import fpga
 from nomul.report.shapes import DEVICES, Shape, find_device
 
@@ -78,7 +78,7 @@ SMALL = Shape("toy", 2, 64, 128, 4, 2, 16, 100, "a test")
 def test_rates_are_those_worked_out_by_hand():
     # Block memory of twice the largest matrix: a buffer for it, and too little for the model.
     board, room = find_device("ulx3s-85f"), 2 * 2 * 128 * 64
-    question = Question(
+    question = Constraints(
         SMALL, board, 100.0, 0.01, {"lut": 3000}, prompt=16, context=32, engines=("tint",), on_chip_bits=room
     )
     found = search(question)
@@ -115,8 +115,8 @@ def test_the_design_of_the_ulx3s_makes_what_its_own_model_of_cycles_says():
     config = find_core("tlmm").gateware.config(
         **fields, n_in_max=shape.n_in_max, n_out_max=shape.n_out_max, target="ecp5"
     )
-    question = Question(shape, board, 50.0, board.bandwidth, {}, context=256)
-    choice = Choice("tlmm", config, 0, {}, False, 50.0, question)
+    question = Constraints(shape, board, 50.0, board.bandwidth, {}, context=256)
+    choice = DesignPoint("tlmm", config, 0, {}, False, 50.0, question)
     assert choice.on_chip and choice.decode_bound == "compute"
     assert 702 < choice.decode_rate < 1.3 * 702
 
@@ -163,7 +163,7 @@ def longest(choice) -> dict[str, int]:
 
 
 def test_the_front_has_no_choice_that_another_beats():
-    question = Question(find_shape("tiny"), find_device("ecp5"), 100.0, 0.266, {"lut": 20000})
+    question = Constraints(find_shape("tiny"), find_device("ecp5"), 100.0, 0.266, {"lut": 20000})
     found = search(question)
     assert found.points > 1000
     assert found.points / found.seconds > 100  # thousands a second where the machine has nothing else to do

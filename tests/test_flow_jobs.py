@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nomul.errors import InputError
-from nomul.jobs.pool import Job, run_jobs
+from nomul.jobs.pool import ToolJob, run_jobs
 
 HERE = "tests.test_flow_jobs"
 
@@ -26,8 +26,10 @@ def square(number: int, log: str, seconds: float = 0) -> dict[str, int]:
     return {"square": number * number, "process": os.getpid()}
 
 
-def jobs(log: Path, numbers=range(4), seconds: float = 0) -> list[Job]:
-    return [Job(f"{HERE}:square", {"number": n, "log": str(log), "seconds": seconds}, weight=n + 1) for n in numbers]
+def jobs(log: Path, numbers=range(4), seconds: float = 0) -> list[ToolJob]:
+    return [
+        ToolJob(f"{HERE}:square", {"number": n, "log": str(log), "seconds": seconds}, weight=n + 1) for n in numbers
+    ]
 
 
 def ran(log: Path) -> list[int]:
@@ -66,11 +68,11 @@ def test_a_job_depends_on_its_files(tmp_path):
     keys = set()
     for text in ("one", "two"):
         file.write_text(text)
-        keys.add(Job(f"{HERE}:square", {"a": 1}, files=(str(file),)).key)
+        keys.add(ToolJob(f"{HERE}:square", {"a": 1}, files=(str(file),)).key)
     assert len(keys) == 2
     assert (
-        Job(f"{HERE}:square", {"a": 1, "b": 2}).key
-        == Job(f"{HERE}:square", {"b": 2, "a": 1}, label="other", weight=9).key
+        ToolJob(f"{HERE}:square", {"a": 1, "b": 2}).key
+        == ToolJob(f"{HERE}:square", {"b": 2, "a": 1}, label="other", weight=9).key
     )
 
 
@@ -127,7 +129,7 @@ def _alive(pid: int) -> bool:
 
 def test_a_cluster_gives_the_same_results(tmp_path):
     distributed = pytest.importorskip("distributed", reason="needs Dask (the extra 'cluster')")
-    work = [Job("json:loads", {"s": json.dumps({"number": n})}) for n in range(5)]
+    work = [ToolJob("json:loads", {"s": json.dumps({"number": n})}) for n in range(5)]
     local = run_jobs(work, workers=1, cache=None)
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1", silence_logs=50
@@ -141,4 +143,4 @@ def test_a_cluster_gives_the_same_results(tmp_path):
 def test_a_scheduler_that_is_not_there():
     pytest.importorskip("distributed", reason="needs Dask (the extra 'cluster')")
     with pytest.raises(InputError, match=r"^there is no Dask scheduler at 'tcp://127\.0\.0\.1:9' \(.+\)$"):
-        run_jobs([Job(f"{HERE}:square", {})], scheduler="tcp://127.0.0.1:9", cache=None)
+        run_jobs([ToolJob(f"{HERE}:square", {})], scheduler="tcp://127.0.0.1:9", cache=None)

@@ -18,7 +18,7 @@ from nomul.engines.tlmm import Tlmm, TlmmConfig
 from nomul.errors import ToolError
 from nomul.export.rtlil import convert
 from nomul.jobs.yosys_run import run_yosys
-from nomul.memory.queue import Queue
+from nomul.memory.fifo import Fifo
 from nomul.memory.trit_decoder import GroupCode, TritDecoder
 
 pytestmark = pytest.mark.synth
@@ -61,7 +61,7 @@ class Offers(Component):
 class Ordered(Component):
     """A queue whose writer never overfills it; `bad`: the payload numbered `which` comes out changed."""
 
-    def __init__(self, queue: Callable[[], Queue], depth: int) -> None:
+    def __init__(self, queue: Callable[[], Fifo], depth: int) -> None:
         self.queue, self.depth = queue(), depth
         super().__init__({"put": In(1), "payload": In(2), "take": In(1), "which": In(4), "bad": Out(1)})
 
@@ -133,7 +133,7 @@ def prove(design: Component, how: str) -> None:
 
 TINY = {"n_in_max": 3, "n_out_max": 3, "act_bits": 2, "lanes_in": 2, "rows": 1}
 DESIGNS: dict[str, Callable[[], Component]] = {
-    "queue": lambda: Queue(2, 4),
+    "queue": lambda: Fifo(2, 4),
     "decoder": lambda: TritDecoder(GroupCode(1, (2, 0, 1)), 7, 1),
     "steps": lambda: Words(BlockSchedule(TintConfig(**TINY))),
     "steps ahead of their words": lambda: BlockSchedule(TintConfig(**TINY), ahead=True),
@@ -153,7 +153,7 @@ def test_an_offer_stays_until_it_is_taken(name: str) -> None:
 
 
 def test_a_queue_keeps_order_and_payloads() -> None:
-    prove(Ordered(lambda: Queue(2, 3), depth=3), "-tempinduct-baseonly -maxsteps 14")
+    prove(Ordered(lambda: Fifo(2, 3), depth=3), "-tempinduct-baseonly -maxsteps 14")
 
 
 class Fickle(Component):
@@ -172,7 +172,7 @@ def test_an_offer_that_is_taken_back_is_found() -> None:
         prove(Offers(Fickle()), "-tempinduct -maxsteps 6")
 
 
-class Swapping(Queue):
+class Swapping(Fifo):
     """A queue that writes to the wrong places."""
 
     def _pointer(self, m: Module, advance: Signal, name: str) -> Signal:

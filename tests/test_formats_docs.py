@@ -237,7 +237,7 @@ def test_mixpe(group, packed):
     target, first, second, _, zero, _, scale = group
     config = MixpeConfig(lanes_in=2, rows=1, group=2, target=target, n_in_max=2, n_out_max=1)
     codes = torch.tensor([[int(first), int(second)]], dtype=torch.int8)
-    operands = mixpe.Operands(codes, torch.tensor([[int(zero)]]), torch.tensor([[int(scale)]]), 2)
+    operands = mixpe.GroupQuantized(codes, torch.tensor([[int(zero)]]), torch.tensor([[int(scale)]]), 2)
     stream = mixpe.pack(operands, mixpe_layout(config))
     assert [row.tobytes() for row in stream] == transfers(packed)
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from nomul.cli import main
 from nomul.formats.architecture import Architecture
 from nomul.formats.checkpoint import open_checkpoint, save_dense
-from nomul.formats.survey import survey
+from nomul.formats.inspection import survey
 from nomul.formats.ternary import TernaryLayer
 from tests.layouts import hf_bytes, quantised, words
 

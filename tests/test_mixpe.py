@@ -88,7 +88,7 @@ def test_a_recoding_that_does_not_exist_is_refused() -> None:
 )
 def test_scale_units_keep_up_with_the_groups(lanes: int, rows: int, group: int, units: int, turn: int) -> None:
     config = MixpeConfig(lanes_in=lanes, rows=rows, group=group)
-    assert (config.units, config.turn) == (units, turn)
+    assert (config.scale_units, config.turn) == (units, turn)
     assert config.block_steps(1) >= turn
 
 
@@ -114,7 +114,7 @@ def test_the_stream_gives_the_product(data: st.DataObject) -> None:
     if weight == "ternary":
         low, high = -1, 2
     parts = (n_out, -(-n_in // size))
-    operands = mixpe.Operands(
+    operands = mixpe.GroupQuantized(
         torch.randint(low, high, (n_out, n_in), generator=random).to(torch.int8),
         torch.randint(low, high, parts, generator=random),
         torch.randint(0, 1 << config.scale_bits, parts, generator=random),
@@ -130,7 +130,7 @@ def test_the_stream_gives_the_product(data: st.DataObject) -> None:
     assert torch.equal(said, activations @ matrix.T)
 
 
-OPERANDS = mixpe.Operands(torch.tensor([[7, -8]], dtype=torch.int8), torch.tensor([[1]]), torch.tensor([[9]]), 2)
+OPERANDS = mixpe.GroupQuantized(torch.tensor([[7, -8]], dtype=torch.int8), torch.tensor([[1]]), torch.tensor([[9]]), 2)
 
 
 @pytest.mark.parametrize(
@@ -151,15 +151,15 @@ def test_operands_that_the_engine_does_not_take_are_refused(fields: dict, messag
 def test_operands_that_do_not_fit_are_refused() -> None:
     codes, zeros, scales = OPERANDS.codes, OPERANDS.zeros, OPERANDS.scales
     with pytest.raises(InputError, match=r"^the zeros have shape \[1, 1\]; 2 inputs in groups of 1 need \[1, 2\]$"):
-        mixpe.Operands(codes, zeros, scales, 1)
+        mixpe.GroupQuantized(codes, zeros, scales, 1)
     with pytest.raises(InputError, match=r"^the scales have shape \[2, 1\]; 2 inputs in groups of 2 need \[1, 1\]$"):
-        mixpe.Operands(codes, zeros, torch.ones(2, 1), 2)
+        mixpe.GroupQuantized(codes, zeros, torch.ones(2, 1), 2)
     with pytest.raises(InputError, match=r"need a group of 1 or more$"):
-        mixpe.Operands(codes, zeros, scales, 0)
+        mixpe.GroupQuantized(codes, zeros, scales, 0)
     with pytest.raises(InputError, match=r"^the codes reach from -8 to 8; allowed: -8 to 7 or 0 to 15$"):
-        mixpe.Operands(torch.tensor([[-8, 8]]), zeros, scales, 2)
+        mixpe.GroupQuantized(torch.tensor([[-8, 8]]), zeros, scales, 2)
     with pytest.raises(InputError, match=r"^a scale is -9; allowed: 0 or more$"):
-        mixpe.Operands(codes, zeros, -scales, 2)
+        mixpe.GroupQuantized(codes, zeros, -scales, 2)
 
 
 def test_scales_become_integers_under_one_scale_a_channel() -> None:

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import Component, In, Out
 
 from nomul.export.rtlil import convert, to_verilog
 from nomul.jobs.yosys_run import run_yosys
-from nomul.repeated import Repeated, enabled, resettable
+from nomul.shared_module import SharedModule, enabled, resettable
 from tests.test_flow_rtlil import rtlil_modules
 
 built = []
@@ -32,7 +32,7 @@ def assert_equivalent(gold, gate, top, reset="rst"):
     run_yosys(script, {"gold.txt": gold, "gate.txt": gate}, ["done.json"])
 
 
-class Inner(Repeated):
+class Inner(SharedModule):
     def __init__(self, width):
         self.width = width
         super().__init__({"a": In(width), "y": Out(width)})
@@ -43,7 +43,7 @@ class Inner(Repeated):
         return m
 
 
-class Row(Repeated):
+class Row(SharedModule):
     """Has a register, an inner component, and an input that nothing uses."""
 
     def __init__(self, width, *, step=1):
@@ -113,7 +113,7 @@ def test_a_repeated_component_may_be_the_top():
 
 
 def test_what_has_no_register_has_no_clock():
-    class Inverse(Repeated):
+    class Inverse(SharedModule):
         def __init__(self):
             super().__init__({"a": In(4), "y": Out(4)})
 
@@ -235,7 +235,7 @@ def test_a_domain_that_modules_do_not_know_has_none(domain):
 
 
 def test_arguments_that_cannot_be_hashed_are_refused():
-    class Listed(Repeated):
+    class Listed(SharedModule):
         def __init__(self, numbers):
             super().__init__({"y": Out(4)})
 

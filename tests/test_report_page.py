@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from nomul.commands.report import command
 from nomul.cores.discover import matmul_cores
 from nomul.errors import InputError
-from nomul.jobs.pool import Outcome
+from nomul.jobs.pool import JobOutcome
 from nomul.report.answers import answers, worse
 from nomul.report.page import markdown, page
 from nomul.report.plots import PLOTS
@@ -34,7 +34,7 @@ def made_up(chosen, seed: float = 1.0):
             value |= {"area": size, "memory_bits": 4096, "critical_path_ns": 1.5, "clock_ns": 1.5, "power_mw": 2.0}
             value |= {"timing_source": "OpenSTA", "power_source": "assumed: every input toggles in 10% of the cycles"}
         broken = name.startswith("tlmm gowin")
-        outcomes[name] = Outcome(job, None if broken else value, "Yosys stopped: <no> LUTRAM" if broken else "")
+        outcomes[name] = JobOutcome(job, None if broken else value, "Yosys stopped: <no> LUTRAM" if broken else "")
     return figures(chosen, outcomes)
 
 
@@ -82,7 +82,7 @@ def measured(chosen, luts, clocks):
         value = {"lut": luts[engine], "ff": 1, "bram": 0, "uram": 0, "dsp": 0, "tools": ["Yosys 0.70"]}
         if job.function.endswith(":routed"):
             value = {"fmax_mhz": clocks[engine], "device": "a chip", "tools": ["nextpnr 0.9"]}
-        outcomes[name] = Outcome(job, value)
+        outcomes[name] = JobOutcome(job, value)
     return figures(chosen, outcomes)
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from nomul.bus import serial as gateware
 from nomul.bus.uart import UartReceiver, UartTransmitter, uart_divisor
 from nomul.errors import InputError, ToolError
-from nomul.host.serial import Board, Damage, EngineBoard, Error, Frame, Info, Line, Message, Parser, crc, encode
+from nomul.host.serial import BoardLink, Damage, EngineBoard, Error, Frame, Info, Line, Message, Parser, crc, encode
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "serial.md"
 VECTORS = re.search(r"<!-- vectors: frames -->\n```text\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[1].splitlines()
@@ -119,7 +119,7 @@ def end(count, fault=0):
 
 def test_a_board_answers():
     fake = FakeBoard(b"noise" + INFO, token(0, 5) + token(1, 6) + end(2))
-    board = Board(fake.line)
+    board = BoardLink(fake.line)
     assert board.info() == Info(1, 256, 65, 7)
     assert list(board.generate([1, 2], 2)) == [5, 6]
     assert fake.frames == [Frame(Message.PING), Frame(Message.PROMPT, struct.pack("<3H", 2, 1, 2))]
@@ -141,13 +141,13 @@ def test_a_board_answers():
     ],
 )
 def test_a_board_that_misbehaves(answer, message):
-    board = Board(FakeBoard(answer).line, timeout=0.3)
+    board = BoardLink(FakeBoard(answer).line, timeout=0.3)
     with pytest.raises(ToolError, match=message):
         list(board.generate([1], 2))
 
 
 def test_a_token_that_the_model_does_not_have():
-    board = Board(FakeBoard(token(0, 64) + token(1, 65)).line)
+    board = BoardLink(FakeBoard(token(0, 64) + token(1, 65)).line)
     with pytest.raises(ToolError, match=r"^token 1 is 65; the model has 65, from 0 on$"):
         list(board.generate([1], 2, 65))
 
@@ -161,7 +161,7 @@ def test_a_board_that_sends_good_frames_for_ever_is_given_up(ask):
         def read(self, seconds):
             return encode(Message.LOADED, b"12") * 9
 
-    board = Board(Flood(), timeout=0.05, tries=1)
+    board = BoardLink(Flood(), timeout=0.05, tries=1)
     with pytest.raises(ToolError, match=r"^(the board fell silent after 0 of 2 tokens|no board answers: .*)$"):
         ask(board)
 
@@ -174,7 +174,7 @@ def test_an_engine_that_sends_too_many_results():
 
 
 def test_a_board_that_is_not_there():
-    board = Board(FakeBoard(b"", b"").line, timeout=0.05, tries=2)
+    board = BoardLink(FakeBoard(b"", b"").line, timeout=0.05, tries=2)
     board.SILENCE = 0.01
     with pytest.raises(ToolError, match=r"^no board answers: 2 times PING, and nothing within 0.05 s; check the port"):
         board.info()

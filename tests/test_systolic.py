@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nomul.errors import InputError
-from nomul.formats.mixpe import Operands
+from nomul.formats.mixpe import GroupQuantized
 from nomul.formats.systolic import systolic_job
 from nomul.systolic.systolic import SystolicConfig
 
@@ -69,9 +69,9 @@ def test_a_result_is_as_fine_as_64_bits_allow(fields: dict, width: int, fraction
     assert finest.fraction == finest.fraction_exact == 13 + config.significand
 
 
-def operands(**changes: object) -> Operands:
+def operands(**changes: object) -> GroupQuantized:
     fields = {"codes": torch.ones(4, 8, dtype=torch.int8), "zeros": torch.zeros(4, 1), "scales": torch.ones(4, 1)}
-    return Operands(**(fields | {"group": 8} | changes))
+    return GroupQuantized(**(fields | {"group": 8} | changes))
 
 
 CONFIG = SystolicConfig(rows=2, columns=2, group=8, n_in_max=16, n_out_max=8, tokens_max=4)
@@ -92,7 +92,7 @@ CONFIG = SystolicConfig(rows=2, columns=2, group=8, n_in_max=16, n_out_max=8, to
     ],
 )
 def test_operands_that_the_unit_does_not_take_are_refused(
-    weights: Operands, vectors: torch.Tensor, message: str
+    weights: GroupQuantized, vectors: torch.Tensor, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         systolic_job(CONFIG, weights, vectors)
@@ -140,7 +140,7 @@ def test_the_error_bound_holds(data: st.DataObject, dataflow: str, n_in: int, si
     some = st.lists(st.integers(0, 15), min_size=n_in, max_size=n_in)
     codes, vector = data.draw(some), data.draw(words(n_in))
     zeros, scales = (data.draw(st.lists(st.integers(0, 15), min_size=parts, max_size=parts)) for _ in range(2))
-    weights = Operands(torch.tensor([codes], dtype=torch.int8), torch.tensor([zeros]), torch.tensor([scales]), 4)
+    weights = GroupQuantized(torch.tensor([codes], dtype=torch.int8), torch.tensor([zeros]), torch.tensor([scales]), 4)
     signed_words = torch.tensor([[(word ^ 0x8000) - 0x8000 for word in vector]])
     said = int(systolic_job(config, weights, signed_words).outputs["results"][0][0, 0])
 
@@ -169,7 +169,7 @@ def test_special_values_count_as_zero_and_mark_their_token(dataflow: str, specia
         rows=2, columns=2, group=4, dataflow=dataflow, activation="fp16", n_in_max=8, n_out_max=4, tokens_max=4
     )
     codes, parts = torch.arange(12, dtype=torch.int8).view(2, 6), (2, 2)
-    weights = Operands(codes, torch.full(parts, 7), torch.tensor([[3, 0], [1, 200]]), 4)
+    weights = GroupQuantized(codes, torch.full(parts, 7), torch.tensor([[3, 0], [1, 200]]), 4)
     vectors = torch.full((2, 6), 0x3C01)
     vectors[1, 5] = 0
     (clean, _), width = systolic_job(config, weights, vectors).outputs["results"], config.total_width
@@ -197,8 +197,22 @@ def test_the_largest_result_leaves_the_mark_alone() -> None:
             fraction_bits=fraction,
         )
         codes, parts = torch.zeros(1, 64, dtype=torch.int8), (1, 16)
-        weights = Operands(codes, torch.full(parts, 15), torch.full(parts, 255), 4)
+        weights = GroupQuantized(codes, torch.full(parts, 15), torch.full(parts, 255), 4)
         said, _ = systolic_job(config, weights, torch.full((1, 64), -0x401)).outputs["results"]
         exact = 64 * 255 * 15 * 65504 * Fraction(2) ** config.fraction
         assert said[0, 0] == exact
         assert exact < 1 << (config.total_width - 2)
+
+
+@pytest.mark.parametrize("dataflow", ["output", "weight"])
+@pytest.mark.parametrize(("n_in", "n_out"), [(1, 1), (40, 9), (77, 20)])
+def test_the_bits_of_weights_are_those_of_the_streams(dataflow: str, n_in: int, n_out: int) -> None:
+    """What searches count is what the packer makes for one tile of tokens."""
+    config = SystolicConfig(rows=4, columns=3, group=8, dataflow=dataflow, tokens_tile=6)
+    codes = torch.zeros(n_out, n_in, dtype=torch.int8)
+    groups = torch.ones(n_out, -(-n_in // 8), dtype=torch.int64)
+    job = systolic_job(config, GroupQuantized(codes, groups, groups, 8), torch.ones(1, n_in, dtype=torch.int64))
+    ports = {port.name: port for port in config.inputs}
+    assert config.weight_stream_bits(n_in, n_out) == sum(
+        len(job.inputs[name]) * ports[name].width for name in ("codes", "scales")
+    )

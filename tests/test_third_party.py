@@ -13,8 +13,8 @@ from nomul.formats.architecture import Architecture
 from nomul.formats.checkpoint import open_checkpoint
 from nomul.formats.companions import KEPT
 from nomul.formats.huggingface import read_config
+from nomul.formats.inspection import survey
 from nomul.formats.int4_checkpoint import open_int4
-from nomul.formats.survey import survey
 from tests import third_party as make
 
 FALCON = {"head_dim": 32, "rope_parameters": {"rope_type": "default", "rope_theta": 1000042.0}, "rms_norm_eps": 1e-5}

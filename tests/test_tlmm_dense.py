@@ -126,7 +126,7 @@ def test_a_group_code_refuses_another_number_of_codes():
 )
 def test_configuration_of_the_dense_stream(fields, units, transfers, width):
     config = TlmmConfig(weights="dense", **fields)
-    assert (config.units, config.block_transfers, config.weight_width) == (units, transfers, width)
+    assert (config.dense_units, config.block_transfers, config.weight_width) == (units, transfers, width)
     blocks, steps = -(-100 // config.rows), -(-200 // config.step)
     assert config.weight_transfers(200, 100) == blocks * steps * transfers
     weight = torch.zeros(100, 200, dtype=torch.int8)

@@ -143,6 +143,10 @@ class CoreConfig(Protocol):
         """Vectors that a core which multiplies works on at a time: with fewer, a part of it is idle."""
         return 1
 
+    def weight_stream_bits(self, n_in: int, n_out: int, mode: int = 0) -> int:
+        """Return the bits of the weights that come in for `tokens_together` vectors; of a core that multiplies."""
+        raise NotImplementedError
+
     @property
     def place_names(self) -> tuple[str, str, str]:
         """What a vector of results, a value in it, and a transfer of it are called."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from nomul.config import describe
 from nomul.cores.discover import find_core
 from nomul.errors import InputError
-from nomul.formats.mixpe import Operands
+from nomul.formats.mixpe import GroupQuantized
 from nomul.numerals import read_integer
 
 __all__ = ["choose_variant", "configure", "pack_activations", "pack_weights", "parse_setting"]
@@ -27,17 +27,17 @@ def _integers(what: str, values: Tensor | npt.NDArray[Any]) -> Tensor:
 
 
 def pack_weights(
-    engine: str, config: Any, weight: Tensor | npt.NDArray[Any] | Operands, mode: int = 0
+    engine: str, config: Any, weight: Tensor | npt.NDArray[Any] | GroupQuantized, mode: int = 0
 ) -> npt.NDArray[np.uint8]:
     """Return the transfers of one token's weights, uint8 [transfers, bytes], little-endian.
 
-    Weights are integers [n_out, n_in], a tensor or an array; cores of grouped weights take `Operands` as well. Raises
-    `InputError` for other numbers, and for weights that the engine's mode does not have.
+    Weights are integers [n_out, n_in], a tensor or an array; cores of grouped weights take `GroupQuantized` as well.
+    Raises `InputError` for other numbers, and for weights that the engine's mode does not have.
     """
     pack = find_core(engine).pack
     if pack is None:
         raise InputError(f"core {engine} has no packer (field pack of its Core), so that no weights can be given to it")
-    return pack(config, weight if isinstance(weight, Operands) else _integers("weights", weight), mode)
+    return pack(config, weight if isinstance(weight, GroupQuantized) else _integers("weights", weight), mode)
 
 
 def pack_activations(config: Any, activations: Tensor | npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

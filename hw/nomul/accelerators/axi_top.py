@@ -32,7 +32,7 @@ from nomul.bus.axi4 import BOUNDARY, axi4_members, pass_pins
 from nomul.bus.axi_lite import AxiLiteRegisters, axi_lite_members
 from nomul.bus.interfaces import mark_pins
 from nomul.bus.register_file import RegisterFile
-from nomul.repeated import resettable
+from nomul.shared_module import resettable
 
 __all__ = ["AxiMachine", "axi_machine_members"]
 

@@ -20,7 +20,7 @@ from nomul.accelerators.scale_programs import Program
 from nomul.accelerators.sequencer import chunks_max
 from nomul.arith.pipeline import Delays
 from nomul.memory.credit import Credit
-from nomul.memory.queue import Queue
+from nomul.memory.fifo import Fifo
 from nomul.vector.rope import RopeTable, Rotate
 
 __all__ = ["HeadRotation", "Heads", "vectors_of_chunk"]
@@ -151,7 +151,7 @@ class HeadRotation(Component):
                 rotate.cosines[pair].eq(factors[pair].cosine),
                 rotate.sines[pair].eq(factors[pair].sine),
             ]
-        m.submodules.waiting = waiting = Queue(self.values.payload.shape(), WAITING)
+        m.submodules.waiting = waiting = Fifo(self.values.payload.shape(), WAITING)
         m.d.comb += rotate.values.eq(second)
         for lane in range(config.lanes):
             m.d.comb += waiting.payload[lane].eq(rotate.rotated[lane])

@@ -18,7 +18,7 @@ from amaranth.lib.wiring import Component, In, Out
 from nomul.accelerators.config import CODE_BITS, WORD_BITS, AcceleratorConfig
 from nomul.arith.pipeline import Delays
 from nomul.memory.credit import Credit
-from nomul.memory.queue import Queue
+from nomul.memory.fifo import Fifo
 from nomul.vector.activation import BlockShift, MagnitudeBits
 from nomul.vector.rmsnorm import NormProducts
 
@@ -107,8 +107,8 @@ class NormFeed(Component):
         m.submodules.products = products = NormProducts(config.lanes, length_max=config.shape.longest)
         m.submodules.magnitude = magnitude = MagnitudeBits(config.lanes, bits)
         m.submodules.room = room = Credit(WAITING)
-        m.submodules.waiting = waiting = Queue(self.values.payload.shape(), WAITING)
-        m.submodules.summed = summed = Queue(self.sums.payload.shape(), max(config.tile, 2))
+        m.submodules.waiting = waiting = Fifo(self.values.payload.shape(), WAITING)
+        m.submodules.summed = summed = Fifo(self.sums.payload.shape(), max(config.tile, 2))
 
         word, base, left = (
             Signal(range(config.words_max + 1)),

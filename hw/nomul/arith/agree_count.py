@@ -32,7 +32,7 @@ from amaranth.lib.wiring import In, Out
 from nomul.arith import xilinx
 from nomul.arith.bit_count import AMD, Columns, add_rows, reduce_columns, reduce_stages, register_columns
 from nomul.arith.target import Target
-from nomul.repeated import Repeated
+from nomul.shared_module import SharedModule
 
 __all__ = ["FORMS", "AgreeCount", "agree_stages"]
 
@@ -55,7 +55,7 @@ def agree_stages(lanes: int, form: str, target: Target) -> int:
     return reduce_stages((ones, ones if form == "mask" else lanes), target) + 2
 
 
-class AgreeCount(Repeated):
+class AgreeCount(SharedModule):
     """Counts agreements of weights and activations.
 
     Parameters

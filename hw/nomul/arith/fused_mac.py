@@ -23,7 +23,7 @@ from amaranth.lib.wiring import In, Out
 from nomul.arith.carry_save import compress
 from nomul.arith.cells import and_or_invert22
 from nomul.arith.shift import shift_right
-from nomul.repeated import Repeated
+from nomul.shared_module import SharedModule
 
 __all__ = ["MULTIPLICAND", "FusedMac", "multiplicand"]
 
@@ -96,7 +96,7 @@ def multiplicand(m: Module, word: Value, first: Value) -> data.View:
     return made
 
 
-class FusedMac(Repeated):
+class FusedMac(SharedModule):
     """The element.
 
     Parameters

@@ -14,7 +14,7 @@ from nomul.arith.signed_sum import signed_sum, sum_timing
 from nomul.arith.sum_terms import SumTiming, sum_members
 from nomul.arith.target import Target
 from nomul.arith.ternary_sum import TernarySum
-from nomul.repeated import Repeated
+from nomul.shared_module import SharedModule
 
 __all__ = ["GatedSum", "gated_sum", "gated_timing"]
 
@@ -37,7 +37,7 @@ def gated_sum(terms: int, magnitude: int, total_width: int, target: Target) -> "
     return GatedSum(terms, magnitude, total_width, target)
 
 
-class GatedSum(Repeated):
+class GatedSum(SharedModule):
     """Portable form: gates, registers, and the target's signed sum.
 
     Parameters

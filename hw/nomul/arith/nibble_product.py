@@ -15,12 +15,12 @@ from nomul.arith import xilinx
 from nomul.arith.digit_sum import add_digits
 from nomul.arith.recoding import Digit
 from nomul.arith.target import Target
-from nomul.repeated import Repeated
+from nomul.shared_module import SharedModule
 
 __all__ = ["NibbleProduct"]
 
 
-class NibbleProduct(Repeated):
+class NibbleProduct(SharedModule):
     """A product in two stages.
 
     Parameters

@@ -4,12 +4,12 @@ from amaranth.hdl import Const, Module, Signal, Value, signed
 
 from nomul.arith import lattice
 from nomul.arith.sum_terms import sum_members, sum_width
-from nomul.repeated import Repeated
+from nomul.shared_module import SharedModule
 
 __all__ = ["PairSum"]
 
 
-class PairSum(Repeated):
+class PairSum(SharedModule):
     """Signed sum as a binary tree of carry chains whose columns are one half of a CCU2C.
 
     Stage 0 adds pairs, (a ^ s) + (b ^ t) + s, with one plus one pending; every later addition takes the pending plus

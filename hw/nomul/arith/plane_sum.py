@@ -12,7 +12,7 @@ from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
 from amaranth.lib.wiring import In, Out
 
 from nomul.arith import lattice
-from nomul.repeated import Repeated
+from nomul.shared_module import SharedModule
 
 __all__ = ["Number", "PlaneSum", "add_shifted", "plane_latency"]
 
@@ -40,7 +40,7 @@ def add_shifted(m: Module, name: str, low: Number, high: Number, shift: int, mos
     return register, most
 
 
-class PlaneSum(Repeated):
+class PlaneSum(SharedModule):
     """The sum.
 
     Parameters

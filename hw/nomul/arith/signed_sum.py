@@ -22,7 +22,7 @@ from nomul.arith.pair_sum import PairSum
 from nomul.arith.sum_terms import SumTiming, sum_members, sum_width
 from nomul.arith.target import Target
 from nomul.arith.ternary_sum import TernarySum
-from nomul.repeated import Repeated
+from nomul.shared_module import SharedModule
 
 __all__ = ["RelativeSignSum", "signed_sum", "sum_timing"]
 
@@ -49,7 +49,7 @@ def signed_sum(
     return TernarySum(terms, magnitude, total_width, target, negatable, clearable=clearable)
 
 
-class RelativeSignSum(Repeated):
+class RelativeSignSum(SharedModule):
     """Portable form: a binary tree in which each adder takes one relative sign.
 
     A node holds a value and the sign still to be applied to it. Two nodes x, y with signs s, t become

@@ -9,7 +9,7 @@ from nomul.arith import xilinx
 from nomul.arith.pipeline import Delays
 from nomul.arith.sum_terms import SumTiming, sum_members, sum_width
 from nomul.arith.target import Target
-from nomul.repeated import Repeated
+from nomul.shared_module import SharedModule
 
 __all__ = ["TernarySum"]
 
@@ -37,7 +37,7 @@ class _Operand:
         return self.bits[min(index, top)], int(index >= top and self.inverted != offset)
 
 
-class TernarySum(Repeated):
+class TernarySum(SharedModule):
     """Signed sum with one LUT6_2 and one carry bit a column, for two negatable terms or for three operands.
 
     Stage 0 adds pairs, (a ^ s) + (b ^ t) + s: four inputs and the carry's DI make one LUT6_2 a bit. The operands enter

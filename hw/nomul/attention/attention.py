@@ -38,8 +38,8 @@ from nomul.attention.element import QueryElement
 from nomul.attention.merge import Assembly, Merge
 from nomul.attention.outputs import result_layout
 from nomul.memory.credit import Credit
+from nomul.memory.fifo import Fifo
 from nomul.memory.kv_cache import read_layout, row_layout
-from nomul.memory.queue import Queue
 from nomul.memory.steps import Steps
 from nomul.vector.scale import SCALE
 
@@ -111,14 +111,14 @@ class Attention(Component):
         config = self.config
         return [job.length] if config.queries == 1 else [job.lengths[i] for i in range(config.queries)]
 
-    def _read(self, m: Module, elements: list[QueryElement], merge: Merge) -> Queue:
+    def _read(self, m: Module, elements: list[QueryElement], merge: Merge) -> Fifo:
         """Issue read commands; return the queue of those whose rows have not all begun to come."""
         config = self.config
         job = self.jobs.payload
         m.submodules.in_flight = in_flight = Credit(config.jobs)
-        m.submodules.later = later = Queue(config.job_layout, config.jobs)
+        m.submodules.later = later = Fifo(config.job_layout, config.jobs)
         command = data.StructLayout({"values": 1, "length": config.length_bits, "job": config.job_layout})
-        m.submodules.expected = expected = Queue(command, 2 * config.jobs)
+        m.submodules.expected = expected = Fifo(command, 2 * config.jobs)
 
         idle, keys, values = Signal(), Signal(), Signal()
         taken = later.output.payload
@@ -155,7 +155,7 @@ class Attention(Component):
             m.d.sync += [self.reads.payload[name].eq(source[name]) for name in ("layer", "head", "length")]
         return expected
 
-    def _take(self, m: Module, elements: list[QueryElement], expected: Queue) -> None:
+    def _take(self, m: Module, elements: list[QueryElement], expected: Fifo) -> None:
         """Take rows, and tell each element which are its own."""
         config = self.config
         m.submodules.steps = steps = Steps(expected.output.payload.shape())

@@ -33,7 +33,7 @@ from nomul.arith.target import TARGETS, Target
 from nomul.config import parameter, validate
 from nomul.contract import CoreConfig, JobIntake, Port, core_members
 from nomul.memory.credit import Credit
-from nomul.memory.queue import Queue
+from nomul.memory.fifo import Fifo
 
 __all__ = ["LeadingOne", "LeadingOneConfig"]
 
@@ -290,7 +290,7 @@ class LeadingOne(Component):
         total = Signal(signed(config.score_width))
         m.d.comb += [total.eq(sum_.total), sum_.addend.eq(Mux(fresh, 0, total))]
 
-        m.submodules.queue = queue = Queue(self.results.payload.shape(), config.queue)
+        m.submodules.queue = queue = Fifo(self.results.payload.shape(), config.queue)
         m.d.comb += [
             queue.payload["values"][0].eq(total),
             queue.payload.last.eq(delay(last, config.latency)),

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import Component, In, Out
 
 from nomul.attention.attention_config import AttentionConfig
 from nomul.attention.outputs import result_layout
-from nomul.memory.queue import Queue
+from nomul.memory.fifo import Fifo
 
 __all__ = ["Assembly", "Merge"]
 
@@ -101,7 +101,7 @@ class Merge(Component):
         """Point at one element after the other."""
         m = Module()
         config = self.config
-        m.submodules.order = order = Queue(config.queries, config.jobs)
+        m.submodules.order = order = Fifo(config.queries, config.jobs)
         place = Signal(range(config.queries))
         part = order.output.payload
         m.d.comb += [order.write.eq(self.begin), order.payload.eq(self.part)]

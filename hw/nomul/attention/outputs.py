@@ -17,7 +17,7 @@ from nomul.attention.attention_config import WORD_BITS, AttentionConfig
 from nomul.attention.output_unit import OutputUnit
 from nomul.attention.weights import weighed_layout
 from nomul.memory.credit import Credit
-from nomul.memory.queue import Queue
+from nomul.memory.fifo import Fifo
 from nomul.vector.requantise import Requantise
 from nomul.vector.scale import SCALE
 
@@ -77,7 +77,7 @@ class Outputs(Component):
         """Build units, registers of sums, requantiser and queue."""
         m = Module()
         config = self.config
-        m.submodules.waiting = waiting = Queue(weighed_layout(config), config.jobs)
+        m.submodules.waiting = waiting = Fifo(weighed_layout(config), config.jobs)
         m.submodules.unit = unit = OutputUnit(config)
         m.d.comb += [
             waiting.payload.eq(self.known),
@@ -121,7 +121,7 @@ class Outputs(Component):
             requantise.mantissa.eq(scale.mantissa),
             requantise.exponent.eq(scale.exponent),
         ]
-        m.submodules.queue = queue = Queue(result_layout(config), WAITING)
+        m.submodules.queue = queue = Fifo(result_layout(config), WAITING)
         m.d.comb += [
             queue.payload["values"].eq(requantise.words),
             queue.payload.last.eq(delay(last, 1 + requantise.latency)),

@@ -17,7 +17,7 @@ from nomul.arith.target import Target
 from nomul.attention.attention_config import AttentionConfig
 from nomul.attention.weights import weighed_layout
 from nomul.memory.credit import Credit
-from nomul.memory.queue import Queue
+from nomul.memory.fifo import Fifo
 from nomul.memory.steps import Steps
 from nomul.memory.wide import WideMemory
 from nomul.vector.absmax import Quotient
@@ -80,10 +80,10 @@ class Probabilities(Component):
         m.d.sync += free.eq(free - Mux(self.begin, self.length, 0) + issue)
 
         job = data.StructLayout({"largest": config.weighted_bits, "length": config.length_bits})
-        m.submodules.waiting = waiting = Queue(job, config.jobs)
+        m.submodules.waiting = waiting = Fifo(job, config.jobs)
         m.submodules.steps = steps = Steps(job)
         m.submodules.room = room = Credit(WAITING)
-        m.submodules.queue = queue = Queue(CODE_BITS - 1, WAITING)
+        m.submodules.queue = queue = Fifo(CODE_BITS - 1, WAITING)
         m.d.comb += [
             waiting.payload.largest.eq(self.known.largest),
             waiting.payload.length.eq(self.known.length),

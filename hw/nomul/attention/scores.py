@@ -16,8 +16,8 @@ from amaranth.lib.wiring import Component, In, Out
 from nomul.arith.pipeline import Delays
 from nomul.attention.attention_config import WORD_BITS, AttentionConfig
 from nomul.attention.products import TAKE
+from nomul.memory.fifo import Fifo
 from nomul.memory.kv_cache import SCALE_BITS
-from nomul.memory.queue import Queue
 from nomul.memory.wide import WideMemory
 from nomul.vector.requantise import Requantise
 from nomul.vector.scale import SCALE
@@ -114,7 +114,7 @@ class Scores(Component):
             m.d.sync += known.length.eq(Mux(key.first, 1, known.length + 1))
             with m.If(key.first | (score > known.largest)):
                 m.d.sync += known.largest.eq(score)
-        m.submodules.waiting = waiting = Queue(known.shape(), config.jobs)
+        m.submodules.waiting = waiting = Fifo(known.shape(), config.jobs)
         m.d.comb += [
             waiting.write.eq(complete),
             waiting.payload.eq(known),

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import Component, In, Out
 from nomul.attention.top_k_config import TopKConfig, chosen_layout
 from nomul.contract import core_members
 from nomul.memory.credit import Credit
-from nomul.memory.queue import Queue
+from nomul.memory.fifo import Fifo
 
 __all__ = ["Emitter"]
 
@@ -32,7 +32,7 @@ class Emitter(Component):
         config = self.config
         # Block RAM is too slow for a port whose data are taken at once.
         style = None if config.target == "portable" else "distributed"
-        m.submodules.words = words = Queue(self.chosen.shape(), max(2, config.words_max), style)
+        m.submodules.words = words = Fifo(self.chosen.shape(), max(2, config.words_max), style)
         m.submodules.credit = credit = Credit(config.queue)
         going, active, step, word_ends = Signal(), Signal(), Signal(), Signal()
         word = Signal(chosen_layout(config), reset_less=True)
@@ -68,7 +68,7 @@ class Emitter(Component):
             stepped.eq(Cat(step, stepped)),
             final.eq(Cat(self.finished, final)),
         ]
-        m.submodules.queue = queue = Queue(self.results.payload.shape(), config.queue)
+        m.submodules.queue = queue = Fifo(self.results.payload.shape(), config.queue)
         m.d.comb += [
             queue.payload["values"][0].eq(base_late + lane),
             queue.payload.last.eq(final[1]),

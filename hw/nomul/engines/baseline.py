@@ -99,19 +99,19 @@ class BaselineConfig(ArrayConfig):
         return self.total_bits or least_total_bits(self.n_in_max, PRODUCT_MOST)
 
     @property
-    def units(self) -> int:
+    def dense_units(self) -> int:
         """Bytes in a transfer of weights."""
         return self.rows * self.lanes_in
 
     @property
     def weight_width(self) -> int:
         """Bits of a transfer of weights."""
-        return 8 * self.units
+        return 8 * self.dense_units
 
     @property
     def step_weights(self) -> ShapeLike:
         """The weights of a step: a byte for each row and lane."""
-        return data.ArrayLayout(signed(8), self.units)
+        return data.ArrayLayout(signed(8), self.dense_units)
 
     @property
     def modes(self) -> tuple[Mode, ...]:

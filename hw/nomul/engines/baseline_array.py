@@ -13,7 +13,7 @@ from nomul.arith.pipeline import Delays
 from nomul.arith.signed_sum import signed_sum, sum_timing
 from nomul.arith.target import Target
 from nomul.engines.dot import DotConfig, array_members
-from nomul.repeated import Repeated
+from nomul.shared_module import SharedModule
 
 __all__ = ["TREE_GAP", "TREE_LATENCY", "BaselineSums", "BaselineTrees"]
 
@@ -82,7 +82,7 @@ def _form(config: _BaselineConfig) -> Target:
     return Target.ECP5 if config.target == Target.ECP5.value else Target.PORTABLE
 
 
-class _SumRow(Repeated):
+class _SumRow(SharedModule):
     """One output: weight registers, products and their sum."""
 
     def __init__(self, config: _BaselineConfig) -> None:
@@ -221,7 +221,7 @@ class BaselineTrees(Component):
         return registers
 
 
-class _TreeRow(Repeated):
+class _TreeRow(SharedModule):
     """One output: weight registers, products, tree and accumulator."""
 
     PACE = ("hold", "enter", "add", "clear", "settle", "load")

@@ -97,19 +97,19 @@ class BoothFlexConfig(ArrayConfig):
         return DIGITS * self.lanes_in
 
     @property
-    def units(self) -> int:
+    def dense_units(self) -> int:
         """Bytes in a transfer of weights."""
         return self.rows * self.lanes_in
 
     @property
     def weight_width(self) -> int:
         """Bits of a transfer of weights."""
-        return 8 * self.units
+        return 8 * self.dense_units
 
     @property
     def step_weights(self) -> ShapeLike:
         """The weights of a step: a byte for each row and lane."""
-        return data.ArrayLayout(8, self.units)
+        return data.ArrayLayout(8, self.dense_units)
 
     @property
     def modes(self) -> tuple[Mode, ...]:

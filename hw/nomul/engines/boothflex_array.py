@@ -24,7 +24,7 @@ from nomul.arith.pipeline import Delays
 from nomul.arith.signed_sum import signed_sum, sum_timing
 from nomul.arith.target import Target
 from nomul.engines.dot import DotConfig, array_members
-from nomul.repeated import Repeated
+from nomul.shared_module import SharedModule
 
 __all__ = ["INT8", "PASSES", "SUMS_STAGES", "TERNARY", "FlexRow", "FlexSums", "FlexTrees"]
 
@@ -183,7 +183,7 @@ class _Marks(NamedTuple):
     update: Value
 
 
-class _SumRow(Repeated):
+class _SumRow(SharedModule):
     """One output of `FlexSums` as a module."""
 
     def __init__(self, config: _FlexConfig) -> None:
@@ -363,7 +363,7 @@ class FlexTrees(Component):
         return registers
 
 
-class FlexRow(Repeated):
+class FlexRow(SharedModule):
     """One output: weight registers, products, trees, shifts and accumulator."""
 
     PACE = ("hold", "enter", "add", "clear", "settle", "load")

@@ -73,7 +73,7 @@ class BoothFlexBsConfig(ArrayConfig):
         return self.total_bits or least_total_bits(self.n_in_max, PRODUCT_MOST)
 
     @property
-    def units(self) -> int:
+    def dense_units(self) -> int:
         """Bytes in a transfer of weights."""
         return -(-self.weight_width // 8)
 

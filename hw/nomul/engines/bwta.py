@@ -112,7 +112,7 @@ class BwtaConfig(ArrayConfig):
         return 2 if self.products == "all" else 1
 
     @property
-    def units(self) -> int:
+    def dense_units(self) -> int:
         """Weights are not dense."""
         return 0
 

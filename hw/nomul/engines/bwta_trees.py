@@ -13,7 +13,7 @@ from nomul.arith.skewed_count import SkewedPace, accumulate_count
 from nomul.engines.block_schedule import Trim
 from nomul.engines.bwta_array import BwtaArrayConfig
 from nomul.engines.dot import array_members
-from nomul.repeated import Repeated
+from nomul.shared_module import SharedModule
 
 __all__ = ["PLANES", "TREES_LATENCY", "BwtaTrees", "dithered"]
 
@@ -179,7 +179,7 @@ class BwtaTrees(Component):
         return m
 
 
-class _Row(Repeated):
+class _Row(SharedModule):
     """One output: weight registers, products, tree and accumulator."""
 
     def __init__(self, config: BwtaArrayConfig, width: int, cut: int, noted: int) -> None:

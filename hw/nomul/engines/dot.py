@@ -31,7 +31,7 @@ from nomul.arith.target import Target
 from nomul.engines.block_schedule import BlockSchedule, Trim, step_layout
 from nomul.engines.matmul import MatmulConfig, matmul_members
 from nomul.memory.credit import Credit
-from nomul.memory.queue import Queue
+from nomul.memory.fifo import Fifo
 from nomul.memory.trit_decoder import GroupCode, TritDecoder
 
 __all__ = ["DotConfig", "DotEngine", "array_members", "dot_cycles"]
@@ -61,7 +61,7 @@ class DotConfig(MatmulConfig, Protocol):
         """Whether the weight stream is dense."""
 
     @property
-    def units(self) -> int:
+    def dense_units(self) -> int:
         """Bytes in a transfer of dense weights."""
 
     @property
@@ -127,7 +127,7 @@ def dot_cycles(
         start = max(loaded + 3, issued + 1 + (gap if token else 0), issued + pace if token else early)
         issued = start + (steps - 1) * pace + (blocks - 1) * max(steps * pace, (steps - 1) * pace + 1 + gap)
         freed[token % 2] = issued - 1
-    return issued + latency + (Queue.LATENCY if config.queue_depth else 0) + 1
+    return issued + latency + (Fifo.LATENCY if config.queue_depth else 0) + 1
 
 
 class DotEngine(Component):
@@ -153,7 +153,7 @@ class DotEngine(Component):
         trim: Trim | None = None,
     ) -> None:
         self.config, self.array, self.preload, self.passes, self.trim = config, array, preload, passes, trim
-        weight = data.ArrayLayout(8, config.units) if config.decodes else config.step_weights
+        weight = data.ArrayLayout(8, config.dense_units) if config.decodes else config.step_weights
         super().__init__(matmul_members(config, weight))
 
     def elaborate(self, platform: object) -> Module:
@@ -195,7 +195,7 @@ class DotEngine(Component):
         if config.dense_code is None or not config.decodes:
             return self.weights, Const(0)
         groups = config.rows * config.activation_lanes
-        m.submodules.decoder = decoder = TritDecoder(config.dense_code, groups, config.units)
+        m.submodules.decoder = decoder = TritDecoder(config.dense_code, groups, config.dense_units)
         connect(m, flipped(self.weights), decoder.dense)
         return decoder.blocks, decoder.fault
 
@@ -211,7 +211,7 @@ class DotEngine(Component):
             ]
             return Const(1)
         style = None if config.target == "portable" else "block"
-        m.submodules.queue = queue = Queue(results.payload.shape(), config.queue_depth, style)
+        m.submodules.queue = queue = Fifo(results.payload.shape(), config.queue_depth, style)
         m.submodules.room = room = Credit(config.queue_depth)
         connect(m, queue.output, flipped(results))
         m.d.comb += [

@@ -80,7 +80,7 @@ class Fp16FmaConfig(MatmulConfig):
         return 0
 
     @property
-    def units(self) -> int:
+    def dense_units(self) -> int:
         """Bytes in a transfer of weights."""
         return 2 * self.rows
 

@@ -78,6 +78,10 @@ class MatmulConfig(CoreConfig, Protocol):
     def weight_transfers(self, n_in: int, n_out: int, mode: int = 0) -> int:
         """Return the transfers of weights for one token."""
 
+    def weight_stream_bits(self, n_in: int, n_out: int, mode: int = 0) -> int:
+        """Return the bits of the weights of a token."""
+        return self.weight_width * self.weight_transfers(n_in, n_out, mode)
+
     @property
     def job_limits(self) -> dict[str, int]:
         """Sizes of a product."""

@@ -57,7 +57,7 @@ from nomul.engines.group_scale import entry_layout
 from nomul.engines.group_schedule import GroupSchedule
 from nomul.engines.matmul import Mode, check_streams, matmul_members
 from nomul.engines.mixpe_array import MixpeArray, sum_latency, total_latency
-from nomul.repeated import enabled
+from nomul.shared_module import enabled
 
 __all__ = ["Mixpe", "MixpeConfig"]
 
@@ -200,7 +200,7 @@ class MixpeConfig(ArrayConfig):
         return next(turn for turn in range(most, 0, -1) if self.array_rows % turn == 0)
 
     @property
-    def units(self) -> int:
+    def scale_units(self) -> int:
         """Scale units."""
         return self.array_rows // self.turn
 
@@ -254,7 +254,7 @@ class MixpeConfig(ArrayConfig):
     @property
     def weight_width(self) -> int:
         """Bits of a transfer of weights."""
-        return self.code_bits * self.rows * self.lanes_in + self.entry_width * self.units
+        return self.code_bits * self.rows * self.lanes_in + self.entry_width * self.scale_units
 
     @property
     def modes(self) -> tuple[Mode, ...]:
@@ -268,11 +268,11 @@ class MixpeConfig(ArrayConfig):
     @property
     def packing(self) -> str:
         """The weight stream in words."""
-        row = f"{self.turn} rows each" if self.units > 1 else "all of them"
+        row = f"{self.turn} rows each" if self.scale_units > 1 else "all of them"
         order = f"a block group by group, a group in {self.fold} passes" if self.fold > 1 else "a block group by group"
         return (
             f"{self.array_rows} rows of {self.word_lanes} codes of {self.code_bits} bits a transfer, row 0 lane 0 "
-            f"lowest, then {self.units} entries of {self.entry_width} bits (zero {self.code_bits}, scale "
+            f"lowest, then {self.scale_units} entries of {self.entry_width} bits (zero {self.code_bits}, scale "
             f"{self.scale_bits + self.scale_bits % 2 + 1}, correction {self.correction_bits}) for {row}; "
             f"block by block, {order}, padded to whole groups; the entry of row t "
             f"is {self.entry_delay} + t transfers behind the last of its group or pass; {self.drain} "
@@ -315,7 +315,7 @@ class Mixpe(Component):
         layout = data.StructLayout(
             {
                 "codes": data.ArrayLayout(config.code_bits, config.rows * config.lanes_in),
-                "entries": data.ArrayLayout(entry_layout(config), config.units),
+                "entries": data.ArrayLayout(entry_layout(config), config.scale_units),
             }
         )
         super().__init__(matmul_members(config, layout))

@@ -23,7 +23,7 @@ from nomul.arith.target import Target
 from nomul.engines.group_scale import GroupScale, ScaleConfig, entry_layout, product_offset, zero_constant
 from nomul.engines.group_scale_stages import StagedScale, scale_stages
 from nomul.engines.group_schedule import GroupConfig, group_step_layout
-from nomul.repeated import Repeated
+from nomul.shared_module import SharedModule
 
 __all__ = ["MixpeArray", "sum_latency", "total_latency"]
 
@@ -48,7 +48,7 @@ class MixpeArrayConfig(GroupConfig, ScaleConfig, Protocol):
         """Rows that are built."""
 
     @property
-    def units(self) -> int:
+    def scale_units(self) -> int:
         """Scale units."""
 
     @property
@@ -108,7 +108,7 @@ class MixpeArray(Component):
             {
                 "step": In(group_step_layout(config)),
                 "weights": In(codes),
-                "entries": In(data.ArrayLayout(entry_layout(config), config.units)),
+                "entries": In(data.ArrayLayout(entry_layout(config), config.scale_units)),
                 "group": Out(range(config.group_count)),
                 "sum": In(signed(config.sum_width)),
                 "values": Out(data.ArrayLayout(signed(config.total_width), config.rows)),
@@ -164,7 +164,7 @@ class MixpeArray(Component):
         m.d.sync += done.eq(delay(pick[-1], late))
         m.d.comb += [self.whole.eq(done & delay(closing, late)), self.final.eq(delay(last, late))]
 
-        for number in range(config.units):
+        for number in range(config.scale_units):
             m.submodules[f"unit{number}"] = unit = (StagedScale if config.planes else GroupScale)(config)
             if not config.planes:
                 m.d.comb += unit.take_low.eq(ending)
@@ -193,7 +193,7 @@ def _row_members(config: MixpeArrayConfig) -> dict[str, Member]:
     }
 
 
-class _PlaneRow(Repeated):
+class _PlaneRow(SharedModule):
     """A row on ECP5: a sum for each bit of the codes."""
 
     def __init__(self, config: MixpeArrayConfig) -> None:
@@ -218,7 +218,7 @@ class _PlaneRow(Repeated):
         return m
 
 
-class _SumRow(Repeated):
+class _SumRow(SharedModule):
     """A row outside standard cells: products by shift and add, and the target's sum."""
 
     def __init__(self, config: MixpeArrayConfig) -> None:
@@ -269,7 +269,7 @@ def product_most(config: MixpeArrayConfig) -> int:
     return max(recoding.offset, top - recoding.offset)
 
 
-class _TreeRow(Repeated):
+class _TreeRow(SharedModule):
     """A row in standard cells: selected bits, a compressor tree of full adders, a segmented accumulator."""
 
     def __init__(self, config: MixpeArrayConfig) -> None:

@@ -100,7 +100,7 @@ class MixpeFp16Config(ArrayConfig):
         return 0
 
     @property
-    def units(self) -> int:
+    def dense_units(self) -> int:
         """Bytes in a transfer of weights."""
         return -(-self.weight_width // 8)
 

@@ -16,7 +16,7 @@ from nomul.arith.digits import Digit, digit_product
 from nomul.arith.fp16 import SIDE_BITS
 from nomul.engines.dot import DotConfig, array_members
 from nomul.engines.fp16_align import side_share
-from nomul.repeated import Repeated
+from nomul.shared_module import SharedModule
 
 __all__ = ["GROUP_LATENCY", "MixpeFp16Array"]
 
@@ -130,7 +130,7 @@ class MixpeFp16Array(Component):
         return [*registers]
 
 
-class _Row(Repeated):
+class _Row(SharedModule):
     """One output: weights, products and their sum over a group, and the sum of groups.
 
     An INT4 weight w is 2 more than its two digits d0 + 4 d1 (`nomul.arith.digits`); so a row adds the digits' products

@@ -100,19 +100,19 @@ class TintConfig(ArrayConfig):
         return self.total_bits or least_total_bits(self.n_in_max, 1 << (self.act_bits - 1))
 
     @property
-    def units(self) -> int:
+    def dense_units(self) -> int:
         """Bytes in a transfer of dense weights."""
         return self.weight_lanes or self._step_bytes
 
     @property
     def step_transfers(self) -> int:
         """Transfers of weights for a step."""
-        return 1 if self.weights == "code" else -(-self._step_bytes // self.units)
+        return 1 if self.weights == "code" else -(-self._step_bytes // self.dense_units)
 
     @property
     def weight_width(self) -> int:
         """Bits of a transfer of weights."""
-        return 2 * self.rows * self.lanes_in if self.weights == "code" else 8 * self.units
+        return 2 * self.rows * self.lanes_in if self.weights == "code" else 8 * self.dense_units
 
     @property
     def step_weights(self) -> ShapeLike:
@@ -137,8 +137,8 @@ class TintConfig(ArrayConfig):
         code = (
             f"{self.rows} rows of {self.lanes_in} codes of two bits a transfer, row 0 lane 0 lowest; {bits}"
             if self.weights == "code"
-            else f"{self.units} bytes of five trits a transfer, a step of {self.rows} rows of {self.lanes_in} trits in "
-            f"{self.step_transfers}"
+            else f"{self.dense_units} bytes of five trits a transfer, a step of {self.rows} rows of {self.lanes_in} "
+            f"trits in {self.step_transfers}"
         )
         corrected = f"; after every {self.chunk} steps and a block's last a correction step" if self.chunk else ""
         return (

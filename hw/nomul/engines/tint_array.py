@@ -12,7 +12,7 @@ from nomul.arith.gated_sum import gated_sum, gated_timing
 from nomul.arith.pipeline import Delays
 from nomul.arith.target import Target
 from nomul.engines.dot import DotConfig, array_members
-from nomul.repeated import Repeated
+from nomul.shared_module import SharedModule
 
 __all__ = ["TREE_GAP", "TREE_LATENCY", "TintSums", "TintTrees", "correction_chunk"]
 
@@ -136,7 +136,7 @@ class TintTrees(Component):
         return m
 
 
-class _Row(Repeated):
+class _Row(SharedModule):
     """One output: weight registers, products, tree and accumulator."""
 
     PACE = ("hold", "enter", "add", "clear", "settle")

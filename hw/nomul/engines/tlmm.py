@@ -37,7 +37,7 @@ from nomul.engines.tlmm_config import TlmmConfig
 from nomul.engines.tlmm_schedule import FillSchedule, LookupSchedule
 from nomul.engines.tlmm_table import Filler, LookupTable, Walk, walk_entries
 from nomul.memory.credit import Credit
-from nomul.memory.queue import Queue
+from nomul.memory.fifo import Fifo
 from nomul.memory.trit_decoder import TritDecoder
 
 __all__ = ["Tlmm", "TlmmConfig"]
@@ -53,7 +53,7 @@ class Tlmm(Component):
 
     def __init__(self, config: TlmmConfig) -> None:
         self.config = config
-        dense = data.ArrayLayout(8, config.units * config.group)
+        dense = data.ArrayLayout(8, config.dense_units * config.group)
         super().__init__(matmul_members(config, dense if config.decodes else config.block_shape))
 
     def elaborate(self, platform: object) -> Module:
@@ -92,7 +92,7 @@ class Tlmm(Component):
         config = self.config
         if not config.decodes:
             return self.weights, Const(0)
-        m.submodules.decoder = decoder = TritDecoder(config.dense_code, config.dense_groups, config.units)
+        m.submodules.decoder = decoder = TritDecoder(config.dense_code, config.dense_groups, config.dense_units)
         connect(m, flipped(self.weights), decoder.dense)
         return decoder.blocks, decoder.fault
 
@@ -202,7 +202,7 @@ class Tlmm(Component):
         ]
 
         style = None if config.target == "portable" else "block"
-        m.submodules.queue = queue = Queue(self.results.payload.shape(), config.queue, style)
+        m.submodules.queue = queue = Fifo(self.results.payload.shape(), config.queue, style)
         m.d.comb += [
             queue.payload.values.eq(totals),
             queue.payload.last.eq(delay(lookups.final, done)),

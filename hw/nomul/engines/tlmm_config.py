@@ -13,7 +13,7 @@ from nomul.engines.array_config import check_total_bits, least_total_bits
 from nomul.engines.matmul import MatmulConfig, Mode, check_streams
 from nomul.engines.tlmm_schedule import LookupSchedule
 from nomul.engines.tlmm_table import index_codes, walk_entries
-from nomul.memory.queue import Queue
+from nomul.memory.fifo import Fifo
 from nomul.memory.trit_decoder import BYTE_TRITS, GroupCode
 
 __all__ = ["TlmmConfig"]
@@ -70,14 +70,14 @@ class TlmmConfig(MatmulConfig):
         return -(-self.dense_groups // BYTE_TRITS)
 
     @property
-    def units(self) -> int:
+    def dense_units(self) -> int:
         """Units of five groups, `group` bytes, in a transfer of dense weights."""
         return self.weight_lanes or min(8, self._block_units)
 
     @property
     def block_transfers(self) -> int:
         """Transfers of weights for a block."""
-        return 1 if self.weights == "index" else -(-self._block_units // self.units)
+        return 1 if self.weights == "index" else -(-self._block_units // self.dense_units)
 
     @property
     def total_width(self) -> int:
@@ -133,7 +133,7 @@ class TlmmConfig(MatmulConfig):
     def weight_width(self) -> int:
         """Bits of a transfer of weights."""
         if self.weights == "dense":
-            return self.units * self.group * 8
+            return self.dense_units * self.group * 8
         return self.rows * self.tables * self.index_width
 
     @property
@@ -182,10 +182,10 @@ class TlmmConfig(MatmulConfig):
         """The weight stream in words."""
         if self.weights == "dense":
             return (
-                f"{self.units * self.group} bytes of five trits a transfer, byte 0 lowest; a block of {self.rows} rows "
-                f"of {self.tables} groups takes {self.block_transfers}; transfers step by step, in a step block by "
-                f"block; row r, table t of block b, step s is W[b * {self.rows} + r, (s * {self.tables} + t) * "
-                f"{self.group} ...]; see docs/formats.md"
+                f"{self.dense_units * self.group} bytes of five trits a transfer, byte 0 lowest; a block of "
+                f"{self.rows} rows of {self.tables} groups takes {self.block_transfers}; transfers step by step, in a "
+                f"step block by block; row r, table t of block b, step s is W[b * {self.rows} + r, "
+                f"(s * {self.tables} + t) * {self.group} ...]; see docs/formats.md"
             )
         index = "rank magnitude, sign above" if self.table == "half" else "rank, two's complement"
         return (
@@ -223,4 +223,4 @@ class TlmmConfig(MatmulConfig):
             if len(intervals) > 8 and len(set(intervals[-8:])) == 1:
                 issued += intervals[-1] * (steps - 1 - step)
                 break
-        return issued + 2 + timing.latency + Queue.LATENCY + 1
+        return issued + 2 + timing.latency + Fifo.LATENCY + 1

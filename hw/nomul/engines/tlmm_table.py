@@ -12,7 +12,7 @@ from amaranth.lib.wiring import Component, In, Out
 
 from nomul.arith.lookup import LookupMemory
 from nomul.arith.target import Target
-from nomul.repeated import Repeated
+from nomul.shared_module import SharedModule
 
 __all__ = ["Filler", "LookupTable", "Walk", "gray_walk", "index_codes", "walk_entries"]
 
@@ -173,7 +173,7 @@ class Filler(Component):
         return m
 
 
-class LookupTable(Repeated):
+class LookupTable(SharedModule):
     """One table with a reader for each row of the engine, and the registers around it.
 
     Cycle schedule: an index at cycle t, delayed by `delay`, addresses the table at t + delay; the word and the sign are

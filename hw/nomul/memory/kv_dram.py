@@ -21,8 +21,8 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
 from nomul.memory.credit import Credit
+from nomul.memory.fifo import Fifo
 from nomul.memory.kv_cache import SCALE_BITS, read_layout, row_layout, write_layout
-from nomul.memory.queue import Queue
 from nomul.memory.striped import command_layout, store_layout, word_bits
 
 __all__ = ["KvDram", "KvLayout"]
@@ -173,7 +173,7 @@ class KvDram(Component):
     def _write(self, m: Module) -> Value:
         """Turn writes into stores; return whether any is under way here."""
         layout, words = self.layout, self.layout.row
-        m.submodules.waiting = waiting = Queue(self.writes.payload.shape(), self.writes_most)
+        m.submodules.waiting = waiting = Fifo(self.writes.payload.shape(), self.writes_most)
         m.submodules.room = room = Credit(self.writes_most)
         done = Signal()
         m.d.comb += [
@@ -239,7 +239,7 @@ class KvDram(Component):
         """Ask for the words of reads, and make rows of them."""
         layout = self.layout
         kind = data.StructLayout({"values": 1, "length": self.reads.payload.length.shape()})
-        m.submodules.expected = expected = Queue(kind, self.reads_most)
+        m.submodules.expected = expected = Fifo(kind, self.reads_most)
         m.submodules.under_way = under_way = Credit(self.reads_most)
         read, command = self.reads.payload, self.commands.payload
         held = Signal(kind, reset_less=True)

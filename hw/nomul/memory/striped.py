@@ -16,7 +16,7 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Member, Out
 
 from nomul.bus.axi4 import BOUNDARY, CACHE, INCR, axi4_read_members, axi4_write_members, beat_size
-from nomul.memory.queue import Queue
+from nomul.memory.fifo import Fifo
 
 __all__ = ["StripedReader", "StripedWriter", "command_layout", "store_layout", "word_bits"]
 
@@ -218,7 +218,7 @@ class StripedReader(Component):
             m.d.sync += self.error.eq(1)
 
         # Whose bursts they are. The queue has room while `bursts` is below its depth.
-        m.submodules[f"owners{port}"] = owners = Queue(self.clients, self.outstanding)
+        m.submodules[f"owners{port}"] = owners = Fifo(self.clients, self.outstanding)
         m.d.comb += [owners.write.eq(begin.any()), owners.payload.eq(begin), owners.output.ready.eq(ends)]
         mine = [axi["rvalid"] & self.drained & owners.output.payload[client] for client in range(self.clients)]
         return free, bursts < self.outstanding, bursts == 0, mine
@@ -228,7 +228,7 @@ class StripedReader(Component):
         words = self.words[client]
         queues = []
         for port, beat in enumerate(beats):
-            queue = Queue(self.port_bits, self.depths[client], "block")
+            queue = Fifo(self.port_bits, self.depths[client], "block")
             m.submodules[f"buffer{client}_{port}"] = queue
             m.d.comb += [
                 queue.write.eq(beat),

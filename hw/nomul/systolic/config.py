@@ -264,6 +264,14 @@ class SystolicConfig(CoreConfig):
         """Return the products of a job."""
         return n_in * n_out * tokens
 
+    def weight_stream_bits(self, n_in: int, n_out: int, mode: int = 0) -> int:
+        """Return the bits of codes and scales, each code and entry once for a tile of tokens."""
+        tiles, entry = -(-n_out // self.outputs_tile), CODE_BITS + self.scale_bits
+        if not self.keeps_weights:
+            groups = -(-n_in // self.group)
+            return tiles * self.rows * groups * (self.group * CODE_BITS + entry)
+        return tiles * -(-n_in // self.rows) * self.columns * (self.rows * CODE_BITS + entry)
+
     def steps(self, n_in: int, n_out: int, tokens: int) -> int:
         """Return the steps of a job up to its last that takes operands."""
         tiles = -(-n_out // self.outputs_tile)

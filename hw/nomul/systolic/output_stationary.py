@@ -22,7 +22,7 @@ from nomul.arith.fp16 import SIDE_BITS
 from nomul.arith.pipeline import Delays
 from nomul.arith.recoding import shift_add
 from nomul.engines.block_schedule import Strides
-from nomul.repeated import Repeated
+from nomul.shared_module import SharedModule
 from nomul.systolic.config import CODE_BITS, SystolicConfig
 from nomul.systolic.edge import Edge
 from nomul.systolic.schedule import schedule_members, tag_layout
@@ -116,7 +116,7 @@ class OutputSchedule(Component):
         return m
 
 
-class _Element(Repeated):
+class _Element(SharedModule):
     """Multiplies what comes from the left by what comes from above, and adds it up."""
 
     def __init__(self, config: SystolicConfig) -> None:

@@ -44,7 +44,7 @@ from amaranth.lib.wiring import Component, In, Out
 
 from nomul.arith.pipeline import Delays
 from nomul.contract import JobIntake, core_members
-from nomul.repeated import enabled
+from nomul.shared_module import enabled
 from nomul.systolic.align import OutputAlign, WeightAlign
 from nomul.systolic.config import SystolicConfig
 from nomul.systolic.output_stationary import OutputArray, OutputSchedule

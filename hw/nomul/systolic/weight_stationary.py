@@ -20,7 +20,7 @@ from nomul.arith.fp16 import SIDE_BITS
 from nomul.arith.pipeline import Delays
 from nomul.arith.recoding import shift_add
 from nomul.engines.block_schedule import Strides
-from nomul.repeated import Repeated
+from nomul.shared_module import SharedModule
 from nomul.systolic.config import CODE_BITS, SystolicConfig
 from nomul.systolic.edge import Edge
 from nomul.systolic.schedule import schedule_members, tag_layout
@@ -113,7 +113,7 @@ def keeps(valid: Value, full: Value, first: Value) -> Value:
     return valid & (~full | first)
 
 
-class _Element(Repeated):
+class _Element(SharedModule):
     """Multiplies what comes from the left by its weight, and adds that to the sum from above."""
 
     def __init__(self, config: SystolicConfig) -> None:

@@ -35,7 +35,7 @@ from nomul.arith.target import TARGETS, Target
 from nomul.config import parameter, refuse, validate
 from nomul.contract import CoreConfig, JobIntake, Port, core_members
 from nomul.memory.credit import Credit
-from nomul.memory.queue import Queue
+from nomul.memory.fifo import Fifo
 from nomul.memory.wide import WideMemory
 
 __all__ = ["Absmax", "AbsmaxConfig", "Quotient"]
@@ -289,7 +289,7 @@ class Absmax(Component):
             ]
         return taken[1], ends[1], held
 
-    def _largest(self, m: Module, magnitudes: data.View, taken: Value, ends: Value) -> Queue:
+    def _largest(self, m: Module, magnitudes: data.View, taken: Value, ends: Value) -> Fifo:
         """Return the queue of vectors that are in the ring: largest magnitude, and the number of the last transfer."""
         config = self.config
         nodes: list[Value] = [magnitudes[lane] for lane in range(config.lanes)]
@@ -313,12 +313,12 @@ class Absmax(Component):
         with m.If(arrived[-1]):
             m.d.sync += [number.eq(Mux(fresh, 0, number + 1)), fresh.eq(done[-1])]
         vector = data.StructLayout({"largest": config.word_bits, "final": number.shape()})
-        waiting = Queue(vector, config.vectors_waiting)
+        waiting = Fifo(vector, config.vectors_waiting)
         m.d.comb += [waiting.payload.largest.eq(largest), waiting.payload.final.eq(number), waiting.write.eq(known)]
         return waiting
 
     def _quantise(
-        self, m: Module, word: data.View, reading: Signal, waiting: Queue, ring_room: Credit, vector_room: Credit
+        self, m: Module, word: data.View, reading: Signal, waiting: Fifo, ring_room: Credit, vector_room: Credit
     ) -> None:
         """Read vectors whose maximum is known, divide, and queue codes and maxima."""
         config = self.config
@@ -347,7 +347,7 @@ class Absmax(Component):
         m.d.comb += maximum.eq(waiting.output.payload.largest)
         m.d.sync += divisor.eq(Cat(maximum[0] | (maximum == 0), maximum[1:]))
         line: list[Signal] = []
-        m.submodules.codes = codes = Queue(self.results.payload.shape(), config.queue)
+        m.submodules.codes = codes = Fifo(self.results.payload.shape(), config.queue)
         for lane in range(config.lanes):
             if lane % SHARE == 0:
                 line = [Signal(config.word_bits, name=f"divisor{lane}_{i}") for i in range(config.code_bits + 2)]
@@ -367,7 +367,7 @@ class Absmax(Component):
             codes.output.ready.eq(self.results.ready),
             code_room.give.eq(codes.taken),
         ]
-        m.submodules.maxima = maxima = Queue(self.maxima.payload.shape(), config.vectors_waiting)
+        m.submodules.maxima = maxima = Fifo(self.maxima.payload.shape(), config.vectors_waiting)
         m.d.comb += [
             maxima.payload["values"][0].eq(maximum),
             maxima.payload.last.eq(1),

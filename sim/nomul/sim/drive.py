@@ -15,13 +15,13 @@ from typing import Any
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, RisingEdge, Timer
 
-__all__ = ["PERIOD_NS", "Driver", "Outcome", "run_cases"]
+__all__ = ["PERIOD_NS", "Driven", "Driver", "run_cases"]
 
 PERIOD_NS = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class Driven:
     """What came of a case."""
 
     transfers: list[list[int]]
@@ -134,7 +134,7 @@ class Driver:
             await RisingEdge(self.dut.clk)
         return found
 
-    async def outcome(self, wanted: int, timeout: int, reset_after: int | None = None) -> Outcome:
+    async def outcome(self, wanted: int, timeout: int, reset_after: int | None = None) -> Driven:
         """Reset the design and drive everything; with `reset_after`, first for so many cycles, and start again."""
         await self.reset()
         if reset_after is not None:
@@ -146,7 +146,7 @@ class Driver:
         surplus = await self.surplus()
         await Timer(1, unit="ns")
         facts = {"cycles": last - first + 1, "seconds": seconds, "surplus": surplus, "fault": int(self.dut.fault.value)}
-        return Outcome(transfers, facts)
+        return Driven(transfers, facts)
 
 
 async def run_cases(dut: Any, run: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nomul.formats.mixpe import Operands
+from nomul.formats.mixpe import GroupQuantized
 
 __all__ = ["extreme_groups", "random_groups"]
 
@@ -17,7 +17,7 @@ def random_groups(config: Any, weight: Tensor, random: torch.Generator, mode: in
         return weight
     low, high = config.modes[mode].weights
     zeros = torch.randint(low, high + 1, shape, generator=random)
-    return Operands(weight, zeros, torch.randint(0, 1 << config.scale_bits, shape, generator=random), group)
+    return GroupQuantized(weight, zeros, torch.randint(0, 1 << config.scale_bits, shape, generator=random), group)
 
 
 def extreme_groups(config: Any, weight: Tensor, mode: int = 0) -> Any:
@@ -27,7 +27,7 @@ def extreme_groups(config: Any, weight: Tensor, mode: int = 0) -> Any:
         return weight
     ends = torch.tensor(config.modes[mode].weights)
     zeros = ends[(torch.arange(shape[0])[:, None] // 2 + torch.arange(shape[1])) % 2]
-    return Operands(weight, zeros, torch.full(shape, (1 << config.scale_bits) - 1), group)
+    return GroupQuantized(weight, zeros, torch.full(shape, (1 << config.scale_bits) - 1), group)
 
 
 def _groups(config: Any, weight: Tensor) -> tuple[tuple[int, int] | None, int]:

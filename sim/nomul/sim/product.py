@@ -12,7 +12,7 @@ from nomul.cores.discover import find_core
 from nomul.draw import Draw
 from nomul.errors import InputError
 from nomul.formats.job import Job, Words
-from nomul.formats.mixpe import Operands
+from nomul.formats.mixpe import GroupQuantized
 from nomul.sim.grouped import random_groups
 
 __all__ = ["Product", "expect", "fits", "oracle", "padded", "product_job", "random_product", "rows_beyond"]
@@ -24,10 +24,10 @@ class Product:
 
     Both are integers, weights int8; in a format 'fp16' they are bit patterns as numbers of 16 bits, two's complement.
     In place of a matrix of weights there may be what stands for one: something with a `shape` that can `dequantise`
-    itself to integers, as `nomul.formats.mixpe.Operands`.
+    itself to integers, as `nomul.formats.mixpe.GroupQuantized`.
     """
 
-    weight: Tensor | Operands
+    weight: Tensor | GroupQuantized
     activations: Tensor
     mode: int = 0
 
@@ -50,7 +50,7 @@ class Product:
         return {"n_in": n_in, "n_out": n_out, "tokens": len(self.activations), "mode": self.mode}
 
 
-def oracle(weight: Tensor | Operands, activations: Tensor) -> Tensor:
+def oracle(weight: Tensor | GroupQuantized, activations: Tensor) -> Tensor:
     """Return y = W a for every token: plain torch on unpacked tensors, int64 [tokens, n_out]."""
     whole = weight if isinstance(weight, Tensor) else weight.dequantise()
     return activations.long() @ whole.long().T

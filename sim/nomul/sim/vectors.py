@@ -14,11 +14,11 @@ from nomul.sim.check import as_job, random_jobs
 from nomul.sim.fields import field_bits, pack_fields
 from nomul.sim.product import Product, random_product
 
-__all__ = ["Transfers", "Vectors", "make_vectors", "small_vectors"]
+__all__ = ["StreamTransfers", "Vectors", "make_vectors", "small_vectors"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Transfers:
+class StreamTransfers:
     """The payloads of a stream."""
 
     payloads: list[int]
@@ -55,8 +55,8 @@ class Vectors:
     jobs: list[dict[str, int]]
     widths: dict[str, int]
     """Bits of each field of a job, the first in the lowest."""
-    inputs: dict[str, Transfers]
-    outputs: dict[str, Transfers]
+    inputs: dict[str, StreamTransfers]
+    outputs: dict[str, StreamTransfers]
     cycles: int
     """That the jobs take where nothing waits."""
 
@@ -71,10 +71,13 @@ def make_vectors(core: str, config: Any, jobs: Sequence[Job | Product]) -> Vecto
     inputs, outputs = {}, {}
     for port in config.inputs:
         words = [job.words(port.name, port.shape.width) for job in made]
-        inputs[port.name] = Transfers([number for word in words for number in _integers(word.rows) * word.times], port)
+        payloads = [number for word in words for number in _integers(word.rows) * word.times]
+        inputs[port.name] = StreamTransfers(payloads, port)
     for port in config.outputs:
         packed = [pack_lanes(job.outputs[port.name][0], port.shape.width, job.outputs[port.name][1]) for job in made]
-        outputs[port.name] = Transfers([number for rows in packed for number in _integers(rows)], port, framed=True)
+        outputs[port.name] = StreamTransfers(
+            [number for rows in packed for number in _integers(rows)], port, framed=True
+        )
     cycles = sum(config.cycles(**job.fields) for job in made)
     return Vectors([job.fields for job in made], field_bits(config), inputs, outputs, cycles)
 

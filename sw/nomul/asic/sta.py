@@ -27,7 +27,7 @@ SLACK = re.compile(r"^\s+(-?[\d.]+)\s+slack \((?:MET|VIOLATED)\)$")
 
 
 @dataclass(frozen=True)
-class Step:
+class PathStep:
     """A gate on a path: its name, the pin, the delay up to it from the gate's input (ns), load and slew there."""
 
     gate: str
@@ -45,7 +45,7 @@ class TimedPath:
     start: str
     end: str
     slack: float
-    steps: tuple[Step, ...]
+    steps: tuple[PathStep, ...]
 
 
 def sta_version() -> str | None:
@@ -138,7 +138,7 @@ def _paths(log: str, gates: Gates) -> list[TimedPath]:
     names = list(gates.gates)
     scale = gates.library.time_second / 1e-9
     found: list[TimedPath] = []
-    steps: list[Step] = []
+    steps: list[PathStep] = []
     ends: list[str] = []
     for line in log.splitlines():
         if line.startswith("Startpoint:"):
@@ -152,7 +152,7 @@ def _paths(log: str, gates: Gates) -> list[TimedPath]:
             gate = names[int(match[3][1:])]
             output = match[4] in gates.gates[gate].cell.outputs
             load = numbers[0] if output and len(numbers) == 4 else 0.0
-            steps.append(Step(gate, match[4], numbers[-2] * scale, load, numbers[-3] * scale, output))
+            steps.append(PathStep(gate, match[4], numbers[-2] * scale, load, numbers[-3] * scale, output))
         elif (match := SLACK.match(line)) and ends:
             start, end = (_point(name, gates, names) for name in ends)
             found.append(TimedPath(start, end, float(match[1]) * scale, tuple(steps)))

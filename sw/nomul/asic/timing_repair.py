@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from nomul.asic.liberty import Cell
 from nomul.asic.netlist import Gates, Net
-from nomul.asic.sta import Step, TimedPath, worst_paths
+from nomul.asic.sta import PathStep, TimedPath, worst_paths
 
 SHARE = 0.4
 """Largest load of an unrepaired net, as a share of the library's limit: keeps slews well inside its tables."""
@@ -153,7 +153,7 @@ def _relieve(gates: Gates, paths: list[TimedPath], batch: int, failures: Counter
     """
     slow = [path for path in paths if path.slack < 0]
     critical = {(step.gate, step.pin) for path in slow for step in path.steps}
-    gains: dict[str, tuple[float, Step]] = {}
+    gains: dict[str, tuple[float, PathStep]] = {}
     for path in slow:
         for step in path.steps:
             limit = gates.gates[step.gate].cell.drive
@@ -178,7 +178,7 @@ def _strengthen(gates: Gates, name: str) -> bool:
     return True
 
 
-def _unload(gates: Gates, name: str, step: Step, critical: set[tuple[str, str]]) -> bool:
+def _unload(gates: Gates, name: str, step: PathStep, critical: set[tuple[str, str]]) -> bool:
     """Put the readers of a gate's output that are on no slow path behind a buffer, if that takes half its load away."""
     buffers = gates.library.buffers
     net = gates.gates[name].pins[step.pin]

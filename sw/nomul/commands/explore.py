@@ -11,12 +11,12 @@ from nomul.commands.shapes import find_shape
 from nomul.console import json_option, print_json, status, stdout
 from nomul.cores.discover import find_core, matmul_cores
 from nomul.errors import InputError, ToolError
-from nomul.jobs.pool import Job, Outcome, run_jobs
+from nomul.jobs.pool import JobOutcome, ToolJob, run_jobs
 from nomul.model.checkpoints import NAMES
 from nomul.names import canonical
 from nomul.numerals import read_number
 from nomul.options import POSITIVE, Integer, bundle
-from nomul.report.exploration import NEAR, SHARE, Choice, Question, Search, front, recommend, search
+from nomul.report.exploration import NEAR, SHARE, Constraints, DesignPoint, Exploration, front, recommend, search
 from nomul.report.measure import cells_job, fpga_job, routed_job
 from nomul.report.shapes import SHAPES, Shape, find_device
 
@@ -49,14 +49,14 @@ def parse_budget(items: tuple[str, ...], target: str) -> dict[str, float]:
     return budget
 
 
-def survivors(found: list[Choice], best: Choice, count: int) -> list[Choice]:
+def survivors(found: list[DesignPoint], best: DesignPoint, count: int) -> list[DesignPoint]:
     """Return the recommended choice and others of the front, spread evenly, `count` in all."""
     others = [choice for choice in found if choice is not best]
     picked = others[:: max(1, -(-len(others) // max(1, count - 1)))] if count > 1 else []
     return ([best] if count else []) + picked[: max(0, count - 1)]
 
 
-def synthesis_job(choice: Choice, question: Question) -> Job:
+def synthesis_job(choice: DesignPoint, question: Constraints) -> ToolJob:
     """Return the job that measures a choice."""
     config, weight = dataclasses.asdict(choice.config), choice.resources[question.size]
     if question.device.target == "cells":
@@ -65,14 +65,14 @@ def synthesis_job(choice: Choice, question: Question) -> Job:
     return fpga_job(choice.engine, config, question.device.target, weight)
 
 
-def measured_choice(choice: Choice, value: dict[str, Any], clock: float | None) -> Choice:
+def measured_choice(choice: DesignPoint, value: dict[str, Any], clock: float | None) -> DesignPoint:
     """Return a choice with the figures of its synthesis, and its clock if that is lower than the one assumed."""
     resources = {name: value[name] for name in RESOURCES if name in value}
     rate = min(choice.clock_mhz, clock) if clock else choice.clock_mhz
     return dataclasses.replace(choice, resources=resources, measured=True, clock_mhz=rate)
 
 
-def entry_of(choice: Choice) -> dict[str, Any]:
+def entry_of(choice: DesignPoint) -> dict[str, Any]:
     """Return a choice as an entry of the command's JSON."""
     return {
         "engine": choice.engine,
@@ -99,7 +99,7 @@ def short(number: float) -> str:
     return f"{number:.3g}" if number < 1000 else f"{number:,.0f}"
 
 
-def sizes_of(choice: Choice, found: list[Choice]) -> str:
+def sizes_of(choice: DesignPoint, found: list[DesignPoint]) -> str:
     """Return a configuration in words: its size, and each further field in which choices of its engine differ."""
     first = next(name for name in next(iter(find_core(choice.engine).candidates())) if name != "rows")
     words = [f"{getattr(choice.config, first)} x {choice.config.rows}"]
@@ -111,7 +111,7 @@ def sizes_of(choice: Choice, found: list[Choice]) -> str:
     return ", ".join(words)
 
 
-def table_of(found: list[Choice], best: Choice, question: Question) -> Table:
+def table_of(found: list[DesignPoint], best: DesignPoint, question: Constraints) -> Table:
     """Return the front as a table that fits 80 columns."""
     unit = {"lut": "LUT", "area": "area" if question.device.liberty else "GE"}[question.size]
     table = Table(box=None, pad_edge=False, title=f"{question.shape.name} on {question.device.name}")
@@ -133,7 +133,7 @@ def table_of(found: list[Choice], best: Choice, question: Question) -> Table:
     return table
 
 
-def notes_of(question: Question, found: Search, best: Choice, given: Collection[str]) -> list[str]:
+def notes_of(question: Constraints, found: Exploration, best: DesignPoint, given: Collection[str]) -> list[str]:
     """Return what the figures assume; `given` names the options that say what would be assumed without them."""
     device, shape = question.device, question.shape
     cycles, bits = best.decode
@@ -251,7 +251,7 @@ class Making:
 def command(
     model: str, target: str, given: Limits, engines: tuple[str, ...], workload: Workload, making: Making, as_json: bool
 ) -> None:
-    """Search engine and configuration for a model on a device: cost models first, then synthesis of the best."""
+    """Exploration engine and configuration for a model on a device: cost models first, then synthesis of the best."""
     shape, device = find_shape(model), find_device(target)
     clock, bandwidth, phase, prompt = given.clock, given.bandwidth, workload.phase, workload.prompt
     for name, value in (("clock", clock), ("bandwidth", bandwidth)):
@@ -264,7 +264,7 @@ def command(
             raise InputError(f"no engine is called '{engine}'; the engines are {', '.join(matmul_cores())}")
     asked = parse_budget(given.budget, device.target)
     limits = asked or {name: float(round(SHARE * most)) for name, most in device.resources.items()}
-    question = Question(
+    question = Constraints(
         shape, device, clock or device.clock_mhz, bandwidth or device.bandwidth, limits, prompt,
         context_of(shape, workload.context, prompt), tuple(canonical(engine, matmul_cores()) for engine in engines),
         device.usable_bits(asked),
@@ -273,7 +273,7 @@ def command(
         result = search(question, say)
     found = front(result.choices, question.size, phase)
     best = recommend(found, phase)
-    tried: list[Choice] = []
+    tried: list[DesignPoint] = []
     refused: list[str] = []
     if making.count:
         chosen = survivors(found, best, making.count)
@@ -328,7 +328,9 @@ def command(
     stdout.print(f"  {best.command}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _clocks(chosen: list[Choice], outcomes: list[Outcome], question: Question, making: Making) -> list[float | None]:
+def _clocks(
+    chosen: list[DesignPoint], outcomes: list[JobOutcome], question: Constraints, making: Making
+) -> list[float | None]:
     """Return the clock in MHz that each choice reaches, where a tool says; None where it does not."""
     if question.device.target == "cells":
         paths = [(outcome.value or {}).get("critical_path_ns") for outcome in outcomes]

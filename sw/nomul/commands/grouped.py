@@ -16,7 +16,7 @@ from nomul.formats import fp16
 from nomul.formats.checkpoint import suggest
 from nomul.formats.container import open_container
 from nomul.formats.int4_checkpoint import int4_layers, open_int4
-from nomul.formats.mixpe import Operands
+from nomul.formats.mixpe import GroupQuantized
 from nomul.model import checkpoints
 from nomul.model.activations import record
 from nomul.model.store import linears, load_model
@@ -31,7 +31,7 @@ class Grouped:
     """A layer in groups: its name, its integers, and what became of its real scales."""
 
     name: str
-    operands: Operands
+    operands: GroupQuantized
     speaks: bool
     """Whether the checkpoint is a model that can say the layer's inputs."""
 
@@ -103,7 +103,7 @@ def grouped_product(config: Any, tokens: int, *, whole: bool) -> Product:
     scales = codes.group_scales.long() >> max(0, 8 - config.scale_bits)
     bias = 0 if config.codes == "signed" else 8
     zeros = torch.full_like(scales, bias)
-    return Product(Operands(codes.codes + bias, zeros, scales, codes.group), vectors)
+    return Product(GroupQuantized(codes.codes + bias, zeros, scales, codes.group), vectors)
 
 
 def choose_grouped(named: Named, wanted: Wanted) -> tuple[Grouped, Any, Product, str]:

@@ -13,10 +13,10 @@ from nomul.errors import InputError
 from nomul.files import destination
 from nomul.formats.checkpoint import Checkpoint, save_dense
 from nomul.formats.huggingface import transformers_config, without_direction
+from nomul.formats.inspection import KINDS, Survey, open_model, survey
 from nomul.formats.int4 import Int4Layer
 from nomul.formats.int4_checkpoint import Int4Checkpoint
 from nomul.formats.support import standard_tensors
-from nomul.formats.survey import KINDS, Survey, open_model, survey
 from nomul.model.integer import IntegerModel, Positions
 from nomul.model.store import load_model
 from nomul.options import Output

@@ -17,7 +17,7 @@ from nomul.model import checkpoints
 from nomul.model.activations import record
 from nomul.model.operators import OPERATORS, attention_operands
 
-__all__ = ["Operands", "choose_operands", "find_mode", "load_activations"]
+__all__ = ["LayerOperands", "choose_operands", "find_mode", "load_activations"]
 
 HEADS = ("lm_head", "model.embed_tokens")
 """Where a checkpoint keeps the INT8 matrix of its head, first choice first."""
@@ -94,7 +94,7 @@ def choose_weights(checkpoint: Checkpoint, layer: str | None, mode: Mode) -> tup
 
 
 @dataclasses.dataclass(frozen=True)
-class Operands:
+class LayerOperands:
     """A layer of a checkpoint and vectors for it, as an engine multiplies them in one of its modes."""
 
     layer: str
@@ -119,7 +119,7 @@ def choose_operands(
     file: Path | None = None,
     tokens: int = 4,
     seed: int = 0,
-) -> Operands:
+) -> LayerOperands:
     """Return the operands that a checkpoint has for an engine.
 
     A layer LAYER.self_attn.scores or .values is an operator of attention. Vectors are read from `file` if it is given.
@@ -134,7 +134,9 @@ def choose_operands(
     if layer and operator in OPERATORS:
         number = find_mode(engine, config, mode or OPERATORS[operator])
         weight, vectors = attention_operands(path, layer, checkpoints.sample_text(), tokens)
-        return Operands(layer, number, weight, vectors, "the model's keys or values", "the model on the sample text")
+        return LayerOperands(
+            layer, number, weight, vectors, "the model's keys or values", "the model on the sample text"
+        )
     number = find_mode(engine, config, mode)
     name, weight, done = choose_weights(checkpoint, layer, config.modes[number])
     chosen = config.modes[number]
@@ -145,4 +147,4 @@ def choose_operands(
         weight, done = fp16.to_words(weight), f"{done}, in FP16"
     if chosen.activation_format == "fp16":
         vectors, source = fp16.to_words(vectors), f"{source}, in FP16"
-    return Operands(name, number, weight, vectors, done, source)
+    return LayerOperands(name, number, weight, vectors, done, source)

@@ -6,7 +6,7 @@ from typing import Any
 from nomul.asic.asic_flow import Implementation
 from nomul.asic.liberty import Library
 from nomul.commands.operands import choose_operands
-from nomul.jobs.pool import Job
+from nomul.jobs.pool import ToolJob
 from nomul.model import checkpoints
 from nomul.report.measure import cells
 from nomul.sim.activity import simulate_netlist
@@ -37,9 +37,9 @@ def simulated_cells(
 
 def simulated_job(
     engine: str, config: dict[str, Any], liberty: Path, clock_ns: float | None, weight: float, tokens: int
-) -> Job:
+) -> ToolJob:
     """Return the job of `simulated_cells`."""
     file = str(liberty.resolve())
     arguments = {"engine": engine, "config": config, "liberty": file, "clock_ns": clock_ns, "tokens": tokens}
     label = f"{engine} in {liberty.name}, simulated"
-    return Job("nomul.commands.simulated:simulated_cells", arguments, label, weight, (file,))
+    return ToolJob("nomul.commands.simulated:simulated_cells", arguments, label, weight, (file,))

@@ -14,7 +14,7 @@ import torch
 from nomul import console
 from nomul.board_designs import find_board, machine_for, model_number, open_model
 from nomul.errors import InputError
-from nomul.host.serial import BAUD, Board, Info, Line, baud_speed
+from nomul.host.serial import BAUD, BoardLink, Info, Line, baud_speed
 from nomul.model import checkpoints
 from nomul.model.integer import IntegerModel
 from nomul.model.text import encode
@@ -75,7 +75,7 @@ def command(place: Place, checkpoint: Path | None, prompt: str | None, tokens: i
         device = stack.enter_context(_simulated(path, model, place.board, figures)) if name == "sim" else Path(name)
         line = Line(device, baud)
         stack.callback(line.close)
-        host = Board(line, place.timeout or (600 if name == "sim" else 2))
+        host = BoardLink(line, place.timeout or (600 if name == "sim" else 2))
         info = host.info()
         if info.number != model_number(path):
             raise InputError(f"the board's model is not {path.name}: name its checkpoint with --checkpoint")
@@ -127,7 +127,9 @@ def _start(prompt: str, characters: str, context: int) -> list[int]:
     return start
 
 
-def _speak(host: Board, info: Info, characters: str, prompt: str, tokens: int, out: TextIO | None) -> tuple[str, float]:
+def _speak(
+    host: BoardLink, info: Info, characters: str, prompt: str, tokens: int, out: TextIO | None
+) -> tuple[str, float]:
     """Give one prompt; write the text as it comes, if `out` is given; return it, and the seconds it took."""
     start = _start(prompt, characters, info.context)
     begin = time.perf_counter()
@@ -143,7 +145,7 @@ def _speak(host: Board, info: Info, characters: str, prompt: str, tokens: int, o
     return text, time.perf_counter() - begin
 
 
-def _converse(host: Board, info: Info, characters: str, tokens: int, out: TextIO) -> None:
+def _converse(host: BoardLink, info: Info, characters: str, tokens: int, out: TextIO) -> None:
     """Take each line of the standard input as a prompt; say what is wrong with one and go on."""
     for prompt in sys.stdin:
         try:

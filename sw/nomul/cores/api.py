@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from nomul.draw import Draw
     from nomul.formats.job import Job
-    from nomul.formats.mixpe import Operands
+    from nomul.formats.mixpe import GroupQuantized
 
 __all__ = ["MACRO_BITS", "Core", "CostPoint", "MachineUse", "Settings"]
 
@@ -112,9 +112,9 @@ class Core:
     cells_most: int = 300
     """Products a cycle of the largest array that the report maps to standard cells: flat, which takes long."""
 
-    group_fields: "Callable[[Operands, int, Settings], Settings] | None" = None
+    group_fields: "Callable[[GroupQuantized, int, Settings], Settings] | None" = None
     """(weights in groups, bits of their scales, fields that are set) -> the fields that such weights need, of a core
-    whose weights have zero points and scales by group of inputs (`nomul.formats.mixpe.Operands`).
+    whose weights have zero points and scales by group of inputs (`nomul.formats.mixpe.GroupQuantized`).
     """
 
     takes_groups: Callable[[Settings], bool] = lambda settings: True

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from nomul.formats.mixpe import Layout, Operands
+    from nomul.formats.mixpe import GroupQuantized, Layout
 
 __all__ = ["CORE", "layout"]
 
@@ -33,7 +33,7 @@ def pack(config: MixpeConfig, weight: Any, mode: int) -> "npt.NDArray[np.uint8]"
     """Return digits of codes, with the zero points and scales of each group. Takes a plain matrix too."""
     from nomul.formats import mixpe
 
-    operands = weight if isinstance(weight, mixpe.Operands) else mixpe.matrix(weight, config.group or None)
+    operands = weight if isinstance(weight, mixpe.GroupQuantized) else mixpe.matrix(weight, config.group or None)
     return mixpe.pack(operands, layout(config))
 
 
@@ -46,7 +46,7 @@ def features(config: MixpeConfig) -> list[float]:
     return sizes
 
 
-def group_fields(operands: "Operands", scale_bits: int, settings: Settings) -> Settings:
+def group_fields(operands: "GroupQuantized", scale_bits: int, settings: Settings) -> Settings:
     """Return the layer's group, 0 if it has one scale a row, its codes and its scales."""
     signed = int(operands.codes.min()) < 0 or int(operands.zeros.min()) < 0
     group = 0 if operands.group >= operands.shape[1] else operands.group

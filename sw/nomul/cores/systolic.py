@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from nomul.draw import Draw
     from nomul.formats.job import Job
-    from nomul.formats.mixpe import Operands
+    from nomul.formats.mixpe import GroupQuantized
 
 __all__ = ["CORE"]
 
@@ -23,13 +23,13 @@ def random_job(config: SystolicConfig, draw: "Draw") -> "Job":
     """Return weights with random zero points and scales, signed or not, and activations for them."""
     import torch
 
-    from nomul.formats.mixpe import Operands
+    from nomul.formats.mixpe import GroupQuantized
     from nomul.formats.systolic import systolic_job
 
     n_in, n_out = draw.number(1, min(config.n_in_max, 3 * config.group)), draw.number(1, min(config.n_out_max, 40))
     tokens, low = draw.number(1, min(config.tokens_max, 20)), draw.number(-1, 0) * 8
     parts = (n_out, -(-n_in // config.group))
-    operands = Operands(
+    operands = GroupQuantized(
         draw.values(4, n_out, n_in).to(torch.int8) + 8 + low,
         draw.integers(low, low + 15, *parts),
         draw.values(config.scale_bits, *parts) + (1 << (config.scale_bits - 1)),
@@ -44,11 +44,11 @@ def multiply(config: SystolicConfig, weight: Any, activations: "Tensor") -> "Job
     from nomul.formats import mixpe
     from nomul.formats.systolic import systolic_job
 
-    operands = weight if isinstance(weight, mixpe.Operands) else mixpe.matrix(weight, config.group)
+    operands = weight if isinstance(weight, mixpe.GroupQuantized) else mixpe.matrix(weight, config.group)
     return systolic_job(config, operands, activations)
 
 
-def group_fields(operands: "Operands", scale_bits: int, settings: Settings) -> Settings:
+def group_fields(operands: "GroupQuantized", scale_bits: int, settings: Settings) -> Settings:
     """Return the layer's group and scales; one scale a row is a group of all inputs, in whole tiles of rows."""
     rows = settings.get("rows", SystolicConfig().rows)
     whole = max(2, -(-operands.shape[1] // rows)) * rows

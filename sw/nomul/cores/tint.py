@@ -24,7 +24,7 @@ def pack(config: TintConfig, weight: "Tensor", mode: int) -> "npt.NDArray[np.uin
 
     corrected = config.act_bits if config.trees else None
     steps = tint.steps(weight, lanes=config.lanes_in, rows=config.rows, corrected=corrected)
-    return tint.pack_dense(steps, config.units) if config.weights == "dense" else tint.pack(steps, corrected)
+    return tint.pack_dense(steps, config.dense_units) if config.weights == "dense" else tint.pack(steps, corrected)
 
 
 CORE = Core(

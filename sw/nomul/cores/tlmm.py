@@ -36,7 +36,7 @@ def pack(config: TlmmConfig, weight: "Tensor", mode: int) -> "npt.NDArray[np.uin
 
     sizes = {"group": config.group, "tables": config.tables, "rows": config.rows}
     if config.weights == "dense":
-        return tlmm.pack_dense(weight, **sizes, units=config.units)
+        return tlmm.pack_dense(weight, **sizes, units=config.dense_units)
     return tlmm.pack(weight, **sizes, half=config.table == "half")
 
 

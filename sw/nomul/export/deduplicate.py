@@ -4,8 +4,8 @@ Amaranth emits one module per instance: thirty tables of sixteen rows become fiv
 their names. Here modules that are equal up to names are merged, from the leaves up, so that the text shrinks to what a
 person would have written: a simulator compiles it faster and a reader can follow it. Two instances stay apart when
 Amaranth itself made them differ, for example by moving a constant input of one of them inside. A module that was
-elaborated by itself (`nomul.repeated`) loses the inputs that it does nothing with, and those that are one constant for
-all its instances move inside.
+elaborated by itself (`nomul.shared_module`) loses the inputs that it does nothing with, and those that are one
+constant for all its instances move inside.
 
 Names follow from names alone, never from the machine, the folder or the order of a dictionary:
 

@@ -16,7 +16,7 @@ from nomul.export.deduplicate import merge
 from nomul.export.widths import make_explicit
 from nomul.jobs.yosys_run import run_yosys
 from nomul.memory.rom import rom_model
-from nomul.repeated import written
+from nomul.shared_module import written
 
 __all__ = ["convert", "to_verilog", "verilog"]
 
@@ -36,8 +36,8 @@ def convert(component: Elaboratable, name: str = "top") -> str:
         The top module's name, a Verilog identifier.
 
     A wrapper of Amaranth's, such as `EnableInserter`, that rewrites what a repeated component is in does not reach its
-    module. Such a design is elaborated as Amaranth does it, part by part; `nomul.repeated.enabled` and
-    `nomul.repeated.resettable` are faster. `DomainRenamer` reaches modules, whose clock is a port.
+    module. Such a design is elaborated as Amaranth does it, part by part; `nomul.shared_module.enabled` and
+    `nomul.shared_module.resettable` are faster. `DomainRenamer` reaches modules, whose clock is a port.
 
     """
     with _uncollected():

@@ -30,11 +30,11 @@ from torch import Tensor
 from nomul.errors import InputError
 from nomul.golden.mixpe_stream import DIGITS, TERNARY_DIGITS, Layout, digits_of, excess, to_lines
 
-__all__ = ["DIGITS", "TERNARY_DIGITS", "Layout", "Operands", "digits_of", "matrix", "pack", "unpack"]
+__all__ = ["DIGITS", "TERNARY_DIGITS", "GroupQuantized", "Layout", "digits_of", "matrix", "pack", "unpack"]
 
 
 @dataclass(frozen=True, eq=False)
-class Operands:
+class GroupQuantized:
     """A matrix of integers in groups: W[o, k] = scale[o, g] * (code[o, k] - zero[o, g]), g = k // group.
 
     Parameters
@@ -80,15 +80,15 @@ class Operands:
         return (self.codes.long() - self.zeros.long()[:, group]) * self.scales.long()[:, group]
 
 
-def matrix(weight: Tensor, group: int | None) -> Operands:
+def matrix(weight: Tensor, group: int | None) -> GroupQuantized:
     """Return plain integer weights as operands with zero point 0 and scale 1."""
     n_out, n_in = weight.shape
     group = group or n_in
     parts = (n_out, -(-n_in // group))
-    return Operands(weight, torch.zeros(parts, dtype=torch.int16), torch.ones(parts, dtype=torch.int16), group)
+    return GroupQuantized(weight, torch.zeros(parts, dtype=torch.int16), torch.ones(parts, dtype=torch.int16), group)
 
 
-def _check(operands: Operands, layout: Layout) -> None:
+def _check(operands: GroupQuantized, layout: Layout) -> None:
     n_in = operands.shape[1]
     group, wanted = operands.group, layout.group or n_in
     if group != wanted and not (group >= n_in and wanted >= n_in):
@@ -110,7 +110,7 @@ def _check(operands: Operands, layout: Layout) -> None:
         )
 
 
-def _codes(operands: Operands, layout: Layout, steps: int) -> tuple[Tensor, Tensor]:
+def _codes(operands: GroupQuantized, layout: Layout, steps: int) -> tuple[Tensor, Tensor]:
     """Return unsigned (codes of all steps [blocks, rows, steps * lanes], zero points [blocks, rows, groups])."""
     n_out, n_in = operands.shape
     bias = 1 << (layout.code_bits - 1) if layout.signed else 0
@@ -125,7 +125,7 @@ def _codes(operands: Operands, layout: Layout, steps: int) -> tuple[Tensor, Tens
     return codes.view(blocks, layout.rows, width), zeros.view(blocks, layout.rows, -1)
 
 
-def pack(operands: Operands, layout: Layout) -> npt.NDArray[np.uint8]:
+def pack(operands: GroupQuantized, layout: Layout) -> npt.NDArray[np.uint8]:
     """Return the transfers of one token, uint8 [transfers, bytes], little-endian.
 
     Raises

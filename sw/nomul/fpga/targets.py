@@ -40,7 +40,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Target:
+class FpgaTarget:
     """An FPGA family as Yosys and nextpnr see it."""
 
     name: str
@@ -143,7 +143,7 @@ _GOWIN_LATCHES = frozenset(
 TARGETS = {
     target.name: target
     for target in (
-        Target(
+        FpgaTarget(
             "xcup",
             "AMD UltraScale+ (Kria KV260)",
             "synth_xilinx -family xcup -flatten -noiopad -noclkbuf",
@@ -153,7 +153,7 @@ TARGETS = {
             _XILINX,
             frozenset({"LDCE", "LDPE"}),
         ),
-        Target(
+        FpgaTarget(
             "xc7",
             "AMD 7 series",
             "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf",
@@ -163,7 +163,7 @@ TARGETS = {
             _XILINX,
             frozenset({"LDCE", "LDPE"}),
         ),
-        Target(
+        FpgaTarget(
             "ecp5",
             "Lattice ECP5 (ULX3S-85F)",
             "synth_lattice -family ecp5 -nowidelut -noiopad",
@@ -173,7 +173,7 @@ TARGETS = {
             _ECP5,
             frozenset(),
         ),
-        Target(
+        FpgaTarget(
             "gowin",
             "Gowin GW2A (Tang Nano 20K)",
             "synth_gowin -family gw2a -nowidelut -noiopads",
@@ -183,7 +183,7 @@ TARGETS = {
             _GOWIN,
             _GOWIN_LATCHES,
         ),
-        Target(
+        FpgaTarget(
             "ice40",
             "Lattice iCE40 UltraPlus (iCEBreaker)",
             "synth_ice40 -device u -spram",
@@ -197,7 +197,7 @@ TARGETS = {
 }
 
 
-def find_target(name: str) -> Target:
+def find_target(name: str) -> FpgaTarget:
     """Return the target of that name; InputError if there is none."""
     try:
         return TARGETS[name]

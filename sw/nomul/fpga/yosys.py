@@ -25,7 +25,7 @@ from pathlib import Path
 
 from nomul.arith.cells import cell_models
 from nomul.errors import ToolError
-from nomul.fpga.targets import Target, find_target
+from nomul.fpga.targets import FpgaTarget, find_target
 from nomul.jobs.cache import DEFAULT, Cache, digest
 from nomul.jobs.yosys_run import run_yosys
 
@@ -144,7 +144,7 @@ def synthesise(
 
 def tally(
     cells: dict[str, int],
-    target: Target,
+    target: FpgaTarget,
     top: str,
     seconds: float = 0,
     netlist: str | None = None,
@@ -190,7 +190,7 @@ def tally(
 
 
 def _script(
-    target: Target,
+    target: FpgaTarget,
     top: str,
     *,
     dsp: bool,

@@ -15,7 +15,7 @@ from pathlib import Path
 from nomul.errors import InputError, ToolError
 
 __all__ = [
-    "BAUD", "Board", "Damage", "EngineBoard", "Error", "Frame", "Info", "Line", "Message", "Parser", "baud_speed",
+    "BAUD", "BoardLink", "Damage", "EngineBoard", "Error", "Frame", "Info", "Line", "Message", "Parser", "baud_speed",
     "encode",
 ]  # fmt: skip
 
@@ -225,7 +225,7 @@ class Info:
     """Of the model: `nomul.board_designs.model_number`."""
 
 
-class Board:
+class BoardLink:
     """A language model behind a serial line.
 
     Parameters
@@ -336,7 +336,7 @@ class EngineBoard:
     """Words of weights in a frame, at most."""
 
     def __init__(self, line: Line, timeout: float = 2.0) -> None:
-        self.board = Board(line, timeout)
+        self.board = BoardLink(line, timeout)
 
     def load(self, words: Sequence[bytes]) -> None:
         """Write words of weights, each little-endian, from the first on; ToolError if one is not taken."""

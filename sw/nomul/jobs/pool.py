@@ -35,11 +35,11 @@ from nomul.jobs.cache import DEFAULT, Cache, digest
 from nomul.jobs.sources import sources
 from nomul.jobs.tools import program
 
-__all__ = ["Job", "Outcome", "fingerprint", "run_jobs"]
+__all__ = ["JobOutcome", "ToolJob", "fingerprint", "run_jobs"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class ToolJob:
     """One call whose result is worth keeping."""
 
     function: str
@@ -69,10 +69,10 @@ class Job:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class JobOutcome:
     """What came of a job: a result, or the sentence of the error that a tool or a value caused."""
 
-    job: Job
+    job: ToolJob
     value: dict[str, Any] | None
     error: str = ""
     kept: bool = False
@@ -95,14 +95,14 @@ def fingerprint(*modules: str) -> str:
 
 
 def run_jobs(
-    jobs: Sequence[Job],
+    jobs: Sequence[ToolJob],
     *,
     workers: int | None = None,
     scheduler: str | None = None,
     cache: Path | None = DEFAULT,
     description: str = "working",
-    finished: Callable[[Outcome], None] = lambda outcome: None,
-) -> list[Outcome]:
+    finished: Callable[[JobOutcome], None] = lambda outcome: None,
+) -> list[JobOutcome]:
     """Run jobs, those of greatest weight first, and return what came of each, in their order.
 
     A job that ends in an `InputError` or a `ToolError` does not stop the others; its outcome has the sentence, and it
@@ -131,11 +131,11 @@ def run_jobs(
     """
     store = Cache(None if cache is None else cache / "jobs")
     keys = [job.key for job in jobs]
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, JobOutcome] = {}
     for key, job in zip(keys, jobs, strict=True):
         kept = store.get(key)
         if kept is not None and key not in outcomes:
-            outcomes[key] = Outcome(job, kept, kept=True)
+            outcomes[key] = JobOutcome(job, kept, kept=True)
             finished(outcomes[key])
     waiting = {key: job for key, job in zip(keys, jobs, strict=True) if key not in outcomes}
     if waiting:
@@ -168,14 +168,14 @@ def call(function: str, arguments: dict[str, Any]) -> dict[str, Any]:
         return {"error": str(error)}
 
 
-def _outcome(job: Job, future: "Future[dict[str, Any]]") -> Outcome:
+def _outcome(job: ToolJob, future: "Future[dict[str, Any]]") -> JobOutcome:
     try:
         answer = future.result()
     except BrokenProcessPool:
         raise ToolError(
             f"a process died while it worked on {job.label or job.function}; run the command again"
         ) from None
-    return Outcome(job, answer.get("value"), answer.get("error", ""))
+    return JobOutcome(job, answer.get("value"), answer.get("error", ""))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nomul.errors import InputError
 from nomul.formats.int4 import Int4Layer
-from nomul.formats.mixpe import Operands
+from nomul.formats.mixpe import GroupQuantized
 
 GROUP = 80
 """Weights in a group: it divides the 160 and 400 inputs of the tiny model, and is a multiple of 16 lanes."""
@@ -58,9 +58,9 @@ class GroupedLayer:
         columns = torch.arange(self.codes.shape[1]) // self.group
         return self.codes * (self.group_scales.float() * self.channel_scale[:, None])[:, columns]
 
-    def operands(self) -> Operands:
+    def operands(self) -> GroupQuantized:
         """Return the integers that the engine multiplies; `channel_scale` stays outside."""
-        return Operands(self.codes, torch.zeros_like(self.group_scales), self.group_scales, self.group)
+        return GroupQuantized(self.codes, torch.zeros_like(self.group_scales), self.group_scales, self.group)
 
     def stored(self) -> dict[str, Tensor]:
         """Return the tensors of `PARTS`."""
@@ -114,13 +114,13 @@ def lost_scales(scales: Tensor, bits: int) -> int:
     return int(((integer_scales(scales, bits)[0] == 0) & (scales != 0)).sum())
 
 
-def from_int4(layer: Int4Layer, bits: int = 8) -> tuple[Operands, Tensor]:
+def from_int4(layer: Int4Layer, bits: int = 8) -> tuple[GroupQuantized, Tensor]:
     """Return (integers for the engine, real scale of each output channel) of a GPTQ or AWQ layer.
 
     Codes and zero points stay as they are; `integer_scales` makes group scales of `bits` bits.
     """
     integer, channel = integer_scales(layer.scales, bits)
-    return Operands(layer.codes.to(torch.int8), layer.zeros.long(), integer, layer.group_size), channel
+    return GroupQuantized(layer.codes.to(torch.int8), layer.zeros.long(), integer, layer.group_size), channel
 
 
 def quantise(weight: Tensor, group: int = GROUP, importance: Tensor | None = None) -> GroupedLayer:

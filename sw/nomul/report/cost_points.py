@@ -15,14 +15,14 @@ from typing import Any
 from nomul.console import stderr
 from nomul.cores.discover import find_core, matmul_cores
 from nomul.files import write_atomically
-from nomul.jobs.pool import Job, Outcome, run_jobs
+from nomul.jobs.pool import JobOutcome, ToolJob, run_jobs
 from nomul.report.cost import POINTS, arithmetic
 from nomul.report.measure import cells_job, fpga_job
 
 TARGETS = ("ecp5", "ice40", "xcup", "cells", "gowin")
 
 
-def job(engine: str, config: dict[str, Any], target: str, weight: float) -> Job:
+def job(engine: str, config: dict[str, Any], target: str, weight: float) -> ToolJob:
     """Return the job that measures a configuration."""
     if target == "cells":
         return cells_job(engine, config, None, None, weight)
@@ -36,7 +36,7 @@ def main(engines: list[str]) -> None:
     points = itertools.chain(*kept.values())
     known = {json.dumps([point["engine"], point["target"], point["settings"]], sort_keys=True) for point in points}
     wanted: list[dict[str, Any]] = []
-    jobs: list[Job] = []
+    jobs: list[ToolJob] = []
     for target in TARGETS:
         for engine in engines:
             if target not in (find_core(engine).cost_targets or TARGETS):
@@ -51,7 +51,7 @@ def main(engines: list[str]) -> None:
                 jobs.append(job(engine, dataclasses.asdict(config), target, 1 / (len(jobs) + 1)))
     entries = dict(zip((job.key for job in jobs), wanted, strict=True))
 
-    def finished(outcome: Outcome) -> None:
+    def finished(outcome: JobOutcome) -> None:
         if outcome.value is None:
             stderr.print(f"{outcome.job.label}: {outcome.error}", markup=False)
             return

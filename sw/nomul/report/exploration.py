@@ -29,7 +29,7 @@ from nomul.errors import InputError
 from nomul.report.cost import arithmetic, cost_model, modelled
 from nomul.report.shapes import Device, Shape
 
-__all__ = ["Choice", "Question", "Search", "front", "recommend", "search", "serving"]
+__all__ = ["Constraints", "DesignPoint", "Exploration", "front", "recommend", "search", "serving"]
 
 SHARE = 0.7
 """Share of a board that the engine may take, unless a budget is given: the rest is for what stands around it."""
@@ -45,7 +45,7 @@ NEAR = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
-class Question:
+class Constraints:
     """What is asked: a model, a device, and the conditions."""
 
     shape: Shape
@@ -74,7 +74,7 @@ class Question:
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class DesignPoint:
     """An engine's configuration with its resources and rates."""
 
     engine: str
@@ -84,7 +84,7 @@ class Choice:
     measured: bool
     """Whether the resources are those of a synthesis, not predictions."""
     clock_mhz: float
-    question: Question
+    question: Constraints
 
     @functools.cached_property
     def decode(self) -> tuple[int, int]:
@@ -92,7 +92,7 @@ class Choice:
         shape, config, mode, cycles, bits = self.question.shape, self.config, self.mode, 0, 0
         for (n_out, n_in), count in shape.matrices.items():
             cycles += count * config.cycles(n_in, n_out, 1, mode)
-            bits += count * config.weight_width * config.weight_transfers(n_in, n_out, mode)
+            bits += count * config.weight_stream_bits(n_in, n_out, mode)
         return cycles, bits + shape.head_bits + shape.cache_bits(self.question.context)
 
     @functools.cached_property
@@ -102,13 +102,13 @@ class Choice:
         tokens = self.question.prompt
         buffer = self.decode[1] if self.on_chip else self.question.block_bits // 2
         for (n_out, n_in), count in shape.matrices.items():
-            matrix = config.weight_width * config.weight_transfers(n_in, n_out, mode)
+            matrix = config.weight_stream_bits(n_in, n_out, mode)
             parts = -(-matrix // buffer) if buffer else 1
             part = min(n_out, -(n_out // -parts // config.rows) * config.rows)
             whole, rest = divmod(n_out, part)
             cycles += count * whole * prompt_cycles(config, n_in, part, tokens, mode)
             cycles += count * prompt_cycles(config, n_in, rest, tokens, mode) if rest else 0
-            bits += count * matrix * (1 if buffer else tokens)
+            bits += count * matrix * (1 if buffer else -(-tokens // config.tokens_together))
         return cycles, bits + shape.head_bits
 
     @property
@@ -176,10 +176,10 @@ class Choice:
 
 
 @dataclasses.dataclass(frozen=True)
-class Search:
+class Exploration:
     """What the cost models say: the choices within the budget, how many there were, and how long it took."""
 
-    choices: tuple[Choice, ...]
+    choices: tuple[DesignPoint, ...]
     points: int
     seconds: float
 
@@ -224,7 +224,7 @@ def gate_area(device: Device) -> float:
     return nand[0].area if nand else 1.0
 
 
-def search(question: Question, progress: Callable[[str], None] = lambda step: None) -> Search:
+def search(question: Constraints, progress: Callable[[str], None] = lambda step: None) -> Exploration:
     """Return every choice whose predicted resources are within the budget.
 
     Raises
@@ -235,7 +235,7 @@ def search(question: Question, progress: Callable[[str], None] = lambda step: No
     start = time.perf_counter()
     shape, device = question.shape, question.device
     gate = gate_area(device) if device.target == "cells" else 1.0
-    choices: list[Choice] = []
+    choices: list[DesignPoint] = []
     points, smallest = 0, math.inf
     for engine, mode_name in serving(shape, device.target, question.engines).items():
         progress(f"searching {engine}")
@@ -247,7 +247,7 @@ def search(question: Question, progress: Callable[[str], None] = lambda step: No
             if any(resources.get(name, 0) > most for name, most in question.budget.items()):
                 continue
             mode = [each.name for each in config.modes].index(mode_name)
-            choice = Choice(engine, config, mode, resources, False, question.clock_mhz, question)
+            choice = DesignPoint(engine, config, mode, resources, False, question.clock_mhz, question)
             if choice.decode_rate > 0:
                 choices.append(choice)
     if not choices:
@@ -257,26 +257,26 @@ def search(question: Question, progress: Callable[[str], None] = lambda step: No
             if question.size in question.budget
             else "nothing fits the budget"
         )
-    return Search(tuple(choices), points, time.perf_counter() - start)
+    return Exploration(tuple(choices), points, time.perf_counter() - start)
 
 
 def prompt_cycles(config: Any, n_in: int, n_out: int, tokens: int, mode: int) -> int:
     """Return `config.cycles`, exactly, without walking through every token.
 
     From `STEADY` tokens on each takes as long as the second before it: engines hold two vectors, and whatever is
-    slower, loading or computing, sets the pace.
+    slower, loading or computing, sets the pace. Cores that take several together have formulas for any number.
     """
-    if tokens <= STEADY:
+    if tokens <= STEADY or config.tokens_together > 1:
         return int(config.cycles(n_in, n_out, tokens, mode))
     pairs, odd = divmod(tokens - STEADY, 2)
     before, last = (config.cycles(n_in, n_out, STEADY + odd - back, mode) for back in (2, 0))
     return int(last + pairs * (last - before))
 
 
-def front(choices: Sequence[Choice], size: str, phase: str = "decode") -> list[Choice]:
+def front(choices: Sequence[DesignPoint], size: str, phase: str = "decode") -> list[DesignPoint]:
     """Return the Pareto front: no other choice is both smaller and faster in `phase`. Smallest first."""
 
-    def rate(choice: Choice) -> float:
+    def rate(choice: DesignPoint) -> float:
         return choice.decode_rate if phase == "decode" else choice.prefill_rate
 
     best, found = 0.0, []
@@ -287,7 +287,7 @@ def front(choices: Sequence[Choice], size: str, phase: str = "decode") -> list[C
     return found
 
 
-def recommend(found: Sequence[Choice], phase: str = "decode") -> Choice:
+def recommend(found: Sequence[DesignPoint], phase: str = "decode") -> DesignPoint:
     """Return the smallest choice of a front that comes near its best rate (`NEAR`)."""
     rates = [choice.decode_rate if phase == "decode" else choice.prefill_rate for choice in found]
     return next(choice for choice, rate in zip(found, rates, strict=True) if rate >= NEAR * max(rates))

@@ -15,7 +15,7 @@ from nomul.export.rtlil import convert
 from nomul.fpga.nextpnr import place_and_route
 from nomul.fpga.yosys import synthesise
 from nomul.jobs.cache import DEFAULT, Cache, digest
-from nomul.jobs.pool import Job, fingerprint
+from nomul.jobs.pool import ToolJob, fingerprint
 
 __all__ = ["cells", "cells_job", "fpga", "fpga_job", "modules_of", "routed", "routed_job"]
 
@@ -116,16 +116,16 @@ def cells(
     }
 
 
-def fpga_job(engine: str, config: dict[str, Any], target: str, weight: float = 1.0, dsp: bool = False) -> Job:
+def fpga_job(engine: str, config: dict[str, Any], target: str, weight: float = 1.0, dsp: bool = False) -> ToolJob:
     """Return the job of `fpga`."""
     arguments = {"engine": engine, "config": config, "target": target, "dsp": dsp}
-    return Job("nomul.report.measure:fpga", arguments, f"{engine} on {target}", weight, modules=modules_of(engine))
+    return ToolJob("nomul.report.measure:fpga", arguments, f"{engine} on {target}", weight, modules=modules_of(engine))
 
 
-def routed_job(engine: str, config: dict[str, Any], target: str, seeds: list[int], weight: float = 1.0) -> Job:
+def routed_job(engine: str, config: dict[str, Any], target: str, seeds: list[int], weight: float = 1.0) -> ToolJob:
     """Return the job of `routed`."""
     arguments = {"engine": engine, "config": config, "target": target, "seeds": seeds}
-    return Job(
+    return ToolJob(
         "nomul.report.measure:routed", arguments, f"{engine} routed on {target}", weight, modules=modules_of(engine)
     )
 
@@ -136,10 +136,10 @@ def cells_job(
     liberty: Path | None,
     clock_ns: float | None,
     weight: float = 1.0,
-) -> Job:
+) -> ToolJob:
     """Return the job of `cells`; it depends on what the library's file holds, not on where it is."""
     file = None if liberty is None else str(liberty.resolve())
     arguments = {"engine": engine, "config": config, "liberty": file, "clock_ns": clock_ns}
     name = GENERIC if liberty is None else liberty.name
     files = () if file is None else (file,)
-    return Job("nomul.report.measure:cells", arguments, f"{engine} in {name}", weight, files, modules_of(engine))
+    return ToolJob("nomul.report.measure:cells", arguments, f"{engine} in {name}", weight, files, modules_of(engine))

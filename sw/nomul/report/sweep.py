@@ -12,7 +12,7 @@ from nomul.engines.matmul import Mode
 from nomul.errors import InputError
 from nomul.fpga.nextpnr import DEFAULT_DEVICE
 from nomul.fpga.targets import TARGETS
-from nomul.jobs.pool import Job, Outcome
+from nomul.jobs.pool import JobOutcome, ToolJob
 from nomul.report.cost import arithmetic, cost_model, modelled
 from nomul.report.measure import cells_job, fpga_job, routed_job
 from nomul.report.shapes import DEVICES
@@ -148,14 +148,15 @@ class Figure:
         """Bits of the weight stream for each weight of a layer of `REFERENCE` x `REFERENCE`."""
         config = self.build.config
         size = min(REFERENCE, config.n_in_max)
-        return float(config.weight_width * config.weight_transfers(size, size, self.mode) / size**2)
+        return float(config.weight_stream_bits(size, size, self.mode) / size**2)
 
     @property
     def utilization(self) -> float:
-        """Products of that layer, of one token, over those that its cycles have room for."""
+        """Products of that layer, of as many tokens as the core takes together, over those that its cycles allow."""
         config = self.build.config
         size = min(REFERENCE, config.n_in_max)
-        return float(size * size / (config.cycles(size, size, 1, self.mode) * self.macs_per_cycle))
+        tokens = config.tokens_together
+        return float(size * size * tokens / (config.cycles(size, size, tokens, self.mode) * self.macs_per_cycle))
 
     @property
     def picojoules_per_mac(self) -> float | None:
@@ -255,9 +256,9 @@ def not_tried(build: Build) -> str:
     return ""
 
 
-def wanted(chosen: Sequence[Build], clock_ns: float | None) -> dict[str, Job]:
+def wanted(chosen: Sequence[Build], clock_ns: float | None) -> dict[str, ToolJob]:
     """Return the jobs of builds and of their plain arrays, by what they are for."""
-    jobs: dict[str, Job] = {}
+    jobs: dict[str, ToolJob] = {}
     for build in chosen:
         if not_tried(build):
             continue
@@ -278,7 +279,7 @@ def routable(build: Build) -> bool:
     return build.target in DEFAULT_DEVICE and find_core(build.engine).routed
 
 
-def build_job(build: Build, clock_ns: float | None) -> Job:
+def build_job(build: Build, clock_ns: float | None) -> ToolJob:
     """Return the job that measures a build."""
     config = dataclasses.asdict(build.config)
     if build.target == "cells":
@@ -293,7 +294,7 @@ def name_of(build: Build) -> str:
     return f"{build.engine} {build.library} {build.liberty} {sorted(dataclasses.asdict(build.config).items())}"
 
 
-def figures(chosen: Sequence[Build], outcomes: Mapping[str, Outcome]) -> list[Figure]:
+def figures(chosen: Sequence[Build], outcomes: Mapping[str, JobOutcome]) -> list[Figure]:
     """Return what was measured of each build in each of its modes, from the outcomes of the jobs of `wanted`."""
     found = []
     for build in chosen:

@@ -5,10 +5,10 @@ from amaranth.lib import stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
-__all__ = ["Queue"]
+__all__ = ["Fifo"]
 
 
-class Queue(Component):
+class Fifo(Component):
     """A queue whose writer keeps count of its room: a write to a full queue is lost.
 
     A payload written at cycle t is offered at t + 2 when the queue is empty, and one is taken every cycle.

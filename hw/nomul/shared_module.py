@@ -1,8 +1,8 @@
 """Components that a design holds many times, elaborated once where the design is written out.
 
 Amaranth elaborates, lowers and prints every instance of a component by itself. That of an array of 84 rows of INT8
-products took 44 s and 39 MB of text, of which `nomul.export.deduplicate` kept one row. A `Repeated` component becomes
-an instance of a module instead while `written` collects, and what collects elaborates one component for each module.
+products took 44 s and 39 MB of text, of which `nomul.export.deduplicate` kept one row. A `SharedModule` becomes an
+instance of a module instead while `written` collects, and what collects elaborates one component for each module.
 Anywhere else, in Amaranth's own simulator for one, it is elaborated as any component is.
 
 Two are equal if they are of one class and were made of equal arguments. So the class has nothing but its arguments to
@@ -31,7 +31,7 @@ from amaranth.hdl import (
 from amaranth.hdl._ast import Assign
 from amaranth.lib.wiring import Component, In, Signature
 
-__all__ = ["ModuleInstance", "Repeated", "Written", "enabled", "resettable", "written"]
+__all__ = ["ModuleInstance", "SharedModule", "Written", "enabled", "resettable", "written"]
 
 ENABLE = "clk_en"
 """Port of a module whose registers keep their values while it is 0."""
@@ -49,7 +49,7 @@ class ModuleInstance(Instance):
         self.add_statements("sync", Signal(name="canary").eq(0))
 
 
-class Repeated(Component):
+class SharedModule(Component):
     """A component whose `elaborate` says nothing and whose `build` makes the module.
 
     Raises
@@ -81,10 +81,10 @@ class Written:
 
     def __init__(self, top: object) -> None:
         self._names: dict[tuple[Any, ...], str] = {}
-        self._parts: list[tuple[Repeated, bool]] = []
+        self._parts: list[tuple[SharedModule, bool]] = []
         self._inside = top
 
-    def instance(self, component: Repeated, platform: object) -> Any:
+    def instance(self, component: SharedModule, platform: object) -> Any:
         """Return an instance of a component's module, or what it is made of if it is its turn to be elaborated."""
         if component is self._inside:
             return component.build(platform)
@@ -130,7 +130,7 @@ class Written:
 class _Part(Elaboratable):
     """The inside of one module, with the component's ports and, if it has one, that of the enable."""
 
-    def __init__(self, collected: Written, component: Repeated, has_enable: bool) -> None:
+    def __init__(self, collected: Written, component: SharedModule, has_enable: bool) -> None:
         self._collected, self._component = collected, component
         setattr(self, ENABLE, Signal(name=ENABLE) if has_enable else None)
         extra = {ENABLE: In(1)} if has_enable else {}
@@ -220,7 +220,7 @@ def resettable(reset: Value, component: Elaboratable) -> Elaboratable:
 
 @contextmanager
 def written(top: object) -> Iterator[Written]:
-    """Collect modules: within it, a `Repeated` component other than the top is elaborated to an instance."""
+    """Collect modules: within it, a `SharedModule` component other than the top is elaborated to an instance."""
     found = Written(top)
     token = _collected.set(found)
     try:
