@@ -28,9 +28,9 @@ demo: $(READY)
 	$(BIN)/nomul check tlmm --layer model.layers.0.mlp.down_proj --tokens 32 --set tables=9 --set fill_units=9 --set rows=4
 	$(BIN)/nomul report tlmm --target xcup --set tables=9 --set fill_units=9 --set rows=4
 
-# Before each commit: format, lint, types, and the tests that neither simulate nor synthesise.
+# Before each commit: format, lint, types, and the tests that neither simulate nor synthesise nor take seconds each.
 check: lint
-	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not bench and not synth"
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not bench and not synth and not slow"
 
 test-rtl: $(READY)
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m bench

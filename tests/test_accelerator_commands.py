@@ -18,6 +18,7 @@ from nomul.accelerators.sequencer import Step
 from nomul.cli import main
 from nomul.commands import accelerator_verilog, generate_rtl
 from nomul.commands.accelerator import command
+from nomul.commands.generate import RtlOptions
 from nomul.errors import InputError, ToolError
 from nomul.host.machine_driver import Machine, MachineError
 from nomul.jobs.yosys_run import run_yosys
@@ -68,6 +69,7 @@ def refused(*arguments: str) -> str:
     return str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", ["block", "axi"])
 def test_verilog_writes_what_a_host_needs(memory: str, checkpoint: Path, tmp_path: Path) -> None:
     options = ["--checkpoint", str(checkpoint), *SMALL, *(AXI if memory == "axi" else [])]
@@ -245,10 +247,10 @@ def test_a_wrong_choice_from_right_logits_is_seen(checkpoint: Path, monkeypatch:
     said = [(token, 100 * number) for number, token in enumerate([*right[:2], (right[2] + 1) % SHAPE.vocabulary])]
     monkeypatch.setattr(generate_rtl, "build_machine", lambda config: None)
     monkeypatch.setattr(generate_rtl, "generate", lambda *_: iter(said))
-    sizes: dict[str, Any] = {"engine": "tlmm", "settings": ("tables=4", "fill_units=2"), "lanes": 4, "figures": {}}
+    options = RtlOptions("tlmm", ("tables=4", "fill_units=2"), lanes=4, tile=None, clock=100.0)
     shown = []
     with pytest.raises(ToolError, match=rf"^token 2 is {said[2][0]}; the integer model says {right[2]}$"):
-        for token in generate_rtl.generate_rtl(model, prompt, 3, **sizes):
+        for token in generate_rtl.generate_rtl(model, prompt, 3, options, {}):
             shown.append(token)
     assert shown == right[:2]
 

@@ -16,6 +16,7 @@ CASES = int(os.environ.get("NOMUL_FUZZ_CASES", "150"))
 SEED = int(os.environ.get("NOMUL_FUZZ_SEED", "1"))
 
 
+@pytest.mark.slow
 def test_no_call_ends_in_anything_but_a_result_or_a_sentence() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.cli_fuzz", str(CASES), str(SEED)], capture_output=True, text=True

@@ -42,7 +42,8 @@ class Block:
     @property
     def marks(self) -> list[pytest.MarkDecorator]:
         names = {words[0] for words in self.commands}
-        return [pytest.mark.bench] * bool(names & SIMULATES) + [pytest.mark.synth] * bool(names & SYNTHESISES)
+        marks = [pytest.mark.bench] * bool(names & SIMULATES) + [pytest.mark.synth] * bool(names & SYNTHESISES)
+        return [*marks, pytest.mark.slow]
 
 
 def code(file: Path) -> list[tuple[int, list[str]]]:

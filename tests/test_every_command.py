@@ -166,7 +166,7 @@ def played() -> Iterator[None]:
         "nomul.commands.selftest.engine_words": lambda name, config, weight, activations: (weight, activations),
         "nomul.commands.verilog.verilog": lambda *arguments: "module\n",
         "nomul.commands.talk.Line": played_work,
-        "nomul.commands.talk.Board": PlayedBoard,
+        "nomul.commands.talk.BoardLink": PlayedBoard,
         "nomul.commands.talk.model_number": lambda path: 7,
     }
     torch.set_num_threads(1)

@@ -59,6 +59,7 @@ def test_everything_needed_works():
     assert all(entry["version"] for entry in report["tools"] if entry["works"])
 
 
+@pytest.mark.slow
 def test_a_compiler_that_is_not_there(tmp_path):
     everything_else(tmp_path, without=("g++", "c++", "clang++", "iverilog"))
     done = doctor(tmp_path)

@@ -157,6 +157,7 @@ def bus_faults(component: Component, bus: etree._Element, declared: dict[str, tu
     return wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_component_is_valid_and_is_that_of_its_verilog(case: str, tmp_path: Path) -> None:
     components = {}

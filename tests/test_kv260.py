@@ -67,6 +67,7 @@ def folder(request: pytest.FixtureRequest, folders: dict[str, Path], tmp_path: P
     return Path(shutil.copytree(folders[request.param], tmp_path / "machine"))
 
 
+@pytest.mark.slow
 def test_the_folder_holds_the_same_machine_as_accelerator_verilog(
     folders: dict[str, Path], checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -86,6 +87,7 @@ def test_the_folder_holds_the_same_machine_as_accelerator_verilog(
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", KINDS, indirect=True)
 def test_the_script_builds_a_sound_design(folder: Path, request: pytest.FixtureRequest) -> None:
     ports, _ = KINDS[request.node.callspec.params["folder"]]

@@ -42,6 +42,7 @@ def test_a_core_is_clean(core: str, target: str, tmp_path: Path) -> None:
     assert warnings(text, manifest["top"], target, tmp_path) == ""
 
 
+@pytest.mark.slow
 def test_what_is_switched_off_would_be_found(tmp_path: Path) -> None:
     """The list names no warning that printed text does not have."""
     manifest, text = make_engine("absmax", configure("absmax", SMALL["absmax"], "ecp5"), "axi")

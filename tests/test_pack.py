@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from nomul.catalog import configure, pack_activations, pack_weights
-from nomul.cores.discover import matmul_cores
+from nomul.cores.discover import cores
 from nomul.errors import InputError
 
 
-@pytest.mark.parametrize("engine", matmul_cores())
+@pytest.mark.parametrize("engine", [name for name, core in cores().items() if core.streams_products])
 @pytest.mark.parametrize("kind", [np.int8, np.int16, np.int64])
 def test_weights_may_be_an_array_or_a_tensor(engine, kind):
     config = configure(engine)

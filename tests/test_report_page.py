@@ -146,6 +146,7 @@ def test_markdown_has_a_row_for_each_figure():
     assert "does not fit icebreaker" in markdown(made_up(builds(["tint"], SIZES, ["ice40"], []), 400), "nomul")
 
 
+@pytest.mark.slow
 def test_the_page_in_a_browser(whole):
     api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
     if CHROMIUM is None:

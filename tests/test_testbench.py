@@ -139,10 +139,13 @@ def test_pack_writes_what_plain_torch_says(bus: str, tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         (["absmax", "--layer", "a"], "--layer is 'a', but absmax has no weights; leave it out"),
-        (["top_k", "--activations", "a.npy"], "--activations is 'a.npy', but top_k takes random jobs only"),
+        (
+            ["top_k", "--activations", "a.npy"],
+            "--activations is 'a.npy', but top_k takes random jobs only; leave it out",
+        ),
         (
             ["tint", "--set", "lanes_in=8", "--set", "n_in_max=16"],
-            "n_in is 160; this engine takes 1 to 16; set n_in_max to 160 or more",
+            "n_in is 160; this core takes 1 to 16; set n_in_max to 160 or more",
         ),
     ],
 )

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -14,6 +14,9 @@ from nomul.model.generation import generate_integer
 from nomul.model.integer import IntegerModel
 from nomul.sim.accelerator import build_machine, generate
 
+if TYPE_CHECKING:
+    from nomul.commands.generate import RtlOptions
+
 __all__ = ["generate_rtl"]
 
 
@@ -21,7 +24,7 @@ def generate_rtl(
     model: IntegerModel,
     prompt: Tensor,
     tokens: int,
-    options: Any,
+    options: "RtlOptions",
     figures: dict[str, Any],
 ) -> Iterator[int]:
     """Yield the tokens of a simulated machine; fill `figures` when they have all come.
