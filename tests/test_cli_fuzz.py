@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import click
+import pytest
 
 from nomul.options import Integer, Number
 from tests.cli_cases import COMMANDS
