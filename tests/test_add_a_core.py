@@ -11,6 +11,8 @@ import pytest
 
 from tests.test_packaging import ROOT
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = ROOT / "examples" / "parity_core"
 SMALL = ["--set", "lanes_in=4", "--set", "rows=2"]
 

@@ -14,6 +14,8 @@ from nomul.cores.discover import cores
 from nomul.export.heading import LINT_OFF, PRIMITIVES_LINT_OFF
 from tests.lint import warnings
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "tlmm": ("tables=2", "rows=1", "fill_units=1", "n_in_max=96"),
     "tint": ("lanes_in=4", "rows=1", "n_in_max=96"),
