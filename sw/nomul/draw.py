@@ -5,6 +5,9 @@ from torch import Tensor
 
 __all__ = ["Draw"]
 
+MOST = (1 << 63) - 1
+"""Largest number of 64 bits."""
+
 
 class Draw:
     """Draws numbers and values from one seed.
@@ -19,11 +22,17 @@ class Draw:
 
     def number(self, low: int, high: int) -> int:
         """Return a number from low to high."""
-        return int(torch.randint(low, high + 1, (), generator=self.random))
+        return int(self.integers(low, high))
 
     def integers(self, low: int, high: int, *shape: int) -> Tensor:
-        """Return integers from low to high, int64."""
-        return torch.randint(low, high + 1, shape, generator=self.random)
+        """Return integers from low to high, int64, up to all numbers of 64 bits."""
+        if high < MOST:
+            return torch.randint(low, high + 1, shape, generator=self.random)
+        # PyTorch takes the end of a range, which is no number of 64 bits here.
+        if low > -MOST:
+            return torch.randint(low - 1, high, shape, generator=self.random) + 1
+        whole = torch.empty(shape, dtype=torch.int64).random_(-MOST - 1, None, generator=self.random)
+        return whole.clamp(min=low)
 
     def values(self, bits: int, *shape: int) -> Tensor:
         """Return two's complement values, int64: extremes, one value only, a few bits only, or all of the range."""
@@ -34,7 +43,7 @@ class Draw:
         if kind == 1:
             return torch.full(shape, self.number(low, high))
         some = (1 << self.number(0, bits - 1)) if kind == 2 else high
-        return torch.randint(-some, some + 1, shape, generator=self.random).clamp(low, high)
+        return self.integers(-some, min(some, MOST), *shape).clamp(low, high)
 
     def near(self, value: int, limit: int) -> int:
         """Return a scale of which a value is the half, or nearly, from 1 to a limit."""
