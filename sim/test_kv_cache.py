@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The cache of keys and values in Amaranth's simulator: contents, order, and a row a cycle."""
 
 import random

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Every target's form of the arithmetic equals the portable one, proven by SAT with Yosys' models of the primitives.
 
 The signed sums are pipelines without feedback, so with their registers replaced by wires they are the functions that

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The standard-cell flow: cells found by function, areas and delays that a hand count gives, and refusals."""
 
 import gzip

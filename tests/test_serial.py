@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The serial protocol on the host: the document's examples, frames in noise, lines and boards that misbehave."""
 
 import os

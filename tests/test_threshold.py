@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The activation packer: every value under every scale, back-pressure, and its golden model."""
 
 import random

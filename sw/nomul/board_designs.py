@@ -16,7 +16,7 @@ from nomul.boards.engine_top import EngineTop
 from nomul.boards.machine_top import MachineTop
 from nomul.bus.job_registers import config_hash
 from nomul.catalog import configure, pack_activations, pack_weights
-from nomul.cores.discover import find_core, matmul_cores
+from nomul.cores.discover import cores, find_core
 from nomul.errors import InputError
 from nomul.export.machine_manifest import memory_of
 from nomul.fpga.bitstream import Design
@@ -126,10 +126,9 @@ def engine_top(board: Board, engine: str | None, settings: Sequence[str]) -> tup
         raise InputError(f"{board.title} has no demonstration of an engine; it takes a language model")
     name, own, depth, kind = board.engine
     engine = engine and find_core(engine).name
-    if engine is not None and not find_core(engine).multiplies:
-        raise InputError(
-            f"{engine} is a unit; the demonstration of a board is one of the engines {', '.join(matmul_cores())}"
-        )
+    if engine is not None and not find_core(engine).streams_products:
+        able = [name for name, core in cores().items() if core.streams_products]
+        raise InputError(f"{engine} has other streams than a board's demonstration; take one of {', '.join(able)}")
     config = configure(engine or name, [*(own if engine in (None, name) else ()), *settings])
     try:
         component = find_core(engine or name).gateware.component(config)

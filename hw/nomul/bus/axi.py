@@ -67,8 +67,9 @@ class AxiCore(Component):
     """
 
     def __init__(self, core: Component, config: CoreConfig, number: int, *, padded: bool = False) -> None:
-        self.core, self.config = core, config
-        self.jobs = JobRegisters(config, number)
+        if number not in range(1 << 32):
+            raise ValueError(f"core number {number!r} is not one of 0 to {(1 << 32) - 1}")
+        self.core, self.config, self.number = core, config, number
         pins = {"aclk": In(1), "aresetn": In(1), "irq": Out(1)} | axi_lite_members("s_axi")
         for ports, prefix in ((config.inputs, "s_axis"), (config.outputs, "m_axis")):
             for port in ports:
@@ -83,7 +84,7 @@ class AxiCore(Component):
         m.domains.sync = sync = ClockDomain(local=True)
         m.d.comb += [sync.clk.eq(self.aclk), sync.rst.eq(~self.aresetn)]
         m.submodules.core = core = self.core
-        m.submodules.jobs = jobs = self.jobs
+        m.submodules.jobs = jobs = JobRegisters(self.config, self.number)
         for name, member in ({"irq": Out(1)} | axi_lite_members("s_axi")).items():
             outer, inner = getattr(self, name), getattr(jobs, name)
             m.d.comb += inner.eq(outer) if member.flow is In else outer.eq(inner)

@@ -106,18 +106,12 @@ class JobRegisters(Component):
     ends : In(1)
         The last transfer of a result vector leaves in this cycle.
 
-    Raises
-    ------
-    ValueError
-        If `number` does not fit its register.
     """
 
     JOBS = 4
     """Jobs that may be worked on at a time; one more waits."""
 
     def __init__(self, config: CoreConfig, number: int) -> None:
-        if number not in range(1 << 32):
-            raise ValueError(f"core number {number!r} is not one of 0 to {(1 << 32) - 1}")
         self.limits, self.modes, self.registers = config.job_limits, len(config.modes), job_registers(config)
         self.number, self.config = number, config
         jobs = job_layout(self.limits, self.modes)
