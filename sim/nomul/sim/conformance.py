@@ -28,10 +28,25 @@ from nomul.sim import scenarios
 from nomul.sim.check import bench_core, build_core
 from nomul.sim.runner import SIMULATORS
 
-__all__ = ["CoreConformance", "Mutation"]
+__all__ = ["CoreConformance", "Mutation", "assert_complete"]
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
 """Breaks the gateware that is elaborated after it."""
+
+
+def assert_complete(core: Core) -> None:
+    """Fail if a core's object lacks what checks, reports and searches ask for, or has fields that do not go together."""
+    fields = core.gateware.config.__dataclass_fields__
+    assert core.gateware.config(), "every field has a default"
+    assert all(describe(field) and field.metadata["doc"] for field in fields.values())
+    for settings in (*core.sizes.values(), *(point.settings for point in core.cost_points)):
+        assert core.gateware.config(**settings)
+    assert not core.cost_points or core.features is not None
+    assert core.pack is None or core.multiply is None, "a core multiplies over one kind of streams"
+    if core.multiplies:
+        assert set(core.serves.values()) <= {mode.name for mode in core.gateware.config().modes}
+    else:
+        assert core.jobs is not None, "what it does is checked on random jobs"
 
 
 class CoreConformance:
@@ -86,17 +101,7 @@ class CoreConformance:
 
     def test_its_object_is_complete(self) -> None:
         """What checks, reports and searches ask for is there and agrees."""
-        core = self.found
-        fields = core.gateware.config.__dataclass_fields__
-        assert core.gateware.config(), "every field has a default"
-        assert all(describe(field) and field.metadata["doc"] for field in fields.values())
-        if core.streams_products:
-            assert set(core.serves.values()) <= {mode.name for mode in core.gateware.config().modes}
-        else:
-            assert core.jobs is not None
-        for settings in (*core.sizes.values(), *(point.settings for point in core.cost_points)):
-            core.gateware.config(**settings)
-        assert not core.cost_points or core.features is not None
+        assert_complete(self.found)
 
     @pytest.mark.bench
     def test_scenarios(self, name: str) -> None:
