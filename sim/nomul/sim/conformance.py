@@ -35,7 +35,7 @@ Mutation = Callable[[pytest.MonkeyPatch], None]
 
 
 def assert_complete(core: Core) -> None:
-    """Fail if a core's object lacks what checks, reports and searches ask for, or has fields that do not go together."""
+    """Fail if a core lacks what checks, reports and searches ask for, or has fields that do not go together."""
     fields = core.gateware.config.__dataclass_fields__
     assert core.gateware.config(), "every field has a default"
     assert all(describe(field) and field.metadata["doc"] for field in fields.values())
