@@ -126,12 +126,18 @@ def systolic_job(config: Any, operands: GroupQuantized, activations: Tensor) -> 
             f"(scale_bits = {config.scale_bits})"
         )
     result = _systolic_result(config, operands, activations)
-    lanes = streams(
-        dataclasses.replace(operands, group=config.group), activations, result, rows=config.rows,
-        columns=config.columns, tokens_tile=config.tokens_tile if config.keeps_weights else None,
-    )  # fmt: skip
+    exists = torch.zeros_like(result)
+    exists[:, :n_out] = 1
+
+    def order(values: Tensor) -> dict[str, Lanes]:
+        whole = dataclasses.replace(operands, group=config.group)
+        tokens_tile = config.tokens_tile if config.keeps_weights else None
+        return streams(whole, activations, values, rows=config.rows, columns=config.columns, tokens_tile=tokens_tile)
+
+    lanes, beyond = order(result), order(exists)["results"] == 0
     results = lanes.pop("results")
-    return Job(fields, lanes, {"results": (results, np.arange(len(results)) == len(results) - 1)})
+    last = np.arange(len(results)) == len(results) - 1
+    return Job(fields, lanes, {"results": (results, last)}, {"results": beyond})
 
 
 def _systolic_result(config: Any, operands: GroupQuantized, activations: Tensor) -> Tensor:
