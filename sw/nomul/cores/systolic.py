@@ -56,16 +56,17 @@ def group_fields(operands: "GroupQuantized", scale_bits: int, settings: Settings
 
 
 def features(config: SystolicConfig) -> list[float]:
-    """Return 1, the edges, elements, elements x width of a sum, columns x width of a total, and in standard cells bits.
+    """Return 1, the edges, elements, elements x width of a sum, columns x width of a total, and bits of totals.
 
-    The bits are those of the totals, where they are too few for a macro.
+    The last are those of totals that are in no memory block: in portable form all of them, which iCE40 keeps in
+    flip-flops, on the other FPGAs those of dataflow output, and in standard cells those too few for a macro.
     """
     elements, bits = config.rows * config.columns, config.places * config.total_width
-    sizes: list[float] = [
+    small = bits <= MACRO_BITS if config.target == "cells" else config.target == "portable" or not config.keeps_weights
+    return [
         1, config.rows + config.columns, elements, elements * config.value_width, config.columns * config.total_width,
-        elements * config.keeps_weights,
+        config.columns * bits * small,
     ]  # fmt: skip
-    return [*sizes, config.columns * bits if bits <= MACRO_BITS else 0] if config.target == "cells" else sizes
 
 
 def candidates() -> Iterator[Settings]:
