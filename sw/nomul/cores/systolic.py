@@ -93,6 +93,7 @@ CORE = Core(
     },
     candidates=candidates,
     features=features,
+    cost_targets=("ecp5", "ice40", "xcup", "cells"),
     cost_points=tuple(
         CostPoint({"rows": rows, "columns": columns, "dataflow": dataflow, **longest(length)}, held)
         for held, points in ((False, POINTS), (True, POINTS_TEST))
