@@ -9,7 +9,7 @@ import os
 import pytest
 import torch
 
-from nomul.board_designs import board_design, engine_top, engine_words
+from nomul.board_designs import board_design, engine_design, engine_words
 from nomul.boards.engine_top import EngineTop
 from nomul.boards.icebreaker import BOARD
 from nomul.catalog import configure
@@ -96,7 +96,8 @@ module engine_top(clock, button, rx, tx, lights);
 @pytest.mark.synth
 def test_the_placed_and_routed_netlist_multiplies():
     if os.environ.get("NOMUL_ROUTED") == "board":
-        _, config, top = engine_top(BOARD, None, ())
+        design = engine_design(BOARD, None, ())
+        config, top = design.config, design.top()
     else:
         top, config = small("spram")
     result = make_bitstream(board_design(BOARD, top, {}), cache=None)

@@ -10,7 +10,7 @@ from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, Out
 
-from nomul.board_designs import BOARDS, engine_top, find_board, machine_for
+from nomul.board_designs import BOARDS, engine_design, find_board, machine_for
 from nomul.boards import ulx3s
 from nomul.boards.icebreaker import BOARD
 from nomul.cli import main
@@ -138,9 +138,9 @@ def test_boards_that_are_none(capsys):
     with pytest.raises(
         InputError, match=r"^Radiona ULX3S .* has no demonstration of an engine; it takes a language model$"
     ):
-        engine_top(find_board("ulx3s"), None, [])
+        engine_design(find_board("ulx3s"), None, [])
     with pytest.raises(InputError, match=r"^activation_lanes is 6; allowed behind a serial line: a power of two$"):
-        engine_top(BOARD, None, ["lanes_in=6"])
+        engine_design(BOARD, None, ["lanes_in=6"])
     with pytest.raises(SystemExit) as ended:
         main(["bitstream", "icebreaker", "--checkpoint", "x", "--engine", "tint"])
     assert ended.value.code == 2

@@ -158,10 +158,8 @@ def played() -> Iterator[None]:
         ],
         "nomul.commands.selftest.Line": played_work,
         "nomul.commands.selftest.EngineBoard": PlayedEngine,
-        "nomul.commands.selftest.engine_top": lambda *arguments: (
-            "tint",
-            config,
-            SimpleNamespace(number=7, depth=8192),
+        "nomul.commands.selftest.engine_design": lambda *arguments: SimpleNamespace(
+            name="tint", config=config, number=7, depth=8192
         ),
         "nomul.commands.selftest.engine_words": lambda name, config, weight, activations: (weight, activations),
         "nomul.commands.verilog.verilog": lambda *arguments: "module\n",

@@ -1,5 +1,6 @@
 """Boards as the host sees them: which there are, the machine that each takes, and the number of a model."""
 
+import dataclasses
 import importlib
 import zlib
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from nomul.boards.machine_top import MachineTop
 from nomul.bus.job_registers import config_hash
 from nomul.catalog import configure, pack_activations, pack_weights
 from nomul.cores.discover import cores, find_core
+from nomul.engines.serial_commands import check_behind_serial
 from nomul.errors import InputError
 from nomul.export.machine_manifest import memory_of
 from nomul.fpga.bitstream import Design
@@ -27,8 +29,9 @@ from nomul.names import canonical
 
 __all__ = [
     "BOARDS",
+    "EngineDesign",
     "board_design",
-    "engine_top",
+    "engine_design",
     "engine_words",
     "find_board",
     "machine_for",
@@ -114,13 +117,37 @@ def machine_top(board: Board, config: AcceleratorConfig, number: int, characters
         raise InputError(str(error)) from None
 
 
-def engine_top(board: Board, engine: str | None, settings: Sequence[str]) -> tuple[str, Any, EngineTop]:
-    """Return an engine's name, its configuration, and the design of a board with it; by default the board's own.
+@dataclasses.dataclass(frozen=True)
+class EngineDesign:
+    """The demonstration of an engine on a board."""
+
+    board: Board
+    name: str
+    config: Any
+    depth: int
+    """Words of weights that it keeps."""
+
+    kind: str
+    """Of the memory that it keeps them in."""
+
+    @property
+    def number(self) -> int:
+        """What the board says that it holds."""
+        return config_hash(self.config)
+
+    def top(self) -> EngineTop:
+        """Return the design."""
+        board, component = self.board, find_core(self.name).gateware.component(self.config)
+        return EngineTop(component, self.config, board.clock_hz, board.baud, self.number, self.depth, self.kind)
+
+
+def engine_design(board: Board, engine: str | None, settings: Sequence[str]) -> EngineDesign:
+    """Return the demonstration of a board with an engine; by default the board's own.
 
     Raises
     ------
     InputError
-        If the board takes none, or not this one.
+        If the board takes none, or not this one, or it cannot stand behind a serial line.
     """
     if board.engine is None:
         raise InputError(f"{board.title} has no demonstration of an engine; it takes a language model")
@@ -131,15 +158,10 @@ def engine_top(board: Board, engine: str | None, settings: Sequence[str]) -> tup
         raise InputError(f"{engine} has other streams than a board's demonstration; take one of {', '.join(able)}")
     config = configure(engine or name, [*(own if engine in (None, name) else ()), *settings])
     try:
-        component = find_core(engine or name).gateware.component(config)
-        number = config_hash(config)
-        return (
-            engine or name,
-            config,
-            EngineTop(component, config, board.clock_hz, board.baud, number, depth, kind),
-        )
+        check_behind_serial(config)
     except ValueError as error:
         raise InputError(str(error)) from None
+    return EngineDesign(board, engine or name, config, depth, kind)
 
 
 def engine_words(name: str, config: Any, weight: Tensor, activations: Tensor) -> tuple[list[bytes], bytes]:

@@ -16,12 +16,25 @@ from nomul.bus.serial import (
 )
 from nomul.memory.single_port import SinglePortMemory
 
-__all__ = ["LOAD_WORDS", "EngineSerial"]
+__all__ = ["LOAD_WORDS", "EngineSerial", "check_behind_serial"]
 
 LOAD_WORDS = 16
 """Words of weights in a frame, at most."""
 
 REPLY_OCTETS = 9
+
+
+def check_behind_serial(config: Any) -> None:
+    """Raise `ValueError` if an engine does not fit a serial line."""
+    lanes = config.activation_lanes
+    if config.weight_width % 8:
+        raise ValueError(f"weight_width is {config.weight_width}; allowed behind a serial line: a multiple of 8")
+    if lanes & (lanes - 1):
+        raise ValueError(f"activation_lanes is {lanes}; allowed behind a serial line: a power of two")
+    if len(config.modes) > 1 or config.act_bits > 8:
+        raise ValueError("an engine behind a serial line has one mode, and activations of up to 8 bits")
+    if config.total_width > 32 or max(config.n_in_max, config.n_out_max) > 65535:
+        raise ValueError("an engine behind a serial line has results of up to 32 bits and lengths up to 65535")
 
 
 class EngineSerial(Component):
@@ -60,15 +73,8 @@ class EngineSerial(Component):
     """
 
     def __init__(self, engine: Component, config: Any, number: int, timeout: int, depth: int, kind: str) -> None:
+        check_behind_serial(config)
         lanes = config.activation_lanes
-        if config.weight_width % 8:
-            raise ValueError(f"weight_width is {config.weight_width}; allowed behind a serial line: a multiple of 8")
-        if lanes & (lanes - 1):
-            raise ValueError(f"activation_lanes is {lanes}; allowed behind a serial line: a power of two")
-        if len(config.modes) > 1 or config.act_bits > 8:
-            raise ValueError("an engine behind a serial line has one mode, and activations of up to 8 bits")
-        if config.total_width > 32 or max(config.n_in_max, config.n_out_max) > 65535:
-            raise ValueError("an engine behind a serial line has results of up to 32 bits and lengths up to 65535")
         self.engine, self.config, self.number = engine, config, number
         self._memory = SinglePortMemory(config.weight_width, depth, kind)
         padded = -(-config.n_in_max // lanes) * lanes

@@ -12,7 +12,7 @@ from nomul import console
 from nomul.accelerator_image import hex_files
 from nomul.board_designs import (
     board_design,
-    engine_top,
+    engine_design,
     find_board,
     machine_for,
     machine_top,
@@ -74,8 +74,9 @@ def command(
         raise InputError("a bitstream holds a language model or an engine: give --checkpoint, or --engine and --set")
     files: dict[str, str] = {}
     if engine or settings or (checkpoint is None and chosen.machine is None):
-        name, config, top = engine_top(chosen, engine, settings)
-        held: dict[str, Any] = {"engine": name, "config": dataclasses.asdict(config)}
+        design = engine_design(chosen, engine, settings)
+        name, top = design.name, design.top()
+        held: dict[str, Any] = {"engine": name, "config": dataclasses.asdict(design.config)}
     else:
         path = checkpoint or checkpoints.path()
         model, characters = open_model(path)

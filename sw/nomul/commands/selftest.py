@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nomul import console
-from nomul.board_designs import engine_top, engine_words, find_board
+from nomul.board_designs import EngineDesign, engine_design, engine_words, find_board
 from nomul.errors import InputError, ToolError
 from nomul.host.serial import BAUD, EngineBoard, Line, baud_speed
 from nomul.options import Integer, Seed
@@ -48,20 +48,21 @@ def command(
     baud_speed(baud)
     torch.set_num_threads(1)
     board = find_board(board_name)
-    name, config, top = engine_top(board, engine, settings)
+    design = engine_design(board, engine, settings)
+    name, config = design.name, design.config
     generator = torch.Generator().manual_seed(seed)
     begin = time.perf_counter()
     results = 0
     with contextlib.ExitStack() as stack:
-        device = stack.enter_context(_simulated(top)) if port == "sim" else Path(port)
+        device = stack.enter_context(_simulated(design)) if port == "sim" else Path(port)
         line = Line(device, baud)
         stack.callback(line.close)
         host = EngineBoard(line, 60 if port == "sim" else 2)
         info = host.board.info()
-        if info.kind != KIND or info.number != top.number:
+        if info.kind != KIND or info.number != design.number:
             raise InputError(f"the board on {port} does not hold this {name}; give the --set of its bitstream")
         for number in range(vectors):
-            weight, activations = _product(config, generator, largest=number == 0, words=top.depth)
+            weight, activations = _product(config, generator, largest=number == 0, words=design.depth)
             n_out, n_in = weight.shape
             words, octets = engine_words(name, config, weight, activations)
             host.load(words)
@@ -99,10 +100,10 @@ def _product(config: Any, generator: torch.Generator, *, largest: bool, words: i
 
 
 @contextlib.contextmanager
-def _simulated(top: Any) -> Iterator[Path]:
+def _simulated(design: EngineDesign) -> Iterator[Path]:
     """Run the board's design in a simulator; yield its port."""
     from nomul.sim.board import simulated_top
 
     console.stderr.print("building the simulated board")
-    with simulated_top(top, "ice40", {}, {}) as simulated:
+    with simulated_top(design.top(), "ice40", {}, {}) as simulated:
         yield simulated.port
