@@ -5,9 +5,16 @@ from collections.abc import Callable, Sequence
 
 from amaranth.build import Platform
 from amaranth.hdl import Elaboratable, Module, Value
+from amaranth.lib import io
 from amaranth.lib.wiring import Component
 
-__all__ = ["Board", "place"]
+__all__ = ["Board", "input_pin", "place"]
+
+
+def input_pin(m: Module, platform: Platform, name: str) -> Value:
+    """Ask a platform for the resource `name`, number 0, of one pin, and return what comes in there."""
+    m.submodules[name] = buffer = io.Buffer("i", platform.request(name, 0, dir="-"))
+    return buffer.i
 
 
 def place(
@@ -19,15 +26,19 @@ def place(
     """
     m = Module()
     m.submodules.design = design
-    uart = platform.request("uart", 0)
+    uart = platform.request("uart", 0, dir="-")
+    m.submodules.rx = rx = io.Buffer("i", uart.rx)
+    m.submodules.tx = tx = io.Buffer("o", uart.tx)
     m.d.comb += [
         design.clock.eq(clock),
-        design.button.eq(platform.request(button, 0).i),
-        design.rx.eq(uart.rx.i),
-        uart.tx.o.eq(design.tx),
+        design.button.eq(input_pin(m, platform, button)),
+        design.rx.eq(rx.i),
+        tx.o.eq(design.tx),
     ]
-    for light, pin in zip(design.lights, lights, strict=False):
-        m.d.comb += platform.request(*((pin, 0) if isinstance(pin, str) else pin)).o.eq(light)
+    for number, (light, pin) in enumerate(zip(design.lights, lights, strict=False)):
+        port = platform.request(*((pin, 0) if isinstance(pin, str) else pin), dir="-")
+        m.submodules[f"light_{number}"] = buffer = io.Buffer("o", port)
+        m.d.comb += buffer.o.eq(light)
     return m
 
 

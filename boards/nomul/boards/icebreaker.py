@@ -4,11 +4,11 @@ The design runs at the board's 12 MHz. The button is the board's own; the green 
 """
 
 from amaranth.build import Platform
-from amaranth.hdl import Elaboratable, Module
+from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.lib.wiring import Component
 from amaranth_boards.icebreaker import ICEBreakerPlatform
 
-from nomul.boards.board import Board, place
+from nomul.boards.board import Board, input_pin, place
 
 __all__ = ["BOARD"]
 
@@ -21,8 +21,10 @@ class Pins(Elaboratable):
 
     def elaborate(self, platform: Platform) -> Module:
         """Ask the platform for the pins."""
-        clock = platform.request("clk12", 0, dir="i").i
-        return place(self.design, platform, clock=clock, button="button", lights=("led_g", "led_r"))
+        clock = Signal()
+        m = place(self.design, platform, clock=clock, button="button", lights=("led_g", "led_r"))
+        m.d.comb += clock.eq(input_pin(m, platform, "clk12"))
+        return m
 
 
 BOARD = Board(

@@ -5,12 +5,12 @@ such board; the pins agree with those of litex-boards (platforms/sipeed_tang_nan
 """
 
 from amaranth.build import Attrs, Clock, Connector, Pins, Platform, Resource
-from amaranth.hdl import Elaboratable, Module
+from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.lib.wiring import Component
 from amaranth.vendor import GowinPlatform
 from amaranth_boards.resources import LEDResources, UARTResource
 
-from nomul.boards.board import Board, place
+from nomul.boards.board import Board, input_pin, place
 
 __all__ = ["BOARD", "TangNano20kPlatform"]
 
@@ -38,9 +38,11 @@ class BoardPins(Elaboratable):
 
     def elaborate(self, platform: Platform) -> Module:
         """Ask the platform for the pins."""
-        clock = platform.request("clk27", 0, dir="i").i
+        clock = Signal()
         lights = [("led", number) for number in range(len(self.design.lights))]
-        return place(self.design, platform, clock=clock, button="button", lights=lights)
+        m = place(self.design, platform, clock=clock, button="button", lights=lights)
+        m.d.comb += clock.eq(input_pin(m, platform, "clk27"))
+        return m
 
 
 BOARD = Board(

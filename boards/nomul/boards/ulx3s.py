@@ -9,7 +9,7 @@ from amaranth.hdl import Elaboratable, Instance, Module, Signal
 from amaranth.lib.wiring import Component
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
-from nomul.boards.board import Board, place
+from nomul.boards.board import Board, input_pin, place
 
 __all__ = ["BOARD"]
 
@@ -50,7 +50,7 @@ class Pins(Elaboratable):
             p_CLKFB_DIV=2,
             i_RST=0,
             i_STDBY=0,
-            i_CLKI=platform.request("clk25", 0).i,
+            i_CLKI=input_pin(m, platform, "clk25"),
             i_CLKFB=clock,
             o_CLKOP=clock,
             i_PHASESEL0=0,
@@ -61,7 +61,7 @@ class Pins(Elaboratable):
             i_PLLWAKESYNC=0,
             i_ENCLKOP=0,
         )
-        m.d.comb += self.design.terminal.eq(platform.request("switch", 0).i)
+        m.d.comb += self.design.terminal.eq(input_pin(m, platform, "switch"))
         return m
 
 

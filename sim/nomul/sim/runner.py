@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -45,8 +46,10 @@ _VERILATOR_ARGS = [
     "-Wno-lint",
     "-Wno-SPECIFYIGN",
     "-Wno-TIMESCALEMOD",
-    "-CFLAGS", "-O1",
 ]  # fmt: skip
+
+_LEVEL = "-O0"
+"""Of optimisation of the C++: half the compile time of -O1; benches spend their time in cocotb and run no slower."""
 
 
 _WHOLE = ["--output-split", "0"]
@@ -62,6 +65,11 @@ _RUNTIME = ("verilated.o", "verilated_dpi.o", "verilated_vpi.o", "verilated_thre
 
 cocotb's verilator.o is not among them: it knows the top.
 """
+
+_INCLUDED = ("verilated_dpi", "verilated_vpi")
+
+_HEADER = "runtime.h"
+"""What every simulator includes: compiled once, or reading it is half of the time of a small engine."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,22 +232,14 @@ def build(
                 sources.append(folder / "ports.vlt")
                 lines = [f'public_flat_rw -module "{top}" -var "{name}"' for _, _, name in ports(verilog, top)]
                 sources[-1].write_text("`verilator_config\n" + "\n".join(lines) + "\n")
-            kind = hashlib.sha256(f"{versions}{activity}{waves}".encode()).hexdigest()[:12]
-            runtime = kept_here / f"runtime-{kind}"
-            with FileLock(f"{runtime}.lock"):
-                kept = [runtime / name for name in _RUNTIME if (runtime / name).exists()]
-                for file in kept:
-                    # Their rules depend on a makefile that is written later.
-                    later = time.time() + 3600
-                    os.utime(shutil.copy(file, folder), (later, later))
             library = folder / "primitives.v"
             library.write_text(models)
-            _compile(simulator, sources, top, folder, [*args], [library] if models else [])
-            if simulator == "verilator" and not kept:
-                with FileLock(f"{runtime}.lock"):
-                    runtime.mkdir(exist_ok=True)
-                    for name in _RUNTIME:
-                        shutil.copy(folder / name, runtime)
+            libraries = [library] if models else []
+            if simulator == "verilator":
+                kind = hashlib.sha256(f"{versions}{activity}{waves}{_VERILATOR_ARGS}".encode()).hexdigest()[:12]
+                _compile_with_runtime(kept_here / f"runtime-{kind}", sources, top, folder, args, libraries)
+            else:
+                _compile(simulator, sources, top, folder, args, libraries)
             (folder / "built").touch()
     return Simulator(simulator, top, folder)
 
@@ -259,6 +259,41 @@ def ports(verilog: str, top: str) -> list[tuple[str, int, str]]:
     return [(direction, int(high or 0) + 1, name) for direction, high, name in declared]
 
 
+def _compile_with_runtime(
+    runtime: Path, sources: list[Path], top: str, folder: Path, args: list[str], libraries: list[Path]
+) -> None:
+    """Compile with Verilator; take what is the same in every simulator from a folder, or make it for the next one."""
+    made = (runtime / "made").exists()
+    header = [folder / _HEADER, folder / f"{_HEADER}.gch"]
+    if made:
+        later = time.time() + 3600
+        for name in _RUNTIME:
+            # Their rules depend on a makefile that is written later.
+            os.utime(shutil.copy(runtime / name, folder), (later, later))
+        for file in header:
+            try:
+                os.link(runtime / file.name, file)
+            except OSError:
+                shutil.copy(runtime / file.name, file)
+        args = [*args, "-CFLAGS", f"-include {_HEADER}"]
+    _compile("verilator", sources, top, folder, args, libraries)
+    for file in header:
+        file.unlink(missing_ok=True)
+    with FileLock(f"{runtime}.lock"):
+        if (runtime / "made").exists():
+            return
+        runtime.mkdir(exist_ok=True)
+        for name in _RUNTIME:
+            shutil.copy(folder / name, runtime)
+        (runtime / _HEADER).write_text("".join(f'#include "{name}.h"\n' for name in ("verilated", *_INCLUDED)))
+        # A precompiled header serves those who compile with the options that it was compiled with.
+        command = re.search(r"^(\S+ .*) -c -o verilator\.o \S+$", (folder / "build.log").read_text(), re.MULTILINE)
+        if command:
+            options = [*shlex.split(command[1]), "-x", "c++-header", _HEADER, "-o", f"{_HEADER}.gch"]
+            subprocess.run(options, cwd=runtime, check=True, capture_output=True)
+            (runtime / "made").touch()
+
+
 def _compile(
     simulator: str,
     sources: list[Path],
@@ -271,7 +306,14 @@ def _compile(
 
     log_file = folder / "build.log"
     try:
-        with plain_names(), plain_place(folder) as place, contextlib.redirect_stdout(io.StringIO()):
+        # One level for all files, or the compiler does not take the precompiled header.
+        level = dict.fromkeys(("OPT_FAST", "OPT_SLOW", "OPT_GLOBAL"), _LEVEL)
+        with (
+            plain_names(),
+            simulator_environment(**level),
+            plain_place(folder) as place,
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
             for library in libraries:
                 args += ["-v" if simulator == "verilator" else "-l", str(place / library.name)]
             get_runner(simulator).build(
