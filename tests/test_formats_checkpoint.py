@@ -236,7 +236,7 @@ def rewrite(path, tensors=None, **metadata):
         ({}, {"config": None}, "says it is nomul-dense-1 but has no 'config' in its metadata"),
         ({}, {"layers": "{"}, "'layers' in its metadata is not JSON: "),
         ({}, {"layers": "[]"}, "'layers' in its metadata is a list, not a JSON object"),
-        ({}, {"layers": '{"a": [5]}'}, "layer a has the shape [5], but [n_out, n_in], both above 0, is needed"),
+        ({}, {"layers": '{"a": [5]}'}, "layer a has the shape [5], but [n_out, n_in] or [n_out, n_in, group], all"),
         ({}, {"layers": '{"a": [0, 5]}'}, "layer a has the shape [0, 5], but"),
         ({}, {"layers": '{"a": [1, 5]}'}, "layer a has no tensor a.weight"),
         ({f"{Q}.weight_scale": None}, {}, f"layer {Q} has no tensor {Q}.weight_scale"),
@@ -317,3 +317,37 @@ def test_config_that_is_no_object(tmp_path, text):
 def test_wrong_layers(weight, scale, message):
     with pytest.raises(InputError, match=rf"^layer x: {re.escape(message)}"):
         TernaryLayer("x", weight, scale)
+
+
+def test_scales_by_row_and_group(tmp_path):
+    rows = TernaryLayer("rows", random_trits(6, 13, 1), torch.rand(6, 1) + 0.1)
+    groups = TernaryLayer("groups", random_trits(4, 13, 2), torch.rand(4, 4).half(), 4)
+    assert (rows.share, groups.share) == ("row", "group of 4 inputs")
+    file = tmp_path / "scaled"
+    save_dense(file, [rows, groups], {}, {})
+    read = open_checkpoint(file)
+    for layer in (rows, groups):
+        again = read.layer(layer.name)
+        assert torch.equal(again.weight, layer.weight) and torch.equal(again.scales, layer.scales)
+        expected = torch.tensor(
+            [[float(layer.weight[o, k]) * float(layer.scales[o, k // layer.group]) for k in range(13)]
+             for o in range(layer.n_out)]
+        )  # fmt: skip
+        assert torch.equal(again.dequantise(), expected)
+        with pytest.raises(InputError, match=f"layer {layer.name} has a scale for each {layer.share}, but one for"):
+            again.scale  # noqa: B018
+    assert read.shapes == {"rows": (6, 13), "groups": (4, 13)}
+
+
+@pytest.mark.parametrize(
+    ("scales", "group", "message"),
+    [
+        (torch.ones(2, 2), 1, "the scales are torch.float32 [2, 2], not floats [2, 3]"),
+        (torch.ones(2, 1).long(), None, "the scales are torch.int64 [2, 1], not floats [2, 1]"),
+        (torch.tensor([[1.0], [-0.5]]), None, "the scale at [1, 0] is -0.5; allowed: 0 or more"),
+        (torch.ones(2, 1), 0, "the group is 0, but it must be 1 or more"),
+    ],
+)
+def test_wrong_scales(scales, group, message):
+    with pytest.raises(InputError, match=rf"^layer x: {re.escape(message)}"):
+        TernaryLayer("x", torch.zeros((2, 3), dtype=torch.int8), scales, group)

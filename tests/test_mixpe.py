@@ -230,7 +230,7 @@ def test_check_refuses_a_model_without_groups() -> None:
     from nomul.model import checkpoints
 
     said = CliRunner().invoke(cli, ["check", "mixpe", "--checkpoint", str(checkpoints.path("tiny"))])
-    assert "is a ternary model, without weights in groups; give a GPTQ or AWQ checkpoint" in str(said.exception)
+    assert "is a ternary model, without weights in groups; give a checkpoint of INT4 or" in str(said.exception)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Weights in groups for `nomul check` and `nomul pack`: a layer of a MixPE model, or of a checkpoint of INT4 layers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from nomul.catalog import configure, parse_setting
 from nomul.commands.operands import find_mode, load_activations
@@ -13,17 +15,22 @@ from nomul.console import stderr
 from nomul.cores.discover import find_core
 from nomul.errors import InputError
 from nomul.formats import fp16
-from nomul.formats.checkpoint import suggest
+from nomul.formats.checkpoint import OpenCheckpoint, open_checkpoint, suggest
 from nomul.formats.container import open_container
+from nomul.formats.int4 import Int4Layer
 from nomul.formats.int4_checkpoint import int4_layers, open_int4
 from nomul.formats.mixpe import GroupQuantized
+from nomul.formats.ternary import TernaryLayer
 from nomul.model import checkpoints
 from nomul.model.activations import record
 from nomul.model.store import linears, load_model
-from nomul.quantize.mixpe import from_int4, lost_scales, quantise, scale_width
+from nomul.quantize.mixpe import from_int4, from_ternary, lost_scales, quantise, scale_width
 from nomul.sim.product import Product
 
 __all__ = ["Grouped", "choose_grouped", "grouped_product", "read_grouped"]
+
+
+Scaled = TypeVar("Scaled", TernaryLayer, Int4Layer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,29 +55,17 @@ def read_grouped(path: Path, layer: str | None, scale_bits: int | None = None) -
     Raises `InputError` if the checkpoint has no weights in groups, or no such layer.
     """
     if int4_layers(open_container(path)):
-        checkpoint = open_int4(path)
-        for note in checkpoint.notes:
-            stderr.print(note, highlight=False)
-        name = checkpoint.layers[0] if layer is None else layer
-        try:
-            int4 = checkpoint.layer(name)
-            bits = scale_width(int4.scales) if scale_bits is None else scale_bits
-            operands, _ = from_int4(int4, bits)
-            lost = lost_scales(int4.scales, bits)
-        except InputError as error:
-            raise InputError(str(error) if str(path) in str(error) else f"{path}: layer {name}: {error}") from None
-        if lost:
-            stderr.print(
-                f"{lost} of {int4.scales.numel()} group scales are 0 in {bits} bits, so far below the largest of "
-                f"their row",
-                highlight=False,
-            )
-        return Grouped(name, operands, False, bits, lost)
+        int4 = open_int4(path)
+        return _quantised(int4, layer, scale_bits, from_int4)
+    ternary = open_checkpoint(path)
+    named = layer or next(iter(ternary.layers), "")
+    if named in ternary.shapes and not ternary.layer(named).uniform:
+        return _quantised(ternary, named, scale_bits, from_ternary)
     model, _ = load_model(path)
     if model.config.linear != "mixpe":
         raise InputError(
-            f"{path} is a {model.config.linear} model, without weights in groups; give a GPTQ or AWQ checkpoint or one "
-            f"of 'nomul train --kind mixpe'"
+            f"{path} is a {model.config.linear} model, without weights in groups; give a checkpoint of INT4 or "
+            f"of ternary weights with scales by group or row, or one of 'nomul train --kind mixpe'"
         )
     layers = linears(model)
     name = next(iter(layers)) if layer is None else layer
@@ -79,6 +74,31 @@ def read_grouped(path: Path, layer: str | None, scale_bits: int | None = None) -
     grouped = layers[name].grouped
     assert grouped is not None
     return Grouped(name, grouped.operands(), True, 8 if scale_bits is None else scale_bits, 0)
+
+
+def _quantised(
+    checkpoint: OpenCheckpoint[Scaled],
+    layer: str | None,
+    scale_bits: int | None,
+    quantised: Callable[[Scaled, int], tuple[GroupQuantized, Tensor]],
+) -> Grouped:
+    """Return a layer of real scales with integer ones."""
+    path = checkpoint.path
+    for note in checkpoint.notes:
+        stderr.print(note, highlight=False)
+    name = checkpoint.layers[0] if layer is None else layer
+    try:
+        found = checkpoint.layer(name)
+        scales = found.scales
+        bits = scale_width(scales) if scale_bits is None else scale_bits
+        operands, _ = quantised(found, bits)
+        lost = lost_scales(scales, bits)
+    except InputError as error:
+        raise InputError(str(error) if str(path) in str(error) else f"{path}: layer {name}: {error}") from None
+    if lost:
+        what = f"{lost} of {scales.numel()} group scales are 0 in {bits} bits, so far below the largest of their row"
+        stderr.print(what, highlight=False)
+    return Grouped(name, operands, False, bits, lost)
 
 
 def grouped_product(config: Any, tokens: int, *, whole: bool) -> Product:

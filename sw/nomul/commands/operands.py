@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nomul.cores.discover import cores, find_core
 from nomul.engines.matmul import Mode
 from nomul.errors import InputError
 from nomul.files import plain_file
@@ -84,7 +85,14 @@ def choose_weights(checkpoint: Checkpoint, layer: str | None, mode: Mode) -> tup
         raise InputError(f"{checkpoint.path} has no ternary layers, so that there is no weight to multiply")
     name = first[0] if layer is None else layer
     if ternary or name in checkpoint.shapes or f"{name}.weight" not in checkpoint.tensors:
-        return name, checkpoint.layer(name).weight, "ternary, as they are"
+        found = checkpoint.layer(name)
+        if found.group < found.n_in:
+            able = " and ".join(core for core in cores() if find_core(core).in_groups({}))
+            raise InputError(
+                f"layer {name} has a scale for each {found.share}, which this core does not apply; {able} do"
+            )
+        rows = "" if found.uniform else "; the scale of each row stays outside"
+        return name, found.weight, f"ternary, as they are{rows}"
     values = checkpoint.tensors[f"{name}.weight"].double()
     if values.ndim != 2 or values.numel() == 0:
         raise InputError(f"{name}.weight has shape {list(values.shape)}; a layer's weights are a matrix")

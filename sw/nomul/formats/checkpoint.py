@@ -1,8 +1,9 @@
 """Checkpoints with ternary layers: Nomul's dense file, and the Hugging Face BitNet layout, behind one reader.
 
 The dense file is one safetensors container. Its metadata are `format` (`nomul-dense-1`), `config` (a JSON object) and
-`layers` (a JSON object from layer name to [n_out, n_in]). Each layer has `<layer>.weight`, uint8
-[n_out, ceil(n_in / 5)] in the code of `nomul.formats.dense`, and `<layer>.weight_scale`, float32 [1], which multiplies.
+`layers` (a JSON object from layer name to [n_out, n_in], or [n_out, n_in, group] of a layer with several scales). Each
+layer has `<layer>.weight`, uint8 [n_out, ceil(n_in / 5)] in the code of `nomul.formats.dense`, and
+`<layer>.weight_scale`, float32 [1] or [n_out, ceil(n_in / group)], which multiplies.
 Tensors `files/<name>` are files, as the tokenizer's. All other tensors are kept as they are. docs/formats.md has worked
 examples.
 """
@@ -14,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import torch
 from torch import Tensor
 
 from nomul.errors import InputError
@@ -124,9 +124,9 @@ def save_dense(
     for layer in layers:
         if layer.name in shapes:
             raise InputError(f"two layers are named {layer.name}; each name may occur once in a dense file")
-        shapes[layer.name] = [layer.n_out, layer.n_in]
+        shapes[layer.name] = [layer.n_out, layer.n_in, *([] if layer.uniform else [layer.group])]
         stored[f"{layer.name}.weight"] = dense.pack(layer.weight)
-        stored[f"{layer.name}.weight_scale"] = torch.tensor([layer.scale], dtype=torch.float32)
+        stored[f"{layer.name}.weight_scale"] = layer.scales.flatten().float() if layer.uniform else layer.scales
     files = {f"{companions.PREFIX}{name}": content for name, content in (files or {}).items()}
     for name, tensor in (*tensors.items(), *files.items()):
         if name in stored:
@@ -146,14 +146,18 @@ def _open_dense(container: Container) -> Checkpoint:
     config = _metadata_object(container, "config")
     shapes: dict[str, tuple[int, int]] = {}
     scales: dict[str, float] = {}
+    groups: dict[str, int] = {}
     for name, shape in _metadata_object(container, "layers").items():
-        if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and n > 0 for n in shape)):
-            raise InputError(f"{path}: layer {name} has the shape {shape}, but [n_out, n_in], both above 0, is needed")
-        n_out, n_in = shape
+        if not (isinstance(shape, list) and len(shape) in (2, 3) and all(type(n) is int and n > 0 for n in shape)):
+            raise InputError(
+                f"{path}: layer {name} has the shape {shape}, but [n_out, n_in] or [n_out, n_in, group], all above 0, "
+                "is needed"
+            )
+        n_out, n_in, *group = shape
         weight, scale = f"{name}.weight", f"{name}.weight_scale"
         for tensor, dtype, allowed in (
             (weight, "U8", [(n_out, dense.packed_length(n_in))]),
-            (scale, "F32", [(1,), ()]),
+            (scale, "F32", [(n_out, -(-n_in // group[0]))] if group else [(1,), ()]),
         ):
             if tensor not in container:
                 raise InputError(f"{path}: layer {name} has no tensor {tensor}")
@@ -162,10 +166,13 @@ def _open_dense(container: Container) -> Checkpoint:
                     f"{path}: the tensor {tensor} is {container.dtype(tensor)} {list(container.shape(tensor))}, "
                     f"but {dtype} {list(allowed[0])} is needed"
                 )
-        try:
-            scales[name] = bitnet.read_scale(name, container[scale])
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+        if group:
+            groups[name] = group[0]
+        else:
+            try:
+                scales[name] = bitnet.read_scale(name, container[scale])
+            except InputError as error:
+                raise InputError(f"{path}: {error}") from None
         shapes[name] = (n_out, n_in)
 
     def read(name: str) -> TernaryLayer:
@@ -173,6 +180,8 @@ def _open_dense(container: Container) -> Checkpoint:
             weight = dense.unpack(container[f"{name}.weight"], shapes[name][1])
         except InputError as error:
             raise InputError(f"layer {name}: {error}") from None
+        if name in groups:
+            return TernaryLayer(name, weight, container[f"{name}.weight_scale"], groups[name])
         return TernaryLayer(name, weight, scales[name])
 
     own = {f"{name}.{part}" for name in shapes for part in ("weight", "weight_scale")}

@@ -15,6 +15,7 @@ from torch import Tensor
 from nomul.errors import InputError
 from nomul.formats.int4 import Int4Layer
 from nomul.formats.mixpe import GroupQuantized
+from nomul.formats.ternary import TernaryLayer
 
 GROUP = 80
 """Weights in a group: it divides the 160 and 400 inputs of the tiny model, and is a multiple of 16 lanes."""
@@ -121,6 +122,13 @@ def from_int4(layer: Int4Layer, bits: int = 8) -> tuple[GroupQuantized, Tensor]:
     """
     integer, channel = integer_scales(layer.scales, bits)
     return GroupQuantized(layer.codes.to(torch.int8), layer.zeros.long(), integer, layer.group_size), channel
+
+
+def from_ternary(layer: TernaryLayer, bits: int = 8) -> tuple[GroupQuantized, Tensor]:
+    """Return (integers for the engine, real scale of each output channel) of a ternary layer, as `from_int4` does."""
+    scales = layer.scales.expand(layer.n_out, -1)
+    integer, channel = integer_scales(scales, bits)
+    return GroupQuantized(layer.weight, torch.zeros_like(integer), integer, layer.group), channel
 
 
 def quantise(weight: Tensor, group: int = GROUP, importance: Tensor | None = None) -> GroupedLayer:
