@@ -28,6 +28,8 @@ from nomul.options import POSITIVE, Integer, Number, Output, Seed
 @click.option("--text", type=click.Path(path_type=Path), required=True, help="UTF-8 text; its last 10 % validates.")
 @click.option("--size", type=click.Choice(list(SIZES)), default="tiny", show_default=True)
 @click.option("--kind", type=click.Choice(["ternary", "float", "bwta", "mixpe"]), default="ternary", show_default=True)
+@click.option("--group", type=Integer(0), help="Ternary: inputs that share a scale; 0 a row. One a layer if absent.")
+@click.option("--activations", type=click.Choice(["int8", "float"]), default="int8", show_default=True)
 @click.option("-o", "--output", type=Output(file=True, folder=True), required=True, help="The checkpoint to write.")
 @click.option(
     "--teacher", "teachers", multiple=True, type=click.Path(path_type=Path), help="Distil from it; repeatable."
@@ -47,6 +49,8 @@ def command(
     text: Path,
     size: str,
     kind: str,
+    group: int | None,
+    activations: str,
     output: Path,
     teachers: tuple[Path, ...],
     device: str,
@@ -68,7 +72,8 @@ def command(
     # A MixPE model is trained as a float one and quantised at the end.
     linear = "float" if kind == "mixpe" else kind
     tokenizer = CharacterTokenizer(characters)
-    config = TransformerConfig.sized(size, len(characters), linear)
+    arithmetic = {"group": group, "activations": activations}
+    config = TransformerConfig.sized(size, len(characters), linear=linear, **arithmetic)
     settings = replace(
         TrainingConfig.default(size, bool(teachers)), **{name: v for name, v in given.items() if v is not None}
     )

@@ -94,7 +94,7 @@ class IntegerLinear:
     @classmethod
     def of(cls, linear: Linear, position: int | None = None) -> "IntegerLinear":
         """Make the integers of a ternary projection; `position` is that of one with a bias."""
-        layer = linear.ternary
+        layer = linear.ternary or linear.grouped_ternary()
         if layer is not None and not layer.uniform:
             largest = max(layer.scales.max().item(), 1e-30)
             most = (1 << GROUP_SCALE_BITS) - 1

@@ -114,6 +114,10 @@ def save_model(path: Path, model: Transformer, extra: dict[str, Any] | None = No
         if module.ternary is not None:
             layers.append(module.ternary)
             continue
+        trained = module.grouped_ternary()
+        if trained is not None:
+            layers.append(TernaryLayer(name, trained.weight.cpu(), trained.scales.cpu(), trained.group))
+            continue
         codes, scale = module.quantised()
         if config.linear == "mixpe":
             assert module.grouped is not None

@@ -10,8 +10,8 @@ training sees them: the embedding (one scale), the norm gains (one scale each), 
 token and head). Others are computed as their makers do.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import cast
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,14 @@ from torch import Tensor, nn
 from nomul.errors import InputError
 from nomul.formats.rotary import Rotary
 from nomul.formats.ternary import TernaryLayer
-from nomul.quantize.bitnet import absmax_codes, fake_absmax, fake_absmax_tensor, published_codes, ternary_codes
+from nomul.quantize.bitnet import (
+    absmax_codes,
+    fake_absmax,
+    fake_absmax_tensor,
+    published_codes,
+    scaled_ternary,
+    ternary_codes,
+)
 from nomul.quantize.bwta import LEVELS, binary_codes, level_codes
 from nomul.quantize.mixpe import GroupedLayer
 
@@ -63,6 +70,8 @@ class TransformerConfig:
     """Norms before `o_proj` and `down_proj` (SubLN)."""
     qk_norm: bool = False
     """Norms of each head's queries and keys (Qwen3)."""
+    group: int | None = None
+    """Inputs that share a scale of ternary weights in training: a group of a row, 0 for the row, None for the layer."""
     biases: tuple[str, ...] = ()
     """Names of the projections that have biases (Qwen2: `q_proj`, `k_proj`, `v_proj`)."""
 
@@ -81,13 +90,15 @@ class TransformerConfig:
             raise InputError(f"activation is {self.activation!r}; it must be one of {', '.join(ACTIVATIONS)}")
         if self.linear not in LINEARS:
             raise InputError(f"linear is {self.linear!r}; it must be one of {', '.join(LINEARS)}")
+        if self.group is not None and (self.linear != "ternary" or self.group < 0):
+            raise InputError(f"group is {self.group} of a {self.linear} model; ternary ones may have 0 (row) or more")
         if self.activations not in ("int8", "float"):
             raise InputError(f"activations is {self.activations!r}; it must be int8 or float")
 
     @classmethod
-    def sized(cls, size: str, vocabulary: int, linear: str) -> "TransformerConfig":
-        """Return the configuration of one of `SIZES`."""
-        return replace(cls(vocabulary, linear=linear), **SIZES[size])  # type: ignore[arg-type]
+    def sized(cls, size: str, vocabulary: int, **fields: Any) -> "TransformerConfig":
+        """Return the configuration of one of `SIZES`, with further fields."""
+        return cls(vocabulary, **{**SIZES[size], **fields})
 
     @property
     def quantises(self) -> bool:
@@ -142,6 +153,7 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(n_out, n_in).normal_(std=0.02))
         self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
         self.kind, self.published = config.linear, config.quantises and not config.on_grids
+        self.group = config.group
         self.grouped: GroupedLayer | None = None
         self.ternary: TernaryLayer | None = None
         self._frozen: tuple[Tensor, Tensor | None] | None = None
@@ -157,9 +169,21 @@ class Linear(nn.Module):
             return self.ternary.dequantise(), None
         if self.kind in ("float", "int4"):
             return self.weight, None
+        if self.kind == "ternary" and self.group is not None:
+            group = self.group or self.weight.shape[1]
+            codes, scales = scaled_ternary(self.weight, group)
+            return codes * scales.repeat_interleave(group, 1)[:, : codes.shape[1]], None
         if self.kind == "mixpe":
             raise InputError("a MixPE model is made from a trained float model; it has no training of its own")
         return (ternary_codes if self.kind == "ternary" else binary_codes)(self.weight)
+
+    def grouped_ternary(self) -> TernaryLayer | None:
+        """Return the ternary layer of a weight that is trained with several scales, None of another."""
+        if self.group is None or self._frozen is not None:
+            return None
+        group = self.group or self.weight.shape[1]
+        codes, scales = scaled_ternary(self.weight.detach(), group)
+        return TernaryLayer("trained", codes.round().to(torch.int8), scales, group)
 
     def freeze(self, codes: Tensor, scale: Tensor) -> None:
         """Use these codes `[n_out, n_in]` and this scale from now on; the latent weight has no effect any more."""

@@ -4,6 +4,7 @@ Source: BitNet b1.58 (arXiv 2402.17764) section 2 and the 2B-4T report (arXiv 25
 quantisers of training and of the float model; the integer semantics are in `nomul.golden`.
 """
 
+import torch
 from torch import Tensor
 
 ABSMAX = 127
@@ -25,6 +26,22 @@ def ternary_codes(weight: Tensor) -> tuple[Tensor, Tensor]:
     `codes = clamp(round_half_even(weight / scale), -1, 1)`.
     """
     scale = weight.detach().abs().mean().clamp(min=FLOOR)
+    ratio = weight / scale
+    return straight_through(ratio, ratio.round().clamp(-1, 1)), scale
+
+
+def scaled_ternary(weight: Tensor, group: int) -> tuple[Tensor, Tensor]:
+    """Quantise a weight matrix `[n_out, n_in]` as `ternary_codes` does, with a scale for each group of inputs of a row.
+
+    Returns the codes and the scales `[n_out, groups]`; the last group may have fewer inputs.
+    """
+    parts = [ternary_group(part) for part in weight.split(group, 1)]
+    return torch.cat([codes for codes, _ in parts], 1), torch.cat([scale for _, scale in parts], 1)
+
+
+def ternary_group(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Quantise a matrix with a scale for each row; return codes and scales `[n_out, 1]`."""
+    scale = weight.detach().abs().mean(1, keepdim=True).clamp(min=FLOOR)
     ratio = weight / scale
     return straight_through(ratio, ratio.round().clamp(-1, 1)), scale
 
