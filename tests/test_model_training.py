@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from nomul.errors import InputError
+from nomul.model.store import load_model, save_model
 from nomul.model.text import decode, encode, read_text, split, windows
 from nomul.model.training import Progress, TrainingConfig, loss_on, soft_targets, train
 from nomul.model.transformer import Quantise, Transformer, TransformerConfig
+from nomul.quantize.bitnet import scaled_ternary
 from nomul.quantize.bwta import LEVELS
 
 CHARACTERS = "abcdef"
@@ -36,6 +38,25 @@ def weights_of(model: Transformer) -> dict[str, torch.Tensor]:
 
 def same(a: Transformer, b: Transformer) -> bool:
     return all(torch.equal(x, y) for x, y in zip(weights_of(a).values(), weights_of(b).values(), strict=True))
+
+
+@pytest.mark.parametrize("group", [5, 6, 0])
+def test_scales_of_groups_are_trained_and_kept(tmp_path: Path, group: int) -> None:
+    config = replace(CONFIG, group=group, activations="float")
+    model, _ = run(tmp_path / "state", config)
+    weight = model.model.blocks[0].mlp.down_proj.weight.detach()
+    size = group or weight.shape[1]
+    codes, scales = scaled_ternary(weight, size)
+    for row, (real, found) in enumerate(zip(weight, codes, strict=True)):
+        for number, part in enumerate(real.split(size)):
+            mean = part.abs().mean()
+            assert torch.isclose(scales[row, number], mean)
+            expected = (part / mean).round().clamp(-1, 1)
+            assert torch.equal(found[number * size : number * size + len(part)].round(), expected)
+    save_model(tmp_path / "model", model)
+    again, _ = load_model(tmp_path / "model")
+    assert again.config.activations == "float"
+    torch.testing.assert_close(again(TOKENS[None, :16]), model.eval()(TOKENS[None, :16]), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("linear", ["ternary", "float", "bwta"])

@@ -35,15 +35,15 @@ def scaled_ternary(weight: Tensor, group: int) -> tuple[Tensor, Tensor]:
 
     Returns the codes and the scales `[n_out, groups]`; the last group may have fewer inputs.
     """
-    parts = [ternary_group(part) for part in weight.split(group, 1)]
-    return torch.cat([codes for codes, _ in parts], 1), torch.cat([scale for _, scale in parts], 1)
-
-
-def ternary_group(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Quantise a matrix with a scale for each row; return codes and scales `[n_out, 1]`."""
-    scale = weight.detach().abs().mean(1, keepdim=True).clamp(min=FLOOR)
-    ratio = weight / scale
-    return straight_through(ratio, ratio.round().clamp(-1, 1)), scale
+    n_out, n_in = weight.shape
+    groups = -(-n_in // group)
+    padding = groups * group - n_in
+    apart = torch.nn.functional.pad(weight, (0, padding)).view(n_out, groups, group)
+    counts = torch.full((groups,), group, device=weight.device)
+    counts[-1] -= padding
+    scales = (apart.detach().abs().sum(-1) / counts).clamp(min=FLOOR)
+    ratio = (apart / scales[..., None]).view(n_out, -1)[:, :n_in]
+    return straight_through(ratio, ratio.round().clamp(-1, 1)), scales
 
 
 def absmax_codes(values: Tensor) -> tuple[Tensor, Tensor]:
