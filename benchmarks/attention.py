@@ -35,8 +35,8 @@ from nomul.golden.top_k import choose
 from nomul.model import checkpoints
 from nomul.model.evaluation import total_loss
 from nomul.model.integer import IntegerModel, Positions
-from nomul.model.store import load_model
-from nomul.model.text import encode, read_text, split, windows
+from nomul.model.store import load_model, load_tokenizer
+from nomul.model.text import read_text, split, windows
 
 SCALINGS = ("none", "power", "exact")
 RANK_BITS = 50
@@ -94,7 +94,7 @@ def measure(text: Path, every: int, keep: int, candidates: list[Predictor]) -> d
     path = checkpoints.path("small")
     model, config = load_model(path)
     positions = Positions.from_config(config, model.config.layers, str(path))
-    tokens = encode(split(read_text(text))[1], model.config.characters)
+    tokens = load_tokenizer(path).encode(split(read_text(text))[1])
     pairs = [
         pair for inputs, targets in windows(tokens, model.config.context) for pair in zip(inputs, targets, strict=True)
     ][::every]

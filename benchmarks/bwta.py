@@ -14,8 +14,7 @@ from nomul.export.rtlil import convert
 from nomul.fpga.yosys import synthesise
 from nomul.model import checkpoints
 from nomul.model.packed import pack_projections
-from nomul.model.store import load_model
-from nomul.model.text import encode
+from nomul.model.store import load_model, load_tokenizer
 
 
 def row(target: str, form: str, lanes: int) -> float:
@@ -38,7 +37,9 @@ def packed_time() -> float:
     """Processor time of the packed form of the committed model over that of its float form, one thread each."""
     model, _ = load_model(checkpoints.path("tiny_bwta"))
     forms = {"float": model, "packed": pack_projections(model)}
-    tokens = encode(checkpoints.sample_text(), model.config.characters)[None, : model.config.context]
+    tokens = load_tokenizer(checkpoints.path("tiny_bwta")).encode(checkpoints.sample_text())[
+        None, : model.config.context
+    ]
     best = dict.fromkeys(forms, float("inf"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -20,7 +20,7 @@ from nomul.accelerators.config import AcceleratorConfig
 from nomul.golden.attention import KVCache
 from nomul.machines import SHAPES
 from nomul.model.integer import IntegerModel
-from nomul.model.random_model import characters, random_integer_model
+from nomul.model.random_model import random_integer_model
 from nomul.model.transformer import TransformerConfig
 from nomul.sim.accelerator import build_machine, run_jobs, write_dram
 from nomul.sim.dram import DramConfig
@@ -68,9 +68,7 @@ class Bench:
     def __init__(self, name: str) -> None:
         sizes, vocabulary = SHAPES[name]
         self.size = SIZES[name]
-        self.model: IntegerModel = random_integer_model(
-            TransformerConfig(characters(vocabulary), linear="ternary", **sizes)
-        )
+        self.model: IntegerModel = random_integer_model(TransformerConfig(vocabulary, linear="ternary", **sizes))
         self.model.head = self.model.head.clamp(-HEAD_MOST, HEAD_MOST)
         self.config: AcceleratorConfig = machine_config(self.model, "tlmm", self.size.settings, **self.size.machine)
         self.runs: dict[str, dict[str, Any]] = {}

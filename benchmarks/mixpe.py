@@ -20,8 +20,8 @@ from nomul.cores.discover import find_core
 from nomul.export.rtlil import convert
 from nomul.model import checkpoints
 from nomul.model.evaluation import evaluate
-from nomul.model.store import load_model
-from nomul.model.text import encode, read_text, split
+from nomul.model.store import load_model, load_tokenizer
+from nomul.model.text import read_text, split
 from nomul.report.figures import Elaborated, Work
 
 TEXT = os.environ.get("NOMUL_TEXT")
@@ -73,7 +73,7 @@ def fidelity() -> float:
     """Nats a character of the `tiny` model in W4A8 over those of the same model in float."""
     assert TEXT is not None
     model, _ = load_model(checkpoints.path("tiny_mixpe"))
-    tokens = encode(split(read_text(Path(TEXT)))[1], model.config.characters)
+    tokens = load_tokenizer(checkpoints.path("tiny_mixpe")).encode(split(read_text(Path(TEXT)))[1])
     return evaluate(model, None, tokens).nats_per_char_float / FLOAT
 
 

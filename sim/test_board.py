@@ -11,7 +11,7 @@ from nomul.errors import ToolError
 from nomul.host.serial import BoardLink, Line, Message, Parser, encode
 from nomul.model.generation import generate_integer
 from nomul.sim.board import simulated_board
-from sim.test_machine import SETUPS, model_of
+from sim.test_machine import CHARACTERS, SETUPS, model_of
 
 CLOCK = 50e6
 BAUD = 1e6
@@ -29,7 +29,7 @@ def test_a_board_speaks_as_the_integer_model_does():
     def expected(prompt, count):
         return list(generate_integer(model, torch.tensor(prompt), count, 0.0, 0))
 
-    with simulated_board(model, config, NUMBER, CLOCK, BAUD, 100e-6) as simulated:
+    with simulated_board(model, config, CHARACTERS, NUMBER, CLOCK, BAUD, 100e-6) as simulated:
         line = Line(simulated.port)
         board = BoardLink(line, timeout=60)
         info = board.info()
@@ -59,7 +59,6 @@ def test_a_person_types_at_a_terminal():
     setup = SETUPS["boothflex"]
     model = model_of(setup)
     config = machine_config(model, setup.engine, setup.settings, lanes=setup.lanes, tile=setup.tile)
-    characters = model.config.characters
 
     def read(line, end):
         text = b""
@@ -69,12 +68,12 @@ def test_a_person_types_at_a_terminal():
             text += more
         return text
 
-    with simulated_board(model, config, NUMBER, CLOCK, BAUD, 100e-6, terminal=True) as simulated:
+    with simulated_board(model, config, CHARACTERS, NUMBER, CLOCK, BAUD, 100e-6, terminal=True) as simulated:
         line = Line(simulated.port)
         read(line, b"\r\n> ")
         line.write(b"a?bd\x7fc")  # not a character of the model; a mistake taken back
         assert read(line, b"c") == b"abd\b \bc"
         line.write(b"\r")
         tokens = generate_integer(model, torch.tensor([0, 1, 2]), 22, 0.0, 0)
-        assert read(line, b"\r\n> ").decode() == "".join(characters[token] for token in tokens) + "\r\n> "
+        assert read(line, b"\r\n> ").decode() == "".join(CHARACTERS[token] for token in tokens) + "\r\n> "
         line.close()

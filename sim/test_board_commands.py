@@ -16,7 +16,7 @@ from nomul.model.generation import generate_integer
 from nomul.model.integer import IntegerModel
 from nomul.model.store import save_model
 from nomul.model.transformer import Transformer
-from sim.test_machine import SHAPE
+from sim.test_machine import CHARACTERS, SHAPE
 
 pytestmark = pytest.mark.bench
 
@@ -61,7 +61,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = Transformer(SHAPE).eval()
     positions = calibrate(model, torch.randint(SHAPE.vocabulary, (2, 16)))
     path = tmp_path_factory.mktemp("model") / "random.safetensors"
-    save_model(path, model, {"integer": positions.to_dict()})
+    save_model(path, model, {"characters": CHARACTERS, "integer": positions.to_dict()})
     return path
 
 
@@ -69,8 +69,8 @@ def test_talk_prints_what_the_integer_model_says(checkpoint: Path) -> None:
     model = IntegerModel.load(checkpoint)
 
     def expected(prompt: str, count: int) -> str:
-        tokens = torch.tensor([SHAPE.characters.index(character) for character in prompt])
-        return "".join(SHAPE.characters[token] for token in generate_integer(model, tokens, count, 0.0, 0))
+        tokens = torch.tensor([CHARACTERS.index(character) for character in prompt])
+        return "".join(CHARACTERS[token] for token in generate_integer(model, tokens, count, 0.0, 0))
 
     common = ["talk", "sim", "--checkpoint", str(checkpoint), "--tokens", "6"]
     done = nomul(*common, "--prompt", "badge", "--json")

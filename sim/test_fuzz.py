@@ -10,7 +10,6 @@ from nomul.accelerators.config import AcceleratorConfig
 from nomul.accelerators.shape import ModelShape
 from nomul.cores.discover import cores
 from nomul.cores.tlmm import CORE
-from nomul.model.random_model import characters
 from nomul.model.transformer import TransformerConfig
 from nomul.sim.draw_machine import draw_machine, random_model
 from nomul.sim.fuzz import configurations, fastest
@@ -37,7 +36,7 @@ def test_a_random_machine() -> None:
 
 @pytest.mark.bench
 def test_standard_cells_behind_axi_take_their_own_code_and_corrections() -> None:
-    model = random_model(TransformerConfig(characters(5), width=8, head_dim=4, **SHAPE), seed=1)
+    model = random_model(TransformerConfig(5, width=8, head_dim=4, **SHAPE), seed=1)
     settings = ("lanes_in=8", "target=cells")
     config = machine_config(model, "tint", settings, lanes=4, tile=2, memory="axi", port_bits=64, ring=64)
     assert find_machine_fault(random.Random(2), model, config, fastest(), FEW) is None
@@ -46,7 +45,7 @@ def test_standard_cells_behind_axi_take_their_own_code_and_corrections() -> None
 @pytest.mark.bench
 def test_a_norm_begins_while_a_row_shorter_than_a_word_is_dropped() -> None:
     """Heads of two elements that share keys; tables that reach far beyond the longest vector."""
-    model = random_model(TransformerConfig(characters(5), width=4, head_dim=2, **SHAPE), seed=1)
+    model = random_model(TransformerConfig(5, width=4, head_dim=2, **SHAPE), seed=1)
     settings = ("tables=6", "fill_units=1", "group=4")
     config = machine_config(model, "tlmm", settings, lanes=2, tile=2, memory="axi", port_bits=256, ring=64)
     assert find_machine_fault(random.Random(3), model, config, fastest(), FEW) is None

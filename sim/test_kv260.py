@@ -18,7 +18,7 @@ from nomul.model.integer import IntegerModel
 from nomul.model.store import save_model
 from nomul.model.transformer import Transformer
 from nomul.sim.runner import Simulator, build
-from sim.test_machine import SHAPE
+from sim.test_machine import CHARACTERS, SHAPE
 
 pytestmark = [pytest.mark.bench, pytest.mark.xdist_group("kv260 simulated")]
 
@@ -35,7 +35,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = Transformer(SHAPE).eval()
     positions = calibrate(model, torch.randint(SHAPE.vocabulary, (2, 16)))
     path = tmp_path_factory.mktemp("model") / "random.safetensors"
-    save_model(path, model, {"integer": positions.to_dict()})
+    save_model(path, model, {"characters": CHARACTERS, "integer": positions.to_dict()})
     return path
 
 

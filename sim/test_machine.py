@@ -19,8 +19,9 @@ from nomul.sim.accelerator import build_machine, run_jobs, write_dram
 from nomul.sim.accelerator_trace import compare
 from nomul.sim.runner import Simulator
 
+CHARACTERS = "abcdefghijklmnopq"
 SHAPE = TransformerConfig(
-    "abcdefghijklmnopq", width=24, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=40, context=24, linear="ternary"
+    len(CHARACTERS), width=24, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=40, context=24, linear="ternary"
 )
 
 

@@ -28,7 +28,7 @@ from nomul.model.generation import generate_integer
 from nomul.model.integer import IntegerModel
 from nomul.model.store import save_model
 from nomul.model.transformer import Transformer
-from sim.test_machine import SHAPE
+from sim.test_machine import CHARACTERS, SHAPE
 from tests.lint import warnings
 
 SMALL = ["--lanes", "4", "--tile", "3", "--set", "tables=4", "--set", "fill_units=2"]
@@ -44,7 +44,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = Transformer(SHAPE).eval()
     positions = calibrate(model, torch.randint(SHAPE.vocabulary, (2, 16)))
     path = tmp_path_factory.mktemp("model") / "random.safetensors"
-    save_model(path, model, {"integer": positions.to_dict()})
+    save_model(path, model, {"characters": CHARACTERS, "integer": positions.to_dict()})
     return path
 
 
@@ -258,7 +258,7 @@ def test_a_wrong_choice_from_right_logits_is_seen(checkpoint: Path, monkeypatch:
 @pytest.mark.bench
 def test_generate_prints_what_the_machine_says(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The text of the simulated machine reaches stdout, character by character, and is that of the integer model."""
-    characters = IntegerModel.load(checkpoint).config.characters
+    characters = CHARACTERS
     options = ["generate", "--checkpoint", str(checkpoint), "--prompt", characters[1:4], "--tokens", "5"]
     texts = []
     for backend in (["--backend", "rtl", *SMALL], ["--backend", "integer"]):

@@ -22,7 +22,7 @@ from nomul.help import EXAMPLES
 from nomul.model.calibration import calibrate
 from nomul.model.store import save_model
 from nomul.model.transformer import Transformer
-from sim.test_machine import SHAPE
+from sim.test_machine import CHARACTERS, SHAPE
 from tests.conftest import ROOT
 from tests.tiny_liberty import tiny
 
@@ -105,7 +105,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.manual_seed(1)
     model = Transformer(SHAPE).eval()
     positions = calibrate(model, torch.randint(SHAPE.vocabulary, (2, 16)))
-    save_model(tmp_path / "little.safetensors", model, {"integer": positions.to_dict()})
+    save_model(tmp_path / "little.safetensors", model, {"characters": CHARACTERS, "integer": positions.to_dict()})
     (tmp_path / "cells.lib").write_text(tiny())
     (tmp_path / "tinyshakespeare.txt").write_text("Shall I compare thee to a summer's day?\n" * 80)
     return tmp_path

@@ -118,9 +118,7 @@ def test_unknown_metadata_is_said(tmp_path, capsys):
 def test_files_without_ternary_layers(tmp_path, capsys):
     """A dense file whose `layers` is {} is a float model's, or one in groups; no command falls over it."""
     path, output = tmp_path / "float.safetensors", tmp_path / "out"
-    model = Transformer(
-        TransformerConfig("abc", width=8, layers=1, heads=1, kv_heads=1, head_dim=8, ffn=8, linear="float")
-    )
+    model = Transformer(TransformerConfig(3, width=8, layers=1, heads=1, kv_heads=1, head_dim=8, ffn=8, linear="float"))
     save_model(path, model)
     empty = tmp_path / "empty.safetensors"
     save_dense(empty, [], {}, {})

@@ -18,7 +18,7 @@ from nomul.jobs.yosys_run import run_yosys
 from nomul.model.calibration import calibrate
 from nomul.model.store import save_model
 from nomul.model.transformer import Transformer
-from sim.test_machine import SHAPE
+from sim.test_machine import CHARACTERS, SHAPE
 
 tkinter = pytest.importorskip("tkinter", reason="the script needs Python's tkinter, for its Tcl interpreter")
 from tests.vivado import Refused, Vivado  # noqa: E402
@@ -41,7 +41,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = Transformer(SHAPE).eval()
     positions = calibrate(model, torch.randint(SHAPE.vocabulary, (2, 16)))
     path = tmp_path_factory.mktemp("model") / "random.safetensors"
-    save_model(path, model, {"integer": positions.to_dict()})
+    save_model(path, model, {"characters": CHARACTERS, "integer": positions.to_dict()})
     return path
 
 

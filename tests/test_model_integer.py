@@ -9,6 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nomul.errors import InputError
+from nomul.formats.checkpoint import open_checkpoint
 from nomul.model import checkpoints
 from nomul.model.activations import INPUTS, record, trace
 from nomul.model.calibration import calibrate
@@ -20,9 +21,8 @@ from nomul.model.text import encode
 from nomul.model.transformer import Transformer, TransformerConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIG = TransformerConfig(
-    characters="abcdefgh", width=48, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=56, context=40
-)
+CHARACTERS = open_checkpoint(checkpoints.path()).config["characters"]
+CONFIG = TransformerConfig(8, width=48, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=56, context=40)
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +101,7 @@ def test_no_floating_point_between_tokens(activation: str) -> None:
 def test_committed_tiny_meets_its_bars_on_the_sonnet() -> None:
     model, config = load_model(checkpoints.path("tiny"))
     integer = IntegerModel(model, Positions.from_config(config, model.config.layers, "tiny"))
-    result = evaluate(model, integer, encode(checkpoints.sample_text(), model.config.characters))
+    result = evaluate(model, integer, encode(checkpoints.sample_text(), CHARACTERS))
     assert result.nats_per_char_float < 1.4
     assert result.nats_per_char_integer == pytest.approx(result.nats_per_char_float, rel=0.01)
     assert result.agreement is not None and result.agreement >= 0.97
@@ -203,7 +203,7 @@ def test_recorded_activations_are_what_the_layer_reads() -> None:
     text = checkpoints.sample_text()
     path = checkpoints.path("tiny")
     integer = IntegerModel.load(path)
-    values = trace(integer, encode(text[:30], integer.config.characters))
+    values = trace(integer, encode(text[:30], CHARACTERS))
     for layer, name in (("self_attn.q_proj", "q_proj"), ("mlp.down_proj", "down_proj"), ("self_attn.o_proj", "o_proj")):
         codes = record(path, f"model.layers.1.{layer}", text, 30)
         assert codes.dtype == torch.int8 and codes.shape[0] == 30
@@ -238,7 +238,7 @@ def test_exponents_stay_in_their_ranges(source: str) -> None:
         tokens = tokens_of(1, 40)[0]
     else:
         integer = IntegerModel.load(checkpoints.path(source))
-        tokens = encode(checkpoints.sample_text()[:60], integer.config.characters)
+        tokens = encode(checkpoints.sample_text()[:60], CHARACTERS)
     values = trace(integer, tokens)
     names = {
         "attention.input_scale": "input",

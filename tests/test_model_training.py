@@ -15,7 +15,7 @@ from nomul.model.transformer import Quantise, Transformer, TransformerConfig
 from nomul.quantize.bwta import LEVELS
 
 CHARACTERS = "abcdef"
-CONFIG = TransformerConfig(CHARACTERS, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, ffn=24, context=16)
+CONFIG = TransformerConfig(len(CHARACTERS), width=16, layers=1, heads=2, kv_heads=1, head_dim=8, ffn=24, context=16)
 RUN = TrainingConfig(steps=6, batch=4, interval=2, warmup=2)
 CPU = torch.device("cpu")
 TOKENS = encode("abcdef" * 40, CHARACTERS)
@@ -151,8 +151,8 @@ def test_wrong_training_values_are_refused(field: str, value: float, message: st
         ("heads", 3, r"^heads is 3; it must be a multiple of kv_heads, 2$"),
         ("head_dim", 7, r"^head_dim is 7; rotary embedding needs an even number$"),
         ("activation", "gelu", r"^activation is 'gelu'; it must be one of relu2, silu$"),
-        ("linear", "int2", r"^linear is 'int2'; it must be one of ternary, float, bwta, mixpe$"),
-        ("characters", "aa", r"^characters must name at least two different characters, each once$"),
+        ("linear", "int2", r"^linear is 'int2'; it must be one of ternary, float, bwta, mixpe, int4$"),
+        ("vocabulary", 0, r"^vocabulary is 0; it must be a whole number of 1 or more$"),
     ],
 )
 def test_wrong_model_values_are_refused(field: str, value: object, message: str) -> None:

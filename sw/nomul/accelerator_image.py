@@ -62,7 +62,7 @@ def shape_of_config(config: TransformerConfig) -> tuple[ModelShape, tuple[int, .
     """
     names = ("width", "layers", "heads", "kv_heads", "head_dim", "ffn", "vocabulary", "context", "activation")
     shape = ModelShape(**{name: getattr(config, name) for name in names})
-    return shape, tuple(phase_steps(config.head_dim, config.rope_theta).tolist())
+    return shape, tuple(phase_steps(config.rotary.frequencies(config.head_dim)).tolist())
 
 
 def machine_config(
@@ -85,7 +85,23 @@ def machine_config(
     InputError
         If a field does not exist, has a wrong value, or the fields do not go together.
     """
+    refuse_features(model)
     return configure_machine(shape_of(model), tuple(model.steps.tolist()), engine, settings, **fields)
+
+
+def refuse_features(model: IntegerModel) -> None:
+    """Raise `InputError` that names what a machine does not have and a model needs."""
+    config, linears = model.config, [linear for layer in model.layers for linear in layer.linears.values()]
+    lacking = {
+        "no SubLN before o_proj and down_proj": not config.sub_norms,
+        "norms of queries and keys": config.qk_norm,
+        "biases": bool(config.biases),
+        "projections with a scale for each row or group": any(linear.scales is not None for linear in linears),
+        "an embedding with a scale for each row": model.positions.rows,
+    }
+    found = [name for name, is_so in lacking.items() if is_so]
+    if found:
+        raise InputError(f"the model has {' and '.join(found)}, which a machine does not compute yet")
 
 
 def configure_machine(
@@ -157,6 +173,7 @@ def _constants(model: IntegerModel) -> npt.NDArray[np.uint8]:
 
 
 def _layer_constants(layer: IntegerLayer, embed: Scale) -> list[int]:
+    assert layer.attention_norm is not None and layer.ffn_norm is not None
     values = {
         Constant.INVERSE_WIDTH: layer.input_norm.inverse_length,
         Constant.INVERSE_QUERIES: layer.attention_norm.inverse_length,
@@ -222,7 +239,7 @@ def _gains(model: IntegerModel) -> list[Tensor]:
     """Return the gains of all norms, in order."""
     layers = model.layers
     norms = [n for layer in layers for n in (layer.input_norm, layer.attention_norm, layer.post_norm, layer.ffn_norm)]
-    return [norm.gain for norm in [*norms, model.norm]]
+    return [norm.gain for norm in [*norms, model.norm] if norm is not None]
 
 
 def dram_image(model: IntegerModel, config: AcceleratorConfig) -> npt.NDArray[np.uint8]:

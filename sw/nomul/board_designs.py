@@ -24,7 +24,8 @@ from nomul.export.machine_manifest import memory_of
 from nomul.fpga.bitstream import Design
 from nomul.memory.rom import rom_model
 from nomul.model.integer import IntegerModel, Positions
-from nomul.model.store import load_model
+from nomul.model.store import load_model, load_tokenizer
+from nomul.model.tokenizer import CharacterTokenizer
 from nomul.names import canonical
 
 __all__ = [
@@ -87,7 +88,10 @@ def model_number(path: Path) -> int:
 def open_model(path: Path) -> tuple[IntegerModel, str]:
     """Return the integer model of a checkpoint, and its characters."""
     model, config = load_model(path)
-    return IntegerModel(model, Positions.from_config(config, model.config.layers, str(path))), model.config.characters
+    tokenizer = load_tokenizer(path)
+    if not isinstance(tokenizer, CharacterTokenizer):
+        raise InputError(f"{path} has tokens of its own; a board's terminal takes models whose tokens are characters")
+    return IntegerModel(model, Positions.from_config(config, model.config.layers, str(path))), tokenizer.characters
 
 
 def machine_for(board: Board, model: IntegerModel) -> AcceleratorConfig:

@@ -13,7 +13,7 @@ from nomul.accelerators.config import MEMORIES, AcceleratorConfig
 from nomul.cores.discover import matmul_cores
 from nomul.errors import InputError
 from nomul.model.integer import IntegerModel
-from nomul.model.random_model import characters, random_integer_model
+from nomul.model.random_model import random_integer_model
 from nomul.model.transformer import SIZES, TransformerConfig
 from nomul.names import canonical
 from nomul.options import CheckpointPath, Integer, Seed
@@ -82,7 +82,7 @@ class Choice:
         """Return the model of the named shape."""
         assert self.shape is not None
         sizes, vocabulary = SHAPES[self.shape]
-        return TransformerConfig(characters(vocabulary), **sizes)
+        return TransformerConfig(vocabulary, **sizes)
 
     def build(self, *, weights: bool = True) -> tuple[AcceleratorConfig, IntegerModel | None]:
         """Return the machine's configuration, and the model if there is one and its `weights` are wanted.

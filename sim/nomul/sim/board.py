@@ -48,6 +48,7 @@ class SimulatedBoard:
 def simulated_board(
     model: IntegerModel,
     config: AcceleratorConfig,
+    characters: str,
     number: int,
     clock_hz: float,
     baud: float,
@@ -62,7 +63,7 @@ def simulated_board(
     ToolError
         If the design does not compile, or the simulation stops.
     """
-    top = MachineTop(config, clock_hz, baud, number, model.config.characters, hold_seconds)
+    top = MachineTop(config, clock_hz, baud, number, characters, hold_seconds)
     with simulated_top(
         top, config.engine_config.target, hex_files(model, config), {"terminal": int(terminal)}
     ) as simulated:

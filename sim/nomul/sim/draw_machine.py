@@ -15,7 +15,6 @@ from nomul.cores.discover import find_core, matmul_cores
 from nomul.model.calibration import calibrate
 from nomul.model.generation import generate_integer
 from nomul.model.integer import IntegerModel
-from nomul.model.random_model import characters
 from nomul.model.transformer import Transformer, TransformerConfig
 from nomul.sim.draw import draw_value, widest
 from nomul.spec import Spec
@@ -36,7 +35,7 @@ def _draw_shape(dice: random.Random, lanes: int) -> TransformerConfig:
     """Return the shape of a small model whose lengths are multiples of `lanes`."""
     kv_heads = dice.choice((1, 1, 2))
     return TransformerConfig(
-        characters(dice.randint(2, 40)), width=lanes * dice.randint(1, 4), layers=dice.choice((1, 1, 1, 2)),
+        dice.randint(2, 40), width=lanes * dice.randint(1, 4), layers=dice.choice((1, 1, 1, 2)),
         heads=kv_heads * dice.randint(1, 2), kv_heads=kv_heads, head_dim=lanes * dice.randint(1, 3),
         ffn=lanes * dice.randint(1, 5), context=dice.randint(6, 20), activation=dice.choice(ACTIVATIONS),
         tied=dice.random() < 0.5, linear="ternary",

@@ -10,8 +10,8 @@ from nomul.model import checkpoints
 from nomul.model.evaluation import evaluate
 from nomul.model.integer import IntegerModel, Positions
 from nomul.model.packed import pack_projections, packable
-from nomul.model.store import load_model
-from nomul.model.text import encode, read_text, split
+from nomul.model.store import load_model, load_tokenizer
+from nomul.model.text import read_text, split
 from nomul.options import CheckpointPath
 
 
@@ -36,7 +36,8 @@ def command(checkpoint: Path | None, text: Path, part: str, as_json: bool) -> No
     path = checkpoint or checkpoints.path()
     model, config = load_model(path)
     content = read_text(text)
-    tokens = encode(split(content)[1] if part == "validation" else content, model.config.characters)
+    tokenizer = load_tokenizer(path)
+    tokens = tokenizer.encode(split(content)[1] if part == "validation" else content)
     integer = None
     if model.config.linear == "ternary":
         integer = IntegerModel(model, Positions.from_config(config, model.config.layers, str(path)))

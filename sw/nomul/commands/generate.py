@@ -1,4 +1,4 @@
-"""`nomul generate`: text from a character model, in floating point or in integers."""
+"""`nomul generate`: text from a model, in floating point, in integers, or by simulated hardware."""
 
 import dataclasses
 import sys
@@ -14,8 +14,8 @@ from nomul.errors import InputError
 from nomul.model import checkpoints
 from nomul.model.generation import check_request, generate_float, generate_integer
 from nomul.model.integer import IntegerModel, Positions
-from nomul.model.store import load_model
-from nomul.model.text import encode
+from nomul.model.store import load_model, load_tokenizer
+from nomul.model.tokenizer import FileTokenizer, Tokenizer
 from nomul.options import POSITIVE, CheckpointPath, Integer, Number, Seed, bundle, refuse_given
 
 
@@ -31,14 +31,13 @@ class RtlOptions:
 
 
 @click.command("generate")
-@click.option("--checkpoint", type=CheckpointPath(), help="A character model; the committed 'tiny' if absent.")
+@click.option("--checkpoint", type=CheckpointPath(), help="A model; the committed 'tiny' if absent.")
 @click.option("--prompt", required=True, help="The text to continue.")
 @click.option("--backend", type=click.Choice(["float", "integer", "rtl"]), default="integer", show_default=True)
-@click.option(
-    "--tokens", type=Integer(), help="Characters to generate; 200, or as many as the context holds, if absent."
-)
-@click.option("--temperature", type=Number(), default=0.0, show_default=True, help="0 chooses the likeliest character.")
+@click.option("--tokens", type=Integer(), help="Tokens to generate; 200, or as many as the context holds, if absent.")
+@click.option("--temperature", type=Number(), default=0.0, show_default=True, help="0 chooses the likeliest token.")
 @click.option("--seed", type=Seed(), default=0, show_default=True, help="Of the random choices at a temperature.")
+@click.option("--chat", is_flag=True, help="Put the prompt into the model's chat template: a user's message.")
 @bundle(
     "rtl",
     RtlOptions,
@@ -59,16 +58,17 @@ class RtlOptions:
 @console.json_option
 def command(
     checkpoint: Path | None, prompt: str, backend: str, tokens: int | None, temperature: float, seed: int,
-    rtl: RtlOptions, as_json: bool,
+    chat: bool, rtl: RtlOptions, as_json: bool,
 ) -> None:  # fmt: skip
-    """Continue a prompt, character by character."""
+    """Continue a prompt, token by token, until the tokens are there or the model ends its text."""
     # One token is too little work to share: waiting for a second thread costs more than it gives.
     torch.set_num_threads(1)
     if backend != "rtl":
         refuse_given(("engine", "settings", "lanes", "tile", "clock"), f"goes with --backend rtl only, not {backend}")
     path = checkpoint or checkpoints.path()
     model, config = load_model(path)
-    start = encode(prompt, model.config.characters)
+    tokenizer = load_tokenizer(path)
+    start = tokenizer.encode(_chat(tokenizer, prompt, path) if chat else prompt)
     if tokens is None:
         tokens = max(1, min(200, model.config.context - len(start) + 1))
     check_request(model.config, start, tokens, temperature)
@@ -85,21 +85,28 @@ def command(
     else:
         integer = IntegerModel(model, Positions.from_config(config, model.config.layers, str(path)))
         stream = generate_integer(integer, start, tokens, temperature, seed)
-    text = ""
+    text, said = "", 0
+    read = tokenizer.decoder()
     begin = time.perf_counter()
     # A simulator that runs beside takes sys.stdout for its own messages.
     out = sys.stdout
     try:
         for token in stream:
-            text += model.config.characters[token]
+            if token in tokenizer.stops:
+                break
+            if not said and not as_json:
+                out.write(prompt)
+            said += 1
+            piece = read(token)
+            text += piece
             if not as_json:
-                out.write(text[-1] if len(text) > 1 else prompt + text)
+                out.write(piece)
                 out.flush()
     finally:
-        if text and not as_json:
+        if said and not as_json:
             out.write("\n")
             out.flush()
-    rate = tokens / (time.perf_counter() - begin)
+    rate = said / (time.perf_counter() - begin)
     if as_json:
         console.print_json(
             {
@@ -107,7 +114,7 @@ def command(
                 "backend": backend,
                 "prompt": prompt,
                 "text": text,
-                "tokens": tokens,
+                "tokens": said,
                 "temperature": temperature,
                 "seed": seed,
                 "tokens_per_second": round(rate, 2),
@@ -116,10 +123,16 @@ def command(
         )
     else:
         console.stderr.print(
-            f"{tokens} characters, {rate:.1f} a second, {backend} backend, {path.name}", highlight=False
+            f"{said} {tokenizer.unit}s, {rate:.1f} a second, {backend} backend, {path.name}", highlight=False
         )
         if figures:
             show_machine(figures, rtl.clock)
+
+
+def _chat(tokenizer: Tokenizer, message: str, path: Path) -> str:
+    if not isinstance(tokenizer, FileTokenizer):
+        raise InputError(f"{path} is a model of characters, without a chat template; leave --chat out")
+    return tokenizer.chat(message)
 
 
 def show_machine(figures: dict[str, Any], clock: float) -> None:

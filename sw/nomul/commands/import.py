@@ -11,14 +11,13 @@ from torch import Tensor
 from nomul import console
 from nomul.errors import InputError
 from nomul.files import destination
-from nomul.formats.checkpoint import Checkpoint, save_dense
-from nomul.formats.huggingface import transformers_config, without_direction
-from nomul.formats.inspection import KINDS, MixedCheckpoint, Survey, open_model, survey
+from nomul.formats.checkpoint import Checkpoint
+from nomul.formats.inspection import KINDS, MixedCheckpoint, Survey, open_any, open_model, survey
 from nomul.formats.int4 import Int4Layer
 from nomul.formats.int4_checkpoint import Int4Checkpoint
-from nomul.formats.support import standard_tensors
-from nomul.model.integer import IntegerModel, Positions
-from nomul.model.store import load_model
+from nomul.model.integer import Positions
+from nomul.model.store import from_hugging_face, save_copy
+from nomul.model.tokenizer import find_tokenizer
 from nomul.options import Output
 from nomul.quantize.mixpe import lost_scales, scale_width
 
@@ -87,19 +86,18 @@ def _runs(
     if model is not None and model.layers:
         engine = "ENGINE" if isinstance(model, Checkpoint) else "mixpe"
         layers = f"nomul check {engine} --checkpoint {path} --layer {model.layers[0]}"
-    if isinstance(model, Checkpoint):
+    try:
+        loaded = open_any(path)
+        shape = from_hugging_face(loaded)
+        find_tokenizer(loaded.config, loaded.files, str(path))
+        command = f"nomul generate --checkpoint {path} --prompt TEXT"
         try:
-            loaded, config = load_model(path)
-            command = f"nomul generate --checkpoint {path} --prompt TEXT"
-            try:
-                IntegerModel(loaded, Positions.from_config(config, loaded.config.layers, str(path)))
-            except InputError:
-                command += " --backend float"
-            return {"layer": layers, "model": command, "why_not": None}
-        except InputError as error:
-            why = str(error)
-    else:
-        why = f"{path} is {KINDS[found.kind]}, of which nomul generate has no form"
+            Positions.from_config(loaded.config, shape.layers, str(path))
+        except InputError:
+            command += " --backend float"
+        return {"layer": layers, "model": command, "why_not": None}
+    except InputError as error:
+        why = str(error)
     return {"layer": layers, "model": None, "why_not": why}
 
 
@@ -110,12 +108,8 @@ def _write(found: Survey, model: Checkpoint | Int4Checkpoint | MixedCheckpoint |
         raise InputError(f"{output} is the model itself; -o needs another file")
     if found.unknown:
         raise InputError(f"{found.path} cannot be imported: {' '.join(found.unknown)}")
-    config = model.config
-    if found.architecture is not None and found.kind != "nomul-dense":
-        config = transformers_config(without_direction(config), model.tensors) | {"sub_norms": found.sub_norms}
-    tied = bool(config.get("tie_word_embeddings"))
     with console.progress("Importing layers", len(model.layers)) as advance:
-        save_dense(output, model.read_layers(advance), standard_tensors(model.tensors, tied), config, model.files)
+        save_copy(output, model, {}, advance)
 
 
 def _print(found: Survey, output: Path | None, runs: dict[str, str | None]) -> None:
@@ -124,7 +118,8 @@ def _print(found: Survey, output: Path | None, runs: dict[str, str | None]) -> N
         table = Table("architecture", "value")
         for name, value in dataclasses.asdict(found.architecture).items():
             table.add_row(name, f"{value}")
-        table.add_row("sub_norms", f"{found.sub_norms}")
+        for name, value in dataclasses.asdict(found.features).items():
+            table.add_row(name, ", ".join(value) or "none" if isinstance(value, tuple) else f"{value}")
         console.stdout.print(table)
     shapes: dict[tuple[str, int, int], int] = {}
     for name, (n_out, n_in) in found.layers.items():

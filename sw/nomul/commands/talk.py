@@ -72,7 +72,11 @@ def command(place: Place, checkpoint: Path | None, prompt: str | None, tokens: i
     figures: dict[str, Any] = {}
     out = sys.stdout  # a simulation hides what is printed while it runs
     with contextlib.ExitStack() as stack:
-        device = stack.enter_context(_simulated(path, model, place.board, figures)) if name == "sim" else Path(name)
+        device = (
+            stack.enter_context(_simulated(path, model, characters, place.board, figures))
+            if name == "sim"
+            else Path(name)
+        )
         line = Line(device, baud)
         stack.callback(line.close)
         host = BoardLink(line, place.timeout or (600 if name == "sim" else 2))
@@ -105,7 +109,7 @@ def command(place: Place, checkpoint: Path | None, prompt: str | None, tokens: i
 
 
 @contextlib.contextmanager
-def _simulated(path: Path, model: IntegerModel, name: str, figures: dict[str, Any]) -> Iterator[Path]:
+def _simulated(path: Path, model: IntegerModel, characters: str, name: str, figures: dict[str, Any]) -> Iterator[Path]:
     """Run a simulated board; yield its port; fill `figures` when it has ended."""
     from nomul.sim.board import simulated_board
 
@@ -113,7 +117,7 @@ def _simulated(path: Path, model: IntegerModel, name: str, figures: dict[str, An
     config = machine_for(board, model)
     console.stderr.print(f"building the simulated {board.title}: {config.engine.name}, {config.lanes} lanes")
     baud = board.clock_hz / SIMULATED_BAUD_RATIO
-    with simulated_board(model, config, model_number(path), board.clock_hz, baud, 50e-6) as simulated:
+    with simulated_board(model, config, characters, model_number(path), board.clock_hz, baud, 50e-6) as simulated:
         yield simulated.port
     figures["answer_cycles"] = simulated.result["answer_cycles"]
     figures["clock_mhz"] = board.clock_hz / 1e6

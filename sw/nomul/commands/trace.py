@@ -10,16 +10,17 @@ from nomul.errors import InputError
 from nomul.files import destination
 from nomul.formats.container import write_container
 from nomul.model import checkpoints
-from nomul.model.activations import trace
+from nomul.model.activations import first_tokens, trace
 from nomul.model.integer import IntegerModel
-from nomul.model.text import encode, read_text
+from nomul.model.store import load_tokenizer
+from nomul.model.text import read_text
 from nomul.options import CheckpointPath, Integer, Output
 
 
 @click.command("trace")
 @click.option("--checkpoint", type=CheckpointPath(), help="A ternary model; the committed 'tiny' if absent.")
 @click.option("--text", type=click.Path(path_type=Path), help="UTF-8 text to read; a committed sonnet if absent.")
-@click.option("--tokens", type=Integer(1), default=16, show_default=True, help="Characters to read from its start.")
+@click.option("--tokens", type=Integer(1), default=16, show_default=True, help="Tokens to read from its start.")
 @click.option("-o", "--output", type=Output(file=True), required=True, help="The safetensors file to write.")
 @console.json_option
 @torch.no_grad()
@@ -29,10 +30,9 @@ def command(checkpoint: Path | None, text: Path | None, tokens: int, output: Pat
     path = checkpoint or checkpoints.path()
     model = IntegerModel.load(path)
     content = checkpoints.sample_text() if text is None else read_text(text)
-    limit = min(model.config.context, len(content))
-    if not 1 <= tokens <= limit:
-        raise InputError(f"tokens is {tokens}; the model's context and the text allow 1 to {limit}")
-    codes = encode(content[:tokens], model.config.characters)
+    if not 1 <= tokens <= model.config.context:
+        raise InputError(f"tokens is {tokens}; the model's context allows 1 to {model.config.context}")
+    codes = first_tokens(load_tokenizer(path), content, tokens)
     values = {"input": codes, **trace(model, codes)}
     stored = {name: value.to(torch.int32) for name, value in values.items()}
     write_container(output, stored, {"format": "nomul-trace-1", "checkpoint": path.name})

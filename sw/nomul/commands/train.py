@@ -15,8 +15,9 @@ from nomul.errors import InputError
 from nomul.files import destination
 from nomul.model.calibration import calibrate_on
 from nomul.model.conversion import to_grid, to_mixpe
-from nomul.model.store import load_model, save_model
-from nomul.model.text import encode, read_text, split
+from nomul.model.store import load_model, load_tokenizer, save_model
+from nomul.model.text import read_text, split
+from nomul.model.tokenizer import CharacterTokenizer
 from nomul.model.training import Progress as TrainingProgress
 from nomul.model.training import TrainingConfig, loss_on, train
 from nomul.model.transformer import SIZES, TransformerConfig
@@ -66,17 +67,19 @@ def command(
     characters = "".join(sorted(set(content)))
     # A MixPE model is trained as a float one and quantised at the end.
     linear = "float" if kind == "mixpe" else kind
-    config = TransformerConfig.from_dict({"characters": characters, "linear": linear, **SIZES[size]})
+    tokenizer = CharacterTokenizer(characters)
+    config = TransformerConfig.sized(size, len(characters), linear)
     settings = replace(
         TrainingConfig.default(size, bool(teachers)), **{name: v for name, v in given.items() if v is not None}
     )
     models = []
     for teacher in teachers:
         model, _ = load_model(teacher)
-        if model.config.characters != characters:
+        theirs = load_tokenizer(teacher)
+        if not isinstance(theirs, CharacterTokenizer) or theirs.characters != characters:
             raise InputError(f"the teacher {teacher} has other characters than {text}; it cannot teach them")
         models.append(model.to(where))
-    training_part, validation_part = (encode(part, characters) for part in split(content))
+    training_part, validation_part = (tokenizer.encode(part) for part in split(content))
     begin = time.perf_counter()
     with console.progress_bar(MofNCompleteColumn(), TimeRemainingColumn()) as bar:
         task = bar.add_task("Training", total=settings.steps)
@@ -95,7 +98,7 @@ def command(
             config, settings, training_part, validation_part, state, where, models, on_step, compiled
         )
     model = model.cpu()
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any] = {"characters": characters}
     before = None
     if kind == "mixpe":
         before = loss_on(model, validation_part)

@@ -14,6 +14,14 @@ ACTIVATIONS = ("relu2", "silu")
 DEFAULTS: dict[str, dict[str, Any]] = {
     "bitnet": {"num_key_value_heads": 5, "rope_theta": 500000.0, "rms_norm_eps": 1e-5, "hidden_act": "relu2"},
     "llama": {"rope_theta": 10000.0, "rms_norm_eps": 1e-6, "hidden_act": "silu"},
+    "qwen2": {"num_key_value_heads": 32, "rope_theta": 10000.0, "rms_norm_eps": 1e-6, "hidden_act": "silu"},
+    "qwen3": {
+        "num_key_value_heads": 32,
+        "rope_theta": 10000.0,
+        "rms_norm_eps": 1e-6,
+        "hidden_act": "silu",
+        "head_dim": 128,
+    },
 }
 """What transformers takes for an absent key, by `model_type`; others are read as Llama's. Null key-value heads, and
 absent ones in Llama, are as many as there are heads."""
@@ -63,7 +71,7 @@ class Architecture:
         defaults = DEFAULTS.get(model_type(config), DEFAULTS["llama"])
         hidden_size = _integer(config, "hidden_size")
         heads = _integer(config, "num_attention_heads")
-        if config.get("head_dim") is None and (heads < 1 or hidden_size % heads):
+        if config.get("head_dim") is None and "head_dim" not in defaults and (heads < 1 or hidden_size % heads):
             raise InputError(f"config.json: hidden_size {hidden_size} is no multiple of num_attention_heads {heads}")
         key_value_heads = heads if "num_key_value_heads" in config else defaults.get("num_key_value_heads", heads)
         return cls(
@@ -72,7 +80,7 @@ class Architecture:
             num_hidden_layers=_integer(config, "num_hidden_layers"),
             num_attention_heads=heads,
             num_key_value_heads=_integer(config, "num_key_value_heads", key_value_heads),
-            head_dim=_integer(config, "head_dim", hidden_size // max(heads, 1)),
+            head_dim=_integer(config, "head_dim", defaults.get("head_dim", hidden_size // max(heads, 1))),
             vocab_size=_integer(config, "vocab_size"),
             max_position_embeddings=_integer(config, "max_position_embeddings", 2048),
             rope_theta=_number({**config, **rope(config)}, "rope_theta", defaults["rope_theta"]),

@@ -214,7 +214,7 @@ class GgufModel(Container):
     def _read_frequencies(self) -> None:
         if FREQUENCIES not in self._raw:
             return
-        scaling = llama3_scaling(self[FREQUENCIES].flatten().tolist(), self.config["rope_theta"])
+        scaling = llama3_scaling(self[FREQUENCIES].flatten(), self.config["rope_theta"])
         if scaling is None or "rope_scaling" in self.config:
             # Under its own name it is a tensor without a known place, by which the model is refused.
             return

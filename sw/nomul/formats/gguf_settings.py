@@ -7,12 +7,15 @@ layer alone means what it says without it.
 Sources: gguf-py, gguf/constants.py; llama.cpp, src/llama-model.cpp and src/llama-graph.cpp.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from nomul.errors import InputError
+from nomul.formats.rotary import Rotary
 
 
 @dataclass(frozen=True)
@@ -154,8 +157,10 @@ def _scaling(own: Mapping[str, Any], name: str) -> tuple[dict[str, Any], set[str
     if kind == "none" or (kind == "linear" and factor == 1.0):
         return {}, told | {"rope.scaling.factor", "rope.scaling.original_context_length"}
     scaling = {"rope_type": kind}
+    if kind == "linear":
+        told.add("rope.scaling.original_context_length")
     for key, theirs in _SCALING.items():
-        if f"rope.scaling.{key}" in own:
+        if f"rope.scaling.{key}" in own and f"rope.scaling.{key}" not in told:
             scaling[theirs] = own[f"rope.scaling.{key}"]
             told.add(f"rope.scaling.{key}")
     return {"rope_scaling": scaling}, told
@@ -165,19 +170,19 @@ LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_positio
 """What llama.cpp's converter makes the divisors of `rope_freqs.weight` with, but for the factor."""
 
 
-def llama3_scaling(divisors: list[float], theta: float) -> dict[str, Any] | None:
+def llama3_scaling(divisors: Tensor, theta: float) -> dict[str, Any] | None:
     """Return the `rope_scaling` of Llama 3 that these divisors of the frequencies are made with; None if it is another.
 
     The largest is the factor; all others must be what it gives with `LLAMA3`, to a part in ten thousand.
     """
-    factor = max(divisors)
-    low, high, length = LLAMA3.values()
-    for place, found in enumerate(divisors):
-        wavelength = 2 * math.pi * theta ** (place / len(divisors))
-        share = min(1.0, max(0.0, (length / wavelength - low) / (high - low)))
-        if not math.isclose(found, 1 / ((1 - share) / factor + share), rel_tol=1e-4):
-            return None
-    return {"rope_type": "llama3", "factor": factor, **LLAMA3}
+    found = {"rope_type": "llama3", "factor": float(divisors.max()), **LLAMA3}
+    size = 2 * divisors.numel()
+    try:
+        plain, scaled = Rotary(theta), Rotary.read(found, theta, 1)
+    except InputError:
+        return None
+    expected = plain.frequencies(size) / scaled.frequencies(size)
+    return found if torch.allclose(divisors.double(), expected, rtol=1e-4, atol=0) else None
 
 
 def _integer(own: Mapping[str, Any], key: str, where: str, default: int | None = None) -> int:

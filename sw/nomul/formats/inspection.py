@@ -15,7 +15,7 @@ from nomul.formats.gguf_blocks import Layer
 from nomul.formats.gguf_model import GgufModel
 from nomul.formats.huggingface import FLOATS, read_config, refuse_foreign
 from nomul.formats.int4_checkpoint import Int4Checkpoint, int4_layers, open_int4
-from nomul.formats.support import check_tensors, has_sub_norms, unsupported
+from nomul.formats.support import Features, check_tensors, features, unsupported
 
 KINDS = {
     "nomul-dense": "Nomul's dense file, five trits in a byte",
@@ -42,7 +42,7 @@ class Survey:
     -------
     path, kind : what was opened, and one of `KINDS`.
     architecture : None where there is no config.json with an architecture.
-    sub_norms : whether the model has SubLN before o_proj and down_proj.
+    features : what its decoder has beyond Llama's.
     layers : name -> (n_out, n_in) of the quantised layers (of all projections for `float`).
     parameters : weights of the model, logical ones (a packed byte counts as the weights in it), scales apart.
     ternary_parameters, int4_parameters : weights in ternary and in INT4 layers.
@@ -55,7 +55,7 @@ class Survey:
     path: Path
     kind: str
     architecture: Architecture | None
-    sub_norms: bool
+    features: Features
     layers: dict[str, tuple[int, int]]
     parameters: int
     ternary_parameters: int
@@ -67,9 +67,9 @@ class Survey:
 
     def as_json(self) -> dict[str, Any]:
         """Return the survey as a JSON object."""
-        values = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "unknown"
-        }
+        apart = ("unknown", "features")
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)
+                  if field.name not in apart} | dataclasses.asdict(self.features)  # fmt: skip
         architecture = self.architecture and dataclasses.asdict(self.architecture)
         layers = [{"name": name, "n_out": n_out, "n_in": n_in} for name, (n_out, n_in) in self.layers.items()]
         return values | {
@@ -112,6 +112,20 @@ def _open_gguf(model: GgufModel) -> Checkpoint | Int4Checkpoint | MixedCheckpoin
     return open_checkpoint(model.path) if model.ternary else None
 
 
+def open_any(path: Path | str) -> OpenCheckpoint[Any]:
+    """Open a model of any weights; one of float weights has no layers, and all of its tensors in `tensors`."""
+    model = open_model(path)
+    if model is not None:
+        return model
+    container = open_container(path)
+    config, files = _config(container), companions(container)
+
+    def read(name: str) -> None:
+        raise InputError(f"layer {name} is not quantised")
+
+    return OpenCheckpoint(container.path, "float", config, {}, container.without(set()), files, (), read)
+
+
 def survey(path: Path | str, *, kept: bool = False) -> Survey:
     """Say what a path holds, from the headers alone; no weight is decoded (of Q2_0 it is seen whether a code is 3).
 
@@ -126,16 +140,16 @@ def survey(path: Path | str, *, kept: bool = False) -> Survey:
     known = projection_shapes(architecture) if architecture else {}
     layers = model.shapes if model else {name: known[name] for name in known if f"{name}.weight" in container}
     unknown: list[str] = []
-    sub_norms = False
+    found = Features()
     # A dense file may hold any model; whether it is one that Nomul runs, the reader of models says.
     if architecture and (kind != "nomul-dense" or _is_decoder(config, container)):
         try:
             check_tensors(architecture, container)
-            sub_norms = has_sub_norms(architecture, container)
+            found = features(architecture, container)
         except InputError as error:
             raise InputError(f"{container.path}: {error}") from None
         unknown = unsupported(config, architecture, container)
-        if model_type(config) == "bitnet" and not sub_norms and kind != "nomul-dense":
+        if model_type(config) == "bitnet" and not found.sub_norms and kind != "nomul-dense":
             unknown.append("The model_type 'bitnet' has SubLN, but there are no tensors for it.")
         unquantised = [name for name in known if name not in layers]
         if unquantised:
@@ -154,8 +168,6 @@ def survey(path: Path | str, *, kept: bool = False) -> Survey:
         missing.append(
             "Models of both ternary and INT4 layers are run by no command; 'nomul check mixpe' runs each layer."
         )
-    elif architecture and known and not sub_norms and kind != "float" and _is_decoder(config, container):
-        missing.append("A decoder without SubLN is run by no command; 'nomul check' runs each of its layers.")
     quantised = sum(n_out * n_in for n_out, n_in in model.shapes.values()) if model else 0
     int4 = sum(model.shapes[name][0] * model.shapes[name][1] for name in int4_layers(container)) if model else 0
     others = model.tensors if model else container
@@ -163,7 +175,7 @@ def survey(path: Path | str, *, kept: bool = False) -> Survey:
         path=container.path,
         kind=kind,
         architecture=architecture,
-        sub_norms=sub_norms,
+        features=found,
         layers=dict(layers),
         parameters=quantised + sum(container.numel(name) for name in others),
         ternary_parameters=quantised - int4,

@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from nomul.errors import InputError
 from nomul.formats.architecture import ACTIVATIONS, Architecture, model_type, quantization, rope
+from nomul.formats.rotary import Rotary
 
-MODEL_TYPES = ("bitnet", "llama")
-"""Values of `model_type` whose decoder is Llama's, but for SubLN."""
+MODEL_TYPES = ("bitnet", "llama", "qwen2", "qwen3")
+"""Values of `model_type` whose decoder is Llama's, but for what its tensors say (`nomul.formats.support.Features`)."""
 
 
 def keys(text: str) -> frozenset[str]:
@@ -34,8 +36,10 @@ HARMLESS = keys(
     "finetuning_task id2label label2id num_labels task_specific_params problem_type prefix is_decoder "
     # Sliding windows in some layers only; `sliding_window` decides.
     "use_sliding_window max_window_layers "
+    # Biases and norms of heads; the tensors tell.
+    "attention_bias qkv_bias mlp_bias use_bias qk_norm use_qk_norm qk_layernorm "
     # What Nomul's own files say.
-    "characters linear integer sub_norms"
+    "characters linear integer sub_norms activations grids"
 )
 """Keys that change no logit of a decoder."""
 
@@ -47,17 +51,12 @@ RULED = keys(
 """Keys that `unsupported_settings` has a rule for."""
 
 NEUTRAL: dict[str, Any] = {
-    **dict.fromkeys(("attention_bias", "qkv_bias", "mlp_bias", "use_bias"), False),
-    **dict.fromkeys(("qk_norm", "use_qk_norm", "qk_layernorm"), False),
     **dict.fromkeys(("is_encoder_decoder", "add_cross_attention", "tie_encoder_decoder"), False),
     **dict.fromkeys(("embedding_multiplier", "residual_multiplier", "logits_scaling", "logit_scale"), 1),
     "pruned_heads": {},
     "weight_bits": 1,
 }
 """Keys that change nothing where they have this value."""
-
-ROPE = frozenset({"rope_type", "type", "rope_theta", "partial_rotary_factor"})
-"""Keys of `rope_parameters` or `rope_scaling` that are read."""
 
 BITNET = keys("quant_method linear_class quantization_mode modules_to_not_convert use_rms_norm rms_norm_eps")
 """Keys of a `quantization_config` of the method `bitnet` that are read, and the eps of a norm that is refused."""
@@ -74,11 +73,11 @@ def unsupported_settings(config: Mapping[str, Any], architecture: Architecture) 
     """Yield one sentence for each setting of config.json that asks for what Nomul's models do not compute."""
     kind = model_type(config)
     if kind not in MODEL_TYPES:
-        yield f"The model_type {kind!r} is not supported; supported are 'bitnet' and 'llama'."
+        yield f"The model_type {kind!r} is not supported; supported are {', '.join(map(repr, MODEL_TYPES))}."
     if architecture.hidden_act not in ACTIVATIONS:
         allowed = " and ".join(repr(name) for name in ACTIVATIONS)
         yield f"The hidden_act {architecture.hidden_act!r} is not supported; supported are {allowed}."
-    yield from _rotary(config)
+    yield from _rotary(config, architecture)
     window = config.get("sliding_window")
     if type(window) is int and window < architecture.max_position_embeddings and config.get("use_sliding_window", True):
         yield f"A sliding_window of {window} positions is not supported; attention is over the whole context."
@@ -107,17 +106,15 @@ def unsupported_settings(config: Mapping[str, Any], architecture: Architecture) 
     yield from (_sentence(phrase) for phrase in unknown(config, known))
 
 
-def _rotary(config: Mapping[str, Any]) -> Iterator[str]:
+def _rotary(config: Mapping[str, Any], architecture: Architecture) -> Iterator[str]:
     settings = rope(config)
-    kind = settings.get("rope_type", settings.get("type", "default"))
-    if kind != "default":
-        yield f"Rotary embedding of the type {kind!r} is not supported; supported is 'default'."
+    try:
+        Rotary.read(settings, architecture.rope_theta, architecture.max_position_embeddings)
+    except InputError as error:
+        yield _sentence(str(error))
     factor = settings.get("partial_rotary_factor", config.get("partial_rotary_factor"))
     if factor not in (1, None):
         yield f"A partial_rotary_factor of {factor} is not supported; supported is 1."
-    if kind == "default":
-        where = "rope_scaling." if config.get("rope_scaling") else "rope_parameters."
-        yield from (_sentence(phrase) for phrase in unknown(settings, ROPE, where))
 
 
 def _layers(config: Mapping[str, Any]) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """What a Hugging Face model needs that Nomul's models do not have, each as one sentence."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -18,6 +19,9 @@ SUB_NORMS = {
     "mlp.ffn_layernorm": "mlp.ffn_sub_norm",
 }
 """SubLN as 1bitLLM names it -> as transformers names it. Both stand before o_proj and before down_proj."""
+
+HEAD_NORMS = ("self_attn.q_norm", "self_attn.k_norm")
+"""Norms of each head's queries and keys, as transformers' Qwen3 names them."""
 
 _UNUSED = re.compile(r"\.rotary_emb\.inv_freq$")
 
@@ -41,16 +45,36 @@ def standard_tensors(tensors: Mapping[str, Tensor], tied: bool) -> dict[str, Ten
     }
 
 
-def has_sub_norms(architecture: Architecture, container: Container) -> bool:
-    """Say whether the model has SubLN; `InputError` if only some of its layers do."""
-    names = {standard_name(name) for name in container}
-    needed = [
-        f"model.layers.{i}.{norm}.weight" for i in range(architecture.num_hidden_layers) for norm in SUB_NORMS.values()
-    ]
-    missing = [name for name in needed if name not in names]
-    if missing and len(missing) < len(needed):
-        raise InputError(f"the tensor {missing[0]} is missing, although other layers have SubLN")
-    return not missing
+@dataclass(frozen=True)
+class Features:
+    """What a decoder has beyond Llama's, as its tensors say."""
+
+    sub_norms: bool = False
+    """SubLN: norms before o_proj and before down_proj."""
+    qk_norm: bool = False
+    """Norms of each head's queries and keys."""
+    biases: tuple[str, ...] = ()
+    """Names of the projections that have biases, in the order of a layer."""
+
+
+def features(architecture: Architecture, names: Iterable[str]) -> Features:
+    """Return what the tensors of these names say; `InputError` if only some of the layers have a feature."""
+    present = {standard_name(name) for name in names}
+    layers = range(architecture.num_hidden_layers)
+
+    def has(parts: Iterable[str], what: str) -> bool:
+        needed = [f"model.layers.{i}.{part}" for i in layers for part in parts]
+        missing = [name for name in needed if name not in present]
+        if missing and len(missing) < len(needed):
+            raise InputError(f"the tensor {missing[0]} is missing, although other layers have {what}")
+        return not missing
+
+    block = [name.removeprefix("model.layers.0.") for name in projection_shapes(architecture) if ".layers.0." in name]
+    return Features(
+        has([f"{norm}.weight" for norm in SUB_NORMS.values()], "SubLN"),
+        has([f"{norm}.weight" for norm in HEAD_NORMS], "norms of queries and keys"),
+        tuple(name.rpartition(".")[2] for name in block if has([f"{name}.bias"], "biases there")),
+    )
 
 
 def check_tensors(architecture: Architecture, container: Container) -> None:
@@ -67,11 +91,12 @@ def check_tensors(architecture: Architecture, container: Container) -> None:
         needed[f"model.layers.{i}.post_attention_layernorm.weight"] = (hidden,)
     queries = architecture.num_attention_heads * architecture.head_dim
     widths = {"self_attn.attn_sub_norm": queries, "mlp.ffn_sub_norm": architecture.intermediate_size}
+    widths |= dict.fromkeys(HEAD_NORMS, architecture.head_dim)
+    vectors = {f"model.layers.{i}.{norm}.weight": width
+               for i in range(architecture.num_hidden_layers) for norm, width in widths.items()}  # fmt: skip
+    vectors |= {f"{name}.bias": n_out for name, (n_out, _) in projection_shapes(architecture).items()}
     stored = {standard_name(name): name for name in container}
-    for i in range(architecture.num_hidden_layers):
-        for norm, width in widths.items():
-            if f"model.layers.{i}.{norm}.weight" in stored:
-                needed[f"model.layers.{i}.{norm}.weight"] = (width,)
+    needed |= {name: (width,) for name, width in vectors.items() if name in stored}
     for name, shape in needed.items():
         if name not in stored:
             raise InputError(f"the tensor {name} is missing; config.json needs it with the shape {list(shape)}")
@@ -88,19 +113,18 @@ def unsupported(config: Mapping[str, Any], architecture: Architecture, container
     Looks at every setting of config.json, and at tensors without a known place.
     """
     found = list(unsupported_settings(config, architecture))
-    biases = [name for name in container if name.endswith(".bias")]
-    if biases:
-        found.append(f"Biases are not supported: {_count(biases)}.")
     known = {"model.embed_tokens", "model.norm", "lm_head", *projection_shapes(architecture)}
-    norms = ("input_layernorm", "post_attention_layernorm", *SUB_NORMS.values())
+    norms = ("input_layernorm", "post_attention_layernorm", *SUB_NORMS.values(), *HEAD_NORMS)
     known |= {f"model.layers.{i}.{norm}" for i in range(architecture.num_hidden_layers) for norm in norms}
     parts = ("weight", "weight_scale", "bias", "qweight", "qzeros", "scales", "g_idx", *PARTS)
+    projections = projection_shapes(architecture)
     other = [
         name
         for name in container
         if not (_UNUSED.search(name) or name.startswith(PREFIX))
-        and (standard_name(name).rpartition(".")[0] not in known or name.rpartition(".")[2] not in parts)
-    ]
+        and (standard_name(name).rpartition(".")[0] not in known or name.rpartition(".")[2] not in parts
+             or (name.endswith(".bias") and name.removesuffix(".bias") not in projections))
+    ]  # fmt: skip
     if other:
         found.append(f"Tensors without a known place are not supported: {_count(other)}.")
     return found

@@ -3,6 +3,11 @@
 import torch
 from torch import Tensor
 
+from nomul.golden.rounding import shift_round
+
+GROUP_SCALE_BITS = 12
+"""Width of the integer scales of rows and groups, in the integer model."""
+
 SHORT = 16
 """Vectors shorter than this take the plain product: PyTorch's INT8 one is wrong for a length of 1 (seen in 2.13)."""
 
@@ -36,3 +41,19 @@ def grouped_linear(weight: Tensor, group_scales: Tensor, group: int, codes: Tens
         part = slice(start, start + group)
         total += int8_linear(weight[:, part], codes[..., part]) * group_scales[:, index].long()
     return total
+
+
+def scaled_linear(weight: Tensor, scales: Tensor, group: int, codes: Tensor) -> Tensor:
+    """Return `rhe(sum_g scale[o, g] * (sum_{k in g} weight[o, k] a[k]) / 2^12)` for ternary weights, int64.
+
+    `scales` are `[n_out, groups]` in 0..4095, so that a result is at most `127 n_in` in magnitude, as one of
+    `ternary_linear` is. What the division drops is half a unit of a sum.
+    """
+    if group >= weight.shape[1]:
+        exact = ternary_linear(weight, codes) * scales[:, 0].long()
+    else:
+        exact = torch.zeros(*codes.shape[:-1], len(weight), dtype=torch.int64)
+        for index, start in enumerate(range(0, weight.shape[1], group)):
+            part = slice(start, start + group)
+            exact += ternary_linear(weight[:, part], codes[..., part]) * scales[:, index].long()
+    return shift_round(exact, GROUP_SCALE_BITS)

@@ -7,6 +7,7 @@ the scale does, so one pass over the vector finds the maximum and the sum of squ
 from torch import Tensor
 
 from nomul.golden.absmax import absmax
+from nomul.golden.rounding import shift_round
 from nomul.golden.scale import Scale, add, multiply, normalise, rsqrt
 
 
@@ -30,3 +31,20 @@ def rmsnorm_absmax(
     codes, largest = absmax(x * gain)
     mean = multiply(normalise(x.square().sum(-1)), inverse_length)
     return codes, multiply(multiply(normalise(largest), gain_unit), rsqrt(add(mean, eps)))
+
+
+GAIN_SHIFT = 7
+"""Bits that a product with a gain loses where it is kept."""
+
+
+def norm_words(x: Tensor, gain: Tensor, gain_unit: Scale, inverse_length: Scale, eps: Scale) -> tuple[Tensor, Scale]:
+    """Return words `rhe(x * gain / 2^7)`, and the real value of one in `x * gain / sqrt(mean(x^2) + eps)`.
+
+    For the norm of a head's queries or keys, which are rotated before they are quantised. As `rmsnorm_absmax` takes
+    them, `x` int64 `[..., n]` are exact sums, `gain` is in -127..127, so that words do not exceed the bound of `x`;
+    `gain_unit` is over 127, so that the scale is `2^7 * 127 * gain_unit * rsqrt(S * inverse_length + eps)`.
+    """
+    mean = multiply(normalise(x.square().sum(-1)), inverse_length)
+    root = multiply(gain_unit, rsqrt(add(mean, eps)))
+    unit = normalise(root.mantissa * 127, root.exponent + GAIN_SHIFT)
+    return shift_round(x * gain, GAIN_SHIFT), unit

@@ -27,12 +27,12 @@ QUARTER = torch.tensor(
 """`round(2^14 sin((i + 1/2) pi / 2048))` for i = 0..1023; the definition of sine and cosine here."""
 
 
-def phase_steps(head_dim: int, theta: float) -> Tensor:
-    """Return the phase of one position for each pair, int64 `[head_dim / 2]`.
+def phase_steps(frequencies: Tensor) -> Tensor:
+    """Return the phase of one position for each pair, int64 `[head_dim / 2]`, from its radians, float64.
 
-    `round(2^32 * theta^(-2 i / head_dim) / (2 pi))`: parameters of a model, computed before any token.
+    `round(2^32 * frequency / (2 pi))`: parameters of a model, computed before any token.
     """
-    return torch.tensor([round(2**PHASE_BITS * theta ** (-2 * i / head_dim) / math.tau) for i in range(head_dim // 2)])
+    return torch.tensor([round(2**PHASE_BITS * frequency / math.tau) for frequency in frequencies.tolist()])
 
 
 def cos_sin(positions: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,8 +8,8 @@ from torch import Tensor
 from nomul.errors import InputError
 from nomul.formats.checkpoint import suggest
 from nomul.model.integer import IntegerModel, Positions
-from nomul.model.store import linears, load_model
-from nomul.model.text import encode
+from nomul.model.store import linears, load_model, load_tokenizer
+from nomul.model.tokenizer import Tokenizer
 
 INPUTS = {
     "q_proj": "attention.input",
@@ -25,7 +25,7 @@ INPUTS = {
 
 @torch.no_grad()
 def record(checkpoint: Path, layer_name: str, text: str, tokens: int) -> Tensor:
-    """Return the quantised inputs of one projection over the first `tokens` characters of `text`.
+    """Return the quantised inputs of one projection over the first `tokens` tokens of `text`.
 
     The result is int8 `[tokens, n_in]`: the codes of the integer model, -127..127, or -1, 0, 1 from the float form of
     a BWTA model. The text is read in windows of the model's context. Raises `InputError` for an unknown layer, a text
@@ -35,11 +35,10 @@ def record(checkpoint: Path, layer_name: str, text: str, tokens: int) -> Tensor:
     layers = linears(model)
     if layer_name not in layers:
         raise InputError(f"{checkpoint} has no layer {layer_name!r}; {suggest(layer_name, list(layers))}")
-    if model.config.linear == "float":
-        raise InputError(f"{checkpoint} is a float model, whose projections read no quantised activations")
-    if not 1 <= tokens <= len(text):
-        raise InputError(f"tokens is {tokens}; the text allows 1 to {len(text)}")
-    windows = encode(text[:tokens], model.config.characters).split(model.config.context)
+    if model.config.linear in ("float", "int4"):
+        what = f"{model.config.linear} model, whose projections read no quantised activations"
+        raise InputError(f"{checkpoint} is a {what}")
+    windows = first_tokens(load_tokenizer(checkpoint), text, tokens).split(model.config.context)
     recorded: list[Tensor] = []
     if model.config.linear == "ternary":
         integer = IntegerModel(model, Positions.from_config(config, model.config.layers, str(checkpoint)))
@@ -53,6 +52,15 @@ def record(checkpoint: Path, layer_name: str, text: str, tokens: int) -> Tensor:
         for window in windows:
             model(window[None])
     return torch.cat(recorded)
+
+
+def first_tokens(tokenizer: Tokenizer, text: str, tokens: int) -> Tensor:
+    """Return the first tokens of a text, int64 `[tokens]`; `InputError` if it has fewer."""
+    # No token stands for less than a character's quarter, and few texts need more characters than this.
+    found = tokenizer.encode(text[: max(64, 16 * tokens)] if tokenizer.unit == "token" else text[:tokens])
+    if not 1 <= tokens <= len(found):
+        raise InputError(f"tokens is {tokens}; the text allows 1 to {len(found)}")
+    return found[:tokens]
 
 
 def trace(model: IntegerModel, tokens: Tensor) -> dict[str, Tensor]:

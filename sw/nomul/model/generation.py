@@ -1,4 +1,4 @@
-"""Generation: one character after another, from the float or the integer model, with a cache."""
+"""Generation: one token after another, from the float or the integer model, with a cache."""
 
 import math
 from collections.abc import Iterator
@@ -17,16 +17,16 @@ from nomul.model.transformer import Transformer, TransformerConfig
 def check_request(config: TransformerConfig, prompt: Tensor, tokens: int, temperature: float) -> None:
     """Raise `InputError` if the prompt is empty, the context would be exceeded, or a value is out of range."""
     if len(prompt) == 0:
-        raise InputError("the prompt is empty; it must have at least one character")
+        raise InputError("the prompt is empty; it must have at least one token")
     if tokens < 1:
         raise InputError(f"tokens is {tokens}; it must be 1 or more")
     if not 0 <= temperature <= 100 or math.isnan(temperature):
         raise InputError(f"temperature is {temperature}; it must be from 0 (greedy) to 100")
     if len(prompt) + tokens - 1 > config.context:
         room = config.context - len(prompt) + 1
-        more = f"at most {room} tokens can follow" if room > 0 else f"at most {config.context} characters fit"
+        more = f"at most {room} tokens can follow" if room > 0 else f"at most {config.context} fit"
         raise InputError(
-            f"a prompt of {len(prompt)} characters and {tokens} tokens do not fit the model's context of "
+            f"a prompt of {len(prompt)} tokens and {tokens} tokens do not fit the model's context of "
             f"{config.context}; {more}"
         )
 
@@ -54,7 +54,7 @@ def generate_integer(model: IntegerModel, prompt: Tensor, tokens: int, temperatu
     check_request(model.config, prompt, tokens, temperature)
     generator = torch.Generator().manual_seed(seed)
     unit = constant(2**FRACTION_BITS * math.log2(math.e) / temperature) if temperature else None
-    caches = model.caches()
+    caches = model.caches(capacity=len(prompt) + tokens)
     step = prompt[None]
     for _ in range(tokens):
         values, scale = model.forward(step, caches)

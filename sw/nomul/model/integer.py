@@ -7,7 +7,7 @@ become integers once, in `IntegerModel.__init__`. docs/numerics.md specifies eve
 import math
 import shlex
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,15 @@ from nomul.errors import InputError
 from nomul.golden.absmax import CODE_MAX, UNSIGNED_MAX, absmax
 from nomul.golden.activation import SILU_FRACTION_BITS, SILU_OUTPUT_BITS, block_normalise, relu2_gate, silu_gate
 from nomul.golden.attention import GUARD_BITS, SCALE_BITS, KVCache, attend
-from nomul.golden.linear import ternary_linear
+from nomul.golden.linear import GROUP_SCALE_BITS
 from nomul.golden.lm_head import greedy, logits
 from nomul.golden.requantise import requantise, requantise_unsigned
 from nomul.golden.residual import add_residual
-from nomul.golden.rmsnorm import rmsnorm_absmax
 from nomul.golden.rope import FRACTION_BITS as ROPE_BITS
 from nomul.golden.rope import cos_sin, phase_steps, rotate
 from nomul.golden.scale import Scale, constant, divide, multiply, normalise
 from nomul.golden.softmax import FRACTION_BITS as SCORE_BITS
+from nomul.model.integer_parameters import IntegerLinear, IntegerNorm, int8_rows, int8_tensor, quantise_words
 from nomul.model.ranges import check, check_exponents
 from nomul.model.store import load_model
 from nomul.model.transformer import Linear, Norm, Transformer
@@ -47,10 +47,14 @@ class Positions:
     """For each layer, of the scales of cached keys."""
     values: tuple[int, ...]
     """For each layer, of the scales of cached values."""
+    biased: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """By name of a projection that has biases, for each layer, of its results."""
+    rows: bool = False
+    """Whether embedding and head have a scale for each row."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON object."""
-        return asdict(self)
+        """Return a JSON object; what a model does not have is left out."""
+        return {name: value for name, value in asdict(self).items() if value not in ({}, False)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], layers: int, source: str) -> "Positions":
@@ -63,7 +67,8 @@ class Positions:
                 f"{source} has no fixed-point positions; nomul calibrate {shlex.quote(source)} --text FILE -o FILE "
                 "chooses them"
             )
-        lists = [entry.get("keys"), entry.get("values")]
+        biased = entry.get("biased", {})
+        lists = [entry.get("keys"), entry.get("values"), *(biased.values() if isinstance(biased, dict) else [None])]
         numbers = [entry.get("residual")] + [n for part in lists if isinstance(part, list) for n in part]
         if not all(isinstance(part, list) and len(part) == layers for part in lists) or not all(
             isinstance(n, int) and -64 <= n <= 64 for n in numbers
@@ -72,35 +77,10 @@ class Positions:
                 f"{source}: 'integer' must hold residual and, for each of {layers} layers, keys and values, "
                 f"all from -64 to 64; it is {entry}"
             )
-        return cls(entry["residual"], tuple(entry["keys"]), tuple(entry["values"]))
-
-
-@dataclass(frozen=True, eq=False)
-class IntegerNorm:
-    """Parameters of a fused norm: INT8 gains, their unit over 127, 1 / n, and eps in units of the squared input."""
-
-    gain: Tensor
-    unit: Scale
-    inverse_length: Scale
-    eps: Scale
-
-    @classmethod
-    def of(cls, norm: Norm, position: int) -> "IntegerNorm":
-        """Quantise a norm whose input has a fixed-point position (0 for one whose scale is known only at run time)."""
-        codes, unit = int8_tensor(norm.weight)
-        eps = constant(norm.eps * 4.0**position)
-        return cls(codes, constant(unit / CODE_MAX), constant(1 / len(codes)), eps)
-
-    def apply(self, x: Tensor, eps: Scale | None = None) -> tuple[Tensor, Scale]:
-        """Return codes `[..., n]` and scales `[...]`."""
-        return rmsnorm_absmax(x, self.gain, self.unit, self.inverse_length, eps or self.eps)
-
-
-def int8_tensor(values: Tensor) -> tuple[Tensor, float]:
-    """Return INT8 codes (int64) of a whole tensor and the real value of one: `max|v| / 127`."""
-    exact = values.detach().double()
-    unit = max(exact.abs().max().item(), 1e-30) / CODE_MAX
-    return (exact / unit).round().long(), unit
+        return cls(
+            entry["residual"], tuple(entry["keys"]), tuple(entry["values"]),
+            {name: tuple(part) for name, part in biased.items()}, bool(entry.get("rows", False)),
+        )  # fmt: skip
 
 
 class IntegerLayer:
@@ -110,42 +90,51 @@ class IntegerLayer:
         config, layer = model.config, model.model.blocks[index]
         attention, mlp = layer.self_attn, layer.mlp
         self.config, self.index, self.select = config, index, select
-        self.weights: dict[str, Tensor] = {}
-        scales: dict[str, float] = {}
+        self.linears: dict[str, IntegerLinear] = {}
         for block in (attention, mlp):
             for name, module in block.named_children():
                 if isinstance(module, Linear):
-                    codes, scale = module.quantised()
-                    assert scale is not None
-                    self.weights[name], scales[name] = codes.round().to(torch.int8), scale.item()
+                    place = positions.biased.get(name, (positions.residual,) * config.layers)[index]
+                    self.linears[name] = IntegerLinear.of(module, place)
+        units = {name: linear.unit for name, linear in self.linears.items()}
         residual, keys, values = positions.residual, positions.keys[index], positions.values[index]
+
+        def norm(module: torch.nn.Module, position: int) -> IntegerNorm | None:
+            return IntegerNorm.of(module, position) if isinstance(module, Norm) else None
+
         self.input_norm = IntegerNorm.of(layer.input_layernorm, residual)
-        self.attention_norm = IntegerNorm.of(attention.attn_sub_norm, values + GUARD_BITS)
+        self.query_norm, self.key_norm = norm(attention.q_norm, 0), norm(attention.k_norm, 0)
+        self.attention_norm = norm(attention.attn_sub_norm, values + GUARD_BITS)
         self.post_norm = IntegerNorm.of(layer.post_attention_layernorm, residual)
-        self.ffn_norm = IntegerNorm.of(mlp.ffn_sub_norm, 0)
+        self.ffn_norm = norm(mlp.ffn_sub_norm, 0)
         # Real value of one unit of the operands' products, for each of the constants below.
-        rotated = 2.0**-ROPE_BITS
+        rotated = 2.0**-ROPE_BITS * config.rotary.attention_factor
         log2 = math.log2(math.e) / math.sqrt(config.head_dim) * 2.0**SCORE_BITS
-        self.query_unit = constant(scales["q_proj"] * rotated / CODE_MAX**2 * 2.0**-keys * log2)
-        self.key_unit = constant(scales["k_proj"] * rotated * 2.0**keys)
-        self.value_unit = constant(scales["v_proj"] * 2.0**values)
+        query, key = (1.0 if config.qk_norm else units[name] for name in ("q_proj", "k_proj"))
+        self.query_unit = constant(query * rotated / CODE_MAX**2 * 2.0**-keys * log2)
+        self.key_unit = constant(key * rotated * 2.0**keys)
+        self.value_unit = constant(units["v_proj"] * 2.0**values)
         self.output_unit = constant(2.0**GUARD_BITS / (UNSIGNED_MAX * CODE_MAX))
-        self.o_unit = constant(scales["o_proj"] * 2.0**residual)
-        self.down_unit = constant(scales["down_proj"] * 2.0**residual)
-        self.up_unit = constant(scales["up_proj"])
-        self.gate_unit = constant(scales["gate_proj"])
+        self.attention_unit = constant(2.0 ** -(values + GUARD_BITS) / CODE_MAX)
+        self.o_unit = constant(units["o_proj"] * 2.0**residual)
+        self.down_unit = constant(units["down_proj"] * 2.0**residual)
+        self.up_unit = constant(units["up_proj"])
+        self.gate_unit = constant(units["gate_proj"])
+        self.hidden_unit = constant(1 / CODE_MAX)
         self.silu_unit = constant(2.0**SILU_FRACTION_BITS)
         self.silu_result = constant(2.0**-SILU_OUTPUT_BITS)
         check_exponents(config, self.constants())
 
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Codes of the projections by name, int8 `[n_out, n_in]`."""
+        return {name: linear.codes for name, linear in self.linears.items()}
+
     def constants(self) -> dict[str, Scale]:
         """Return the scales that are fixed for this layer, by the names that range analysis uses."""
-        return {
+        found = {
             "input_gain": self.input_norm.unit,
-            "sub_gain": self.attention_norm.unit,
             "post_gain": self.post_norm.unit,
-            "ffn_gain": self.ffn_norm.unit,
-            "eps": self.ffn_norm.eps,
             "query": self.query_unit,
             "key": self.key_unit,
             "value": self.value_unit,
@@ -155,6 +144,25 @@ class IntegerLayer:
             "up": self.up_unit,
             "down": self.down_unit,
         }
+        for name, norm in (("sub_gain", self.attention_norm), ("ffn_gain", self.ffn_norm)):
+            if norm is not None:
+                found[name] = norm.unit
+        for name, norm in (("query", self.query_norm), ("key", self.key_norm)):
+            if norm is not None:
+                sums = constant(self.linears[f"{name[0]}_proj"].unit)
+                found |= {f"{name}_gain": norm.unit, f"{name}_sums": sums}
+        return found | {"eps": constant(self.config.eps), "attention": self.attention_unit}
+
+    def _normalised(self, name: str, norm: IntegerNorm | None, sums: Tensor, factor: Scale) -> tuple[Tensor, Scale]:
+        """Return a head's queries or keys `[batch, heads, tokens, head_dim]` after its norm, and their factor."""
+        by_head = factor.unsqueeze(1)
+        if norm is None:
+            return sums, by_head
+        unit = multiply(by_head, constant(self.linears[name].unit))
+        square = multiply(unit, unit)
+        # A zero unit belongs to a zero vector, whose eps does not matter.
+        square = Scale(square.mantissa.clamp(min=1 << 15), square.exponent)
+        return norm.words(sums, divide(constant(norm.real_eps), square))
 
     def attention(self, x: Tensor, angles: tuple[Tensor, Tensor], cache: KVCache, record: Recorder) -> Tensor:
         """Return the residual stream `[batch, tokens, width]` after attention."""
@@ -164,18 +172,20 @@ class IntegerLayer:
         record("attention.input", codes)
         record_scale(record, "attention.input_scale", scale)
 
-        def heads(name: str) -> Tensor:
-            sums = ternary_linear(self.weights[name], codes)
+        def heads(name: str) -> tuple[Tensor, Scale]:
+            sums, factor = self.linears[name].apply(codes, scale)
             record(name, sums)
-            return sums.view(batch, tokens, -1, config.head_dim).transpose(1, 2)
+            return sums.view(batch, tokens, -1, config.head_dim).transpose(1, 2), factor
 
-        q, q_max = absmax(rotate(heads("q_proj"), *angles))
-        k, k_max = absmax(rotate(heads("k_proj"), *angles))
-        v, v_max = absmax(heads("v_proj"))
-        by_head = scale.unsqueeze(1)
-        query_scales = multiply(multiply(normalise(q_max), by_head), self.query_unit)
-        key_scales = requantise_unsigned(k_max, multiply(by_head, self.key_unit), SCALE_BITS)
-        value_scales = requantise_unsigned(v_max, multiply(by_head, self.value_unit), SCALE_BITS)
+        queries, query_factor = self._normalised("q_proj", self.query_norm, *heads("q_proj"))
+        keys, key_factor = self._normalised("k_proj", self.key_norm, *heads("k_proj"))
+        values, factor = heads("v_proj")
+        q, q_max = absmax(rotate(queries, *angles))
+        k, k_max = absmax(rotate(keys, *angles))
+        v, v_max = absmax(values)
+        query_scales = multiply(multiply(normalise(q_max), query_factor), self.query_unit)
+        key_scales = requantise_unsigned(k_max, multiply(key_factor, self.key_unit), SCALE_BITS)
+        value_scales = requantise_unsigned(v_max, multiply(factor.unsqueeze(1), self.value_unit), SCALE_BITS)
         cache.append(k, key_scales, v, value_scales)
         selected = None if self.select is None else self.select(q, cache)
         result = attend(q, query_scales, self.output_unit, cache, selected)
@@ -186,12 +196,13 @@ class IntegerLayer:
             record(f"attention.{name}", value)
         record_scale(record, "attention.query_scale", query_scales)
         words = result["output"].transpose(1, 2).reshape(batch, tokens, -1)
-        codes, scale = self.attention_norm.apply(words)
+        norm = self.attention_norm
+        codes, scale = quantise_words(words, self.attention_unit) if norm is None else norm.apply(words)
         record("attention.sub_norm", codes)
         record_scale(record, "attention.sub_norm_scale", scale)
-        sums = ternary_linear(self.weights["o_proj"], codes)
+        sums, factor = self.linears["o_proj"].apply(codes, scale)
         record("o_proj", sums)
-        x = add_residual(x, sums, multiply(scale, self.o_unit).unsqueeze(-1))
+        x = add_residual(x, sums, multiply(factor, self.o_unit).unsqueeze(-1))
         record("attention.residual", x)
         return x
 
@@ -200,10 +211,12 @@ class IntegerLayer:
         codes, scale = self.post_norm.apply(x)
         record("mlp.input", codes)
         record_scale(record, "mlp.input_scale", scale)
-        gate, up = (ternary_linear(self.weights[name], codes) for name in ("gate_proj", "up_proj"))
+        (gate, gate_factor), (up, up_factor) = (
+            self.linears[name].apply(codes, scale) for name in ("gate_proj", "up_proj")
+        )
         record("gate_proj", gate)
         record("up_proj", up)
-        gate_scale, up_scale = multiply(scale, self.gate_unit), multiply(scale, self.up_unit)
+        gate_scale, up_scale = multiply(gate_factor, self.gate_unit), multiply(up_factor, self.up_unit)
         if self.config.activation == "relu2":
             product = relu2_gate(gate, up)
             unit = multiply(multiply(gate_scale, gate_scale), up_scale)
@@ -215,15 +228,19 @@ class IntegerLayer:
         record("mlp.hidden", hidden)
         record("mlp.hidden_shift", shift)
         unit = Scale(unit.mantissa, unit.exponent + shift)
-        # A zero unit belongs to a zero vector, whose eps does not matter.
-        square = multiply(unit, unit)
-        square = Scale(square.mantissa.clamp(min=1 << 15), square.exponent)
-        codes, scale = self.ffn_norm.apply(hidden, divide(self.ffn_norm.eps, square))
+        unit = Scale(unit.mantissa, unit.exponent + shift)
+        if self.ffn_norm is None:
+            codes, scale = quantise_words(hidden, multiply(unit, self.hidden_unit))
+        else:
+            square = multiply(unit, unit)
+            # A zero unit belongs to a zero vector, whose eps does not matter.
+            square = Scale(square.mantissa.clamp(min=1 << 15), square.exponent)
+            codes, scale = self.ffn_norm.apply(hidden, divide(self.ffn_norm.eps, square))
         record("mlp.sub_norm", codes)
         record_scale(record, "mlp.sub_norm_scale", scale)
-        sums = ternary_linear(self.weights["down_proj"], codes)
+        sums, factor = self.linears["down_proj"].apply(codes, scale)
         record("down_proj", sums)
-        x = add_residual(x, sums, multiply(scale, self.down_unit).unsqueeze(-1))
+        x = add_residual(x, sums, multiply(factor, self.down_unit).unsqueeze(-1))
         record("mlp.residual", x)
         return x
 
@@ -247,13 +264,20 @@ class IntegerModel:
         check(model.config)
         self.config, self.positions = model.config, positions
         self.layers = [IntegerLayer(model, index, positions, select) for index in range(self.config.layers)]
-        embedding, unit = int8_tensor(model.model.embed_tokens.weight)
-        self.embedding = embedding
+        matrices = [model.model.embed_tokens.weight, *([] if model.lm_head is None else [model.lm_head.weight])]
+        self.embedding_scales: Tensor | None = None
+        self.head_scales: Tensor | None = None
+        if positions.rows:
+            made = [int8_rows(matrix) for matrix in matrices]
+            (self.embedding, self.embedding_scales, unit), (self.head, self.head_scales, head_unit) = made[0], made[-1]
+            head_unit *= 2.0**GROUP_SCALE_BITS
+        else:
+            whole = [int8_tensor(matrix) for matrix in matrices]
+            (self.embedding, unit), (self.head, head_unit) = whole[0], whole[-1]
         self.embedding_unit = constant(unit * 2.0**positions.residual)
-        self.head, head_unit = (embedding, unit) if model.lm_head is None else int8_tensor(model.lm_head.weight)
         self.head_unit = constant(head_unit)
         self.norm = IntegerNorm.of(model.model.norm, positions.residual)
-        self.steps = phase_steps(self.config.head_dim, self.config.rope_theta)
+        self.steps = phase_steps(self.config.rotary.frequencies(self.config.head_dim))
 
     @classmethod
     def load(cls, path: Path) -> "IntegerModel":
@@ -280,7 +304,10 @@ class IntegerModel:
         if start + count > capacity:
             raise InputError(f"{start + count} tokens do not fit the model's context of {capacity}")
         angles = cos_sin(torch.arange(start, start + count), self.steps)
-        x = requantise(self.embedding[tokens], self.embedding_unit)
+        x = self.embedding[tokens].long()
+        if self.embedding_scales is not None:
+            x = x * self.embedding_scales[tokens][..., None]
+        x = requantise(x, self.embedding_unit)
         record("embedding", x)
         for layer, cache in zip(self.layers, caches, strict=True):
 
@@ -291,7 +318,7 @@ class IntegerModel:
             x = layer.feed_forward(x, named)
         codes, scale = self.norm.apply(x)
         record("norm", codes)
-        values = logits(self.head, codes)
+        values = logits(self.head, codes, self.head_scales)
         record("logits", values)
         record("token", greedy(values))
         return values, multiply(scale, self.head_unit)

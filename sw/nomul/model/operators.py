@@ -17,8 +17,7 @@ from nomul.errors import InputError
 from nomul.formats.checkpoint import suggest
 from nomul.formats.plane_words import quantise_ternary
 from nomul.golden import threshold
-from nomul.model.store import load_model
-from nomul.model.text import encode
+from nomul.model.store import load_model, load_tokenizer
 from nomul.model.transformer import Transformer, rotate
 
 __all__ = ["OPERATORS", "Head", "attention_heads", "attention_operands"]
@@ -59,10 +58,11 @@ def attention_operands(checkpoint: Path, name: str, text: str, tokens: int) -> t
     names = [f"model.layers.{index}.self_attn.{each}" for index in range(config.layers) for each in OPERATORS]
     if name not in names:
         raise InputError(f"{checkpoint} has no operator {name!r}; {suggest(name, names)}")
-    length = min(config.context, len(text))
+    heard = load_tokenizer(checkpoint).encode(text)[: config.context]
+    length = len(heard)
     if not 1 <= tokens <= length:
         raise InputError(f"tokens is {tokens}; the context allows 1 to {length}")
-    q, k, v = _first_head(model, prefix, text[:length])
+    q, k, v = _first_head(model, prefix, heard)
     if operator == "scores":
         return _ternary(k), _ternary(q)[-tokens:]
     scores = (q @ k.T / config.head_dim**0.5).masked_fill(torch.ones(length, length).triu(1).bool(), -torch.inf)
@@ -77,7 +77,7 @@ def attention_heads(checkpoint: Path, prefix: str, text: str, tokens: int) -> He
     Keys and values are packed as in `attention_operands`; scores are those of packed queries and keys.
     """
     model, _ = load_model(checkpoint)
-    q, k, v = _first_head(model, prefix, text[:tokens])
+    q, k, v = _first_head(model, prefix, load_tokenizer(checkpoint).encode(text)[:tokens])
     unit = q.abs().max().item() / 127
     queries, query_scale = (q / unit).round().long(), round(2 * q.abs().mean().item() / unit)
     keys = _ternary(k)
@@ -92,19 +92,22 @@ def attention_heads(checkpoint: Path, prefix: str, text: str, tokens: int) -> He
     return Head(queries, keys, _ternary(v), query_scale, scales)
 
 
-def _first_head(model: Transformer, prefix: str, text: str) -> list[Tensor]:
-    """Return rotated queries and keys, and values, float32 [tokens, head_dim], of a model that reads a text."""
+def _first_head(model: Transformer, prefix: str, tokens: Tensor) -> list[Tensor]:
+    """Return rotated queries and keys, and values, float32 [tokens, head_dim], of a model that reads tokens."""
     config, attention = model.config, model.get_submodule(prefix)
     heard: dict[str, Tensor] = {}
 
     def hear(part: str) -> None:
-        attention.get_submodule(part).register_forward_hook(lambda module, args, out: heard.update({part: out[0]}))
+        attention.get_submodule(part).register_forward_hook(lambda module, args, out: heard.update({part: out}))
 
-    for part in ("q_proj", "k_proj", "v_proj"):
+    parts = {"q": "q_norm", "k": "k_norm", "v": "v_proj"}
+    for part in parts.values():
         hear(part)
-    model(encode(text, config.characters)[None])
-    q, k, v = (heard[part][:, : config.head_dim].float() for part in ("q_proj", "k_proj", "v_proj"))
-    return [*(rotate(part, model.cos[: len(text)], model.sin[: len(text)]) for part in (q, k)), v]
+    model(tokens[None])
+    q, k = (heard[parts[name]][0, 0].float() for name in "qk")
+    length = len(tokens)
+    turned = [rotate(part, model.cos[:length], model.sin[:length]) for part in (q, k)]
+    return [*turned, heard["v_proj"][0, :, : config.head_dim].float()]
 
 
 def _ternary(values: Tensor) -> Tensor:

@@ -6,15 +6,7 @@ from nomul.model.calibration import calibrate
 from nomul.model.integer import IntegerModel
 from nomul.model.transformer import Transformer, TransformerConfig
 
-__all__ = ["characters", "random_integer_model"]
-
-FIRST = 0x4E00
-"""Code point of the first character of an alphabet as large as a vocabulary."""
-
-
-def characters(count: int) -> str:
-    """Return an alphabet of so many different characters."""
-    return "".join(map(chr, range(FIRST, FIRST + count)))
+__all__ = ["random_integer_model"]
 
 
 @torch.no_grad()

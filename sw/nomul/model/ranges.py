@@ -85,16 +85,15 @@ def check(config: TransformerConfig) -> None:
 def exponent_ranges(config: TransformerConfig, constants: dict[str, Scale]) -> dict[str, tuple[int, int]]:
     """Return the least and the largest exponent that each scale of a layer can have, from the layer's constants.
 
-    `constants` are `input_gain`, `sub_gain`, `post_gain`, `ffn_gain` (units of the gains over 127), `eps` and the
-    units `query`, `key`, `value`, `output`, `o`, `gate`, `up`, `down`. Zero scales, whose exponent is 0, are apart.
+    `constants` are those of `nomul.model.integer.IntegerLayer.constants`: units of gains over 127, of sums, and of what
+    the operators multiply. Zero scales, whose exponent is 0, are apart.
     """
     log = {name: _log2(scale) for name, scale in constants.items()}
     word = math.log2(WORD_MAX)
     lengths = {
         "input": config.width,
         "post": config.width,
-        "sub": config.heads * config.head_dim,
-        "ffn": config.ffn,
+        **({"sub": config.heads * config.head_dim, "ffn": config.ffn} if config.sub_norms else {}),
     }
     found: dict[str, tuple[float, float]] = {}
     for name, length in lengths.items():
@@ -102,17 +101,30 @@ def exponent_ranges(config: TransformerConfig, constants: dict[str, Scale]) -> d
         root = (-math.log2(2.0 ** (2 * word) + 2.0 ** max(log["eps"], 0)) / 2, math.log2(length) / 2)
         found[name] = _sum((0, word + 7), (log[f"{name}_gain"],) * 2, root)
     sums = (0.0, math.log2(CODE_MAX * config.width) + FRACTION_BITS + 1)
-    found["query"] = _sum(sums, found["input"], (log["query"],) * 2)
+    one = (0.0, 0.0)
+    heads = {name: one if f"{projection}_proj" in config.biases else found["input"]
+             for name, projection in (("query", "q"), ("key", "k"), ("value", "v"))}  # fmt: skip
+    for name in ("query", "key") if config.qk_norm else ():
+        unit = _sum(found["input"], (log[f"{name}_sums"],) * 2)
+        largest = max(2 * sums[1], log["eps"] - 2 * unit[0]) + 1
+        heads[name] = _sum((log[f"{name}_gain"] + 14,) * 2, (-largest / 2, math.log2(config.head_dim) / 2))
+    found["query"] = _sum(sums, heads["query"], (log["query"],) * 2)
     for name in ("key", "value"):
-        found[name] = _sum(found["input"], (log[name],) * 2)
+        found[name] = _sum(heads[name], (log[name],) * 2)
+    if not config.sub_norms:
+        found["sub"] = _sum((0, word), (log["attention"],) * 2)
     found["output"] = _sum((0, 31), (log["output"],) * 2, (-math.log2(config.context) - WEIGHT_BITS, 1 - WEIGHT_BITS))
     found["o"] = _sum(found["sub"], (log["o"],) * 2)
-    found["down"] = _sum(found["ffn"], (log["down"],) * 2)
-    gate, up = (_sum(found["post"], (log[name],) * 2) for name in ("gate", "up"))
+    gate, up = (
+        _sum(one if f"{name}_proj" in config.biases else found["post"], (log[name],) * 2) for name in ("gate", "up")
+    )
     shift = (0.0, float(CONTAINER_BITS - WORD_BITS + 1))
     found["unit"] = (
         _sum(gate, gate, up, shift) if config.activation == "relu2" else _sum(up, shift, (-SILU_OUTPUT_BITS, 0))
     )
+    if not config.sub_norms:
+        found["ffn"] = _sum((0, word), found["unit"], (-7, -6))
+    found["down"] = _sum(found["ffn"], (log["down"],) * 2)
     square = _sum(found["unit"], found["unit"])
     found["unit squared"] = square
     found["eps over unit squared"] = (log["eps"] - square[1], log["eps"] - square[0])

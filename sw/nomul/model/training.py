@@ -157,7 +157,7 @@ def train(
     )  # fmt: skip
     tokens, held_out = training_tokens.to(device), validation_tokens.to(device)
     soft = soft_targets(teachers, tokens) if teachers else None
-    run = {"model": config.to_dict(), "training": asdict(training), "device": device.type}
+    run = {"model": asdict(config), "training": asdict(training), "device": device.type}
     progress = Progress(0, math.nan, math.inf, math.inf)
     best = {name: value.clone() for name, value in model.state_dict().items()}
     if state_path.exists():

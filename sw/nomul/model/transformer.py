@@ -1,35 +1,40 @@
-"""The language model in floating point: a decoder-only transformer of the BitNet b1.58 2B-4T architecture.
+"""The language model in floating point: a decoder-only transformer of the Llama family, as BitNet b1.58 2B-4T is one.
 
-RMSNorm, BitLinear (ternary weights, per-token INT8 activations), RoPE in the half-split form, grouped-query attention,
-SubLN before the output and down projections, ReLU^2 or SiLU gating, no biases. Source: BitNet b1.58 2B-4T technical
-report (arXiv 2504.12285) section 2. Parameter names are those of the Hugging Face checkpoint.
+RMSNorm, projections (ternary ones after BitNet, with INT8 activations for each token), RoPE in the half-split form,
+grouped-query attention, ReLU^2 or SiLU gating. As a model has them: SubLN before the output and down projections
+(BitNet b1.58 2B-4T technical report, arXiv 2504.12285, section 2), a norm of each head's queries and keys (Qwen3),
+biases (Qwen2). Parameter names are those of the Hugging Face checkpoint.
 
-The operands that hardware keeps in INT8 are rounded here too, straight through, so that training sees them: the
-embedding (one scale), the norm gains (one scale each), queries, keys and values (one scale per token and head).
+A model that Nomul trains (`grids`) rounds the operands that hardware keeps in INT8 here too, straight through, so that
+training sees them: the embedding (one scale), the norm gains (one scale each), queries, keys and values (one scale per
+token and head). Others are computed as their makers do.
 """
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any, cast
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nomul.errors import InputError
+from nomul.formats.rotary import Rotary
+from nomul.formats.ternary import TernaryLayer
 from nomul.quantize.bitnet import absmax_codes, fake_absmax, fake_absmax_tensor, ternary_codes
 from nomul.quantize.bwta import LEVELS, binary_codes, level_codes
 from nomul.quantize.mixpe import GroupedLayer
 
-LINEARS = ("ternary", "float", "bwta", "mixpe")
+LINEARS = ("ternary", "float", "bwta", "mixpe", "int4")
 ACTIVATIONS = ("relu2", "silu")
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True)
 class TransformerConfig:
     """Shape and arithmetic of a model; refuses values that do not fit together."""
 
-    characters: str
-    """The tokens: character `i` of this string is token `i`."""
+    vocabulary: int
+    """Number of tokens."""
     width: int = 160
     """Length of the residual stream."""
     layers: int = 5
@@ -40,24 +45,34 @@ class TransformerConfig:
     """Length of the gated hidden vector."""
     context: int = 256
     """The most tokens that attention sees."""
-    rope_theta: float = 10000.0
+    rotary: Rotary = field(default_factory=Rotary)
     eps: float = 1e-5
     """Added to the mean square in every RMSNorm."""
     activation: str = "relu2"
     """`relu2` (2B-4T) or `silu` (SwiGLU)."""
     linear: str = "ternary"
-    """Arithmetic of the projections: `ternary` (BitNet), `float`, `bwta` (binary weights, levelled activations), or
-    `mixpe` (INT4 weights in groups, made from a float model after training)."""
+    """Arithmetic of the projections: `ternary` (BitNet), `float`, `bwta` (binary weights, levelled activations),
+    `mixpe` (INT4 weights in groups, made from a float model after training), or `int4` (as GPTQ and others store)."""
     tied: bool = True
     """The LM head uses the embedding."""
+    activations: str = "int8"
+    """What projections of quantised weights read: `int8` codes (W1.58A8), or `float` (W1.58A16, W4A16)."""
+    grids: bool = True
+    """Embedding, gains, queries, keys and values are on INT8 grids, as models are that were trained for them."""
+    sub_norms: bool = True
+    """Norms before `o_proj` and `down_proj` (SubLN)."""
+    qk_norm: bool = False
+    """Norms of each head's queries and keys (Qwen3)."""
+    biases: tuple[str, ...] = ()
+    """Names of the projections that have biases (Qwen2: `q_proj`, `k_proj`, `v_proj`)."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "layers", "heads", "kv_heads", "head_dim", "ffn", "context"):
+        for name in ("vocabulary", "width", "layers", "heads", "kv_heads", "head_dim", "ffn", "context"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise InputError(f"{name} is {value!r}; it must be a whole number of 1 or more")
-        if len(set(self.characters)) != len(self.characters) or len(self.characters) < 2:
-            raise InputError("characters must name at least two different characters, each once")
+        if not set(self.biases) <= set(PROJECTIONS):
+            raise InputError(f"biases is {self.biases}; it may name {', '.join(PROJECTIONS)}")
         if self.heads % self.kv_heads:
             raise InputError(f"heads is {self.heads}; it must be a multiple of kv_heads, {self.kv_heads}")
         if self.head_dim % 2:
@@ -66,29 +81,29 @@ class TransformerConfig:
             raise InputError(f"activation is {self.activation!r}; it must be one of {', '.join(ACTIVATIONS)}")
         if self.linear not in LINEARS:
             raise InputError(f"linear is {self.linear!r}; it must be one of {', '.join(LINEARS)}")
+        if self.activations not in ("int8", "float"):
+            raise InputError(f"activations is {self.activations!r}; it must be int8 or float")
+
+    @classmethod
+    def sized(cls, size: str, vocabulary: int, linear: str) -> "TransformerConfig":
+        """Return the configuration of one of `SIZES`."""
+        return replace(cls(vocabulary, linear=linear), **SIZES[size])  # type: ignore[arg-type]
 
     @property
-    def vocabulary(self) -> int:
-        """Number of tokens."""
-        return len(self.characters)
+    def quantises(self) -> bool:
+        """Whether projections read quantised activations."""
+        return self.linear not in ("float", "int4") and self.activations == "int8"
+
+    @property
+    def on_grids(self) -> bool:
+        """Whether operands are rounded to INT8 grids."""
+        return self.linear not in ("float", "int4") and self.grids
 
     @property
     def linear_parameters(self) -> int:
         """Number of weights in the projections of all layers; ternary in a ternary model."""
         attention = self.width * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
         return self.layers * (attention + 3 * self.width * self.ffn)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a JSON object."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "TransformerConfig":
-        """Make a configuration of the known fields in `values`; raise `InputError` if one is missing or wrong."""
-        names = {field.name for field in fields(cls)}
-        if "characters" not in values:
-            raise InputError("the checkpoint's config has no 'characters'; only character models can be run")
-        return cls(**{name: value for name, value in values.items() if name in names})
 
 
 SIZES: dict[str, dict[str, int]] = {
@@ -99,6 +114,10 @@ SIZES: dict[str, dict[str, int]] = {
 """The sizes that `nomul train` knows: 1.27 M, 9.44 M and 10.62 M weights in the projections."""
 
 
+KEPT_MOST = 1 << 22
+"""Most weights of a projection whose codes are kept as floats too."""
+
+
 class Norm(nn.Module):
     """RMSNorm, `x / sqrt(mean(x^2) + eps) * gain`, the gain on an INT8 grid unless the model is plain float."""
 
@@ -106,7 +125,7 @@ class Norm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(length))
         self.eps = config.eps
-        self.exact = config.linear == "float"
+        self.exact = not config.on_grids
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last axis, in float32."""
@@ -116,20 +135,27 @@ class Norm(nn.Module):
 
 
 class Linear(nn.Module):
-    """A projection `y = W a` on already quantised activations, without bias. `weight` is `[n_out, n_in]`."""
+    """A projection `y = W a + b` on already quantised activations. `weight` is `[n_out, n_in]`."""
 
-    def __init__(self, n_in: int, n_out: int, config: TransformerConfig) -> None:
+    def __init__(self, n_in: int, n_out: int, config: TransformerConfig, bias: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(n_out, n_in).normal_(std=0.02))
+        self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
         self.kind = config.linear
         self.grouped: GroupedLayer | None = None
+        self.ternary: TernaryLayer | None = None
         self._frozen: tuple[Tensor, Tensor | None] | None = None
 
     def quantised(self) -> tuple[Tensor, Tensor | None]:
-        """Return the weight codes and their scale (None for a float model)."""
+        """Return the weight codes and their scale (None for real weights)."""
         if self._frozen is not None:
             return self._frozen
-        if self.kind == "float":
+        if self.ternary is not None:
+            # Made for each product: codes take a quarter of the memory.
+            if self.ternary.uniform:
+                return self.ternary.weight.float(), self.ternary.scales.float().view(())
+            return self.ternary.dequantise(), None
+        if self.kind in ("float", "int4"):
             return self.weight, None
         if self.kind == "mixpe":
             raise InputError("a MixPE model is made from a trained float model; it has no training of its own")
@@ -139,16 +165,26 @@ class Linear(nn.Module):
         """Use these codes `[n_out, n_in]` and this scale from now on; the latent weight has no effect any more."""
         self._frozen = (codes, scale)
 
+    def freeze_ternary(self, layer: TernaryLayer) -> None:
+        """Use the weights of a ternary layer from now on; small ones are kept as floats."""
+        self.ternary = layer
+        if layer.weight.numel() <= KEPT_MOST:
+            self._frozen = self.quantised()
+
     def freeze_grouped(self, grouped: GroupedLayer) -> None:
         """Use the INT4 weights of a MixPE layer from now on."""
         self.grouped = grouped
         self._frozen = (grouped.dequantise(), torch.ones(()))
 
     def forward(self, codes: Tensor, scale: Tensor | None) -> Tensor:
-        """Multiply activation codes by the weight codes and restore both scales."""
+        """Multiply activation codes by the weight codes, restore both scales, and add the bias."""
         weight, weight_scale = self.quantised()
         product = F.linear(codes, weight)
-        return product if scale is None or weight_scale is None else product * (scale * weight_scale)
+        if scale is not None and weight_scale is not None:
+            product = product * (scale * weight_scale)
+        elif scale is not None or weight_scale is not None:
+            product = product * cast(Tensor, scale if weight_scale is None else weight_scale)
+        return product if self.bias is None else product + self.bias
 
 
 class Quantise(nn.Module):
@@ -159,14 +195,14 @@ class Quantise(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.kind = config.linear
+        self.kind, self.quantises = config.linear, config.quantises
         if self.kind == "bwta":
             self.step = nn.Parameter(torch.tensor(0.5))
             self.register_buffer("bound", torch.tensor(float(LEVELS[0] // 2)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return activation codes and their scale."""
-        if self.kind == "float":
+        if not self.quantises:
             return x, None
         if self.kind == "bwta":
             return level_codes(x, self.step, self.bound), self.step.abs()
@@ -176,11 +212,11 @@ class Quantise(nn.Module):
 def rope_tables(config: TransformerConfig) -> tuple[Tensor, Tensor]:
     """Return cos and sin of the rotary angles, `[context, head_dim / 2]` each, float32.
 
-    The angle of pair `i` at position `p` is `p * rope_theta ** (-2 i / head_dim)`.
+    The angle of pair `i` at position `p` is `p * frequency[i]` (`nomul.formats.rotary`).
     """
-    pairs = torch.arange(0, config.head_dim, 2, dtype=torch.float64) / config.head_dim
-    angles = torch.arange(config.context, dtype=torch.float64)[:, None] * config.rope_theta**-pairs
-    return angles.cos().float(), angles.sin().float()
+    turned = torch.arange(config.context, dtype=torch.float64)[:, None] * config.rotary.frequencies(config.head_dim)
+    factor = config.rotary.attention_factor
+    return (turned.cos() * factor).float(), (turned.sin() * factor).float()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -189,20 +225,26 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((low * cos - high * sin, high * cos + low * sin), -1)
 
 
+def _projection(name: str, n_in: int, n_out: int, config: TransformerConfig) -> Linear:
+    return Linear(n_in, n_out, config, name in config.biases)
+
+
 class Attention(nn.Module):
-    """Causal grouped-query attention with SubLN before the output projection."""
+    """Causal grouped-query attention, with SubLN before the output projection where the model has it."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
         inner, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
         self.quantise = Quantise(config)
-        self.q_proj = Linear(config.width, inner, config)
-        self.k_proj = Linear(config.width, kv, config)
-        self.v_proj = Linear(config.width, kv, config)
-        self.attn_sub_norm = Norm(inner, config)
+        self.q_proj = _projection("q_proj", config.width, inner, config)
+        self.k_proj = _projection("k_proj", config.width, kv, config)
+        self.v_proj = _projection("v_proj", config.width, kv, config)
+        self.q_norm = Norm(config.head_dim, config) if config.qk_norm else nn.Identity()
+        self.k_norm = Norm(config.head_dim, config) if config.qk_norm else nn.Identity()
+        self.attn_sub_norm = Norm(inner, config) if config.sub_norms else nn.Identity()
         self.quantise_sub = Quantise(config)
-        self.o_proj = Linear(inner, config.width, config)
+        self.o_proj = _projection("o_proj", inner, config.width, config)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, dropout: float, cache: list[Tensor] | None = None) -> Tensor:
         """Attend over this call's tokens, and over those in `cache` (keys, values) when it is given and then extended.
@@ -216,10 +258,10 @@ class Attention(nn.Module):
         def heads(y: Tensor) -> Tensor:
             return y.view(batch, tokens, -1, config.head_dim).transpose(1, 2)
 
-        q = rotate(heads(self.q_proj(codes, scale)), cos, sin)
-        k = rotate(heads(self.k_proj(codes, scale)), cos, sin)
+        q = rotate(self.q_norm(heads(self.q_proj(codes, scale))), cos, sin)
+        k = rotate(self.k_norm(heads(self.k_proj(codes, scale))), cos, sin)
         v = heads(self.v_proj(codes, scale)).float()
-        if config.linear != "float":
+        if config.on_grids:
             q, k, v = fake_absmax(q), fake_absmax(k), fake_absmax(v)
         if cache is not None:
             if cache:
@@ -237,17 +279,17 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """The gated feed-forward block with SubLN: `down(norm(act(gate) * up))`."""
+    """The gated feed-forward block: `down(norm(act(gate) * up))`, without the norm in a model without SubLN."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.activation = config.activation
         self.quantise = Quantise(config)
-        self.gate_proj = Linear(config.width, config.ffn, config)
-        self.up_proj = Linear(config.width, config.ffn, config)
-        self.ffn_sub_norm = Norm(config.ffn, config)
+        self.gate_proj = _projection("gate_proj", config.width, config.ffn, config)
+        self.up_proj = _projection("up_proj", config.width, config.ffn, config)
+        self.ffn_sub_norm = Norm(config.ffn, config) if config.sub_norms else nn.Identity()
         self.quantise_sub = Quantise(config)
-        self.down_proj = Linear(config.ffn, config.width, config)
+        self.down_proj = _projection("down_proj", config.ffn, config.width, config)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block to normalised activations `[..., width]`."""
@@ -316,7 +358,7 @@ class Transformer(nn.Module):
         embedding, head = self.model.embed_tokens.weight, self.model.embed_tokens.weight
         if self.lm_head is not None:
             head = self.lm_head.weight
-        if config.linear != "float":
+        if config.on_grids:
             embedding = fake_absmax_tensor(embedding)
             head = embedding if self.lm_head is None else fake_absmax_tensor(head)
         x = F.dropout(F.embedding(tokens, embedding).float(), dropout, self.training)
@@ -327,6 +369,6 @@ class Transformer(nn.Module):
             y = layer.mlp(layer.post_attention_layernorm(x))
             x = x + F.dropout(y.float(), dropout, self.training)
         x = self.model.norm(x)
-        if config.linear != "float":
+        if config.on_grids:
             x = fake_absmax(x)
-        return F.linear(x, head).float()
+        return F.linear(x, head.to(x.dtype)).float()
