@@ -34,6 +34,12 @@ def two_bit_blocks(codes, scales, block=64):
     return np.hstack([halves(scales), codes[..., 0] | codes[..., 1] << 2 | codes[..., 2] << 4 | codes[..., 3] << 6])
 
 
+def nibble_blocks(codes, scales):
+    """Q4_0: codes 0 to 15, the first half of a block of 32 in the low nibbles."""
+    codes = codes.reshape(-1, 2, 16).astype(np.uint8)
+    return np.hstack([halves(scales), codes[:, 0] | codes[:, 1] << 4])
+
+
 def i2_s(codes, scale):
     """The tensor of bitnet.cpp on x86: codes 0 to 2, 128 in 32 bytes, and the scale."""
     runs = codes.reshape(-1, 4, 32).astype(np.uint8)
