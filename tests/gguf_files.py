@@ -1,9 +1,7 @@
 """GGUF files written by llama.cpp's own library, with blocks that it quantises, or packed here where it cannot."""
 
+import gguf
 import numpy as np
-import pytest
-
-gguf = pytest.importorskip("gguf")
 
 Q1_0, Q2_0, I2_S = 41, 42, 36
 SIZES = {"embedding_length": 256, "feed_forward_length": 512, "block_count": 2, "context_length": 64}
@@ -66,7 +64,7 @@ def quantised(weights, kind):
 def write(path, tensors, architecture="qwen3", **metadata):
     """Write tensors, by llama.cpp's names, and metadata; keys without a dot belong to the architecture."""
     writer = gguf.GGUFWriter(str(path), architecture)
-    settings = {**SIZES, **HEADS, **FLOATS, **metadata.pop("settings", {})}
+    settings = {"vocab_size": VOCABULARY, **SIZES, **HEADS, **FLOATS, **metadata.pop("settings", {})}
     named = {f"{architecture}.{key}": value for key, value in settings.items() if value is not None}
     for key, value in {**named, **metadata.pop("keys", {})}.items():
         if isinstance(value, bool):

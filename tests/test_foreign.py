@@ -13,6 +13,7 @@ from nomul.formats.ternary import TernaryLayer
 from nomul.model import checkpoints
 from nomul.model.store import save_model
 from nomul.model.transformer import Transformer, TransformerConfig
+from tests import gguf_files as make
 from tests.layouts import gptq_tensors, hf_bytes, quantised
 from tests.test_formats_huggingface import CONFIG, packed_tensors, refused, run, write
 
@@ -29,7 +30,6 @@ def commands(path, output):
 
 
 def test_gguf_of_another_architecture_is_called_by_its_name(tmp_path, capsys):
-    make = pytest.importorskip("tests.gguf_files", reason="needs the gguf library, which makes the file")
     (tmp_path / "model").mkdir()
     file = make.write(tmp_path / "model" / "a.gguf", {"token_embd.weight": np.ones((8, 256), np.float32)}, "mamba")
     for path in (file, file.parent):

@@ -3,6 +3,7 @@
 import json
 import re
 
+import gguf
 import numpy as np
 import pytest
 import torch
@@ -16,17 +17,16 @@ from nomul.formats.int4 import Int4Layer
 from nomul.formats.int4_checkpoint import open_int4
 from nomul.formats.ternary import TernaryLayer
 from tests import gguf_files as make
-from tests.gguf_files import gguf
 from tests.test_formats_huggingface import refused, run
 
 RANDOM = np.random.default_rng(5)
-NAME = "model.layers.0.self_attn.q_proj"
+NAME = "model.layers.7.self_attn.q_proj"
 
 
 def one(path, tensor, architecture="qwen3", **metadata):
-    """A file with one projection and an embedding."""
+    """A file with an embedding and one projection, of a layer beyond the model's, so that it may have any shape."""
     embedding = RANDOM.normal(size=(make.VOCABULARY, 256)).astype(np.float32)
-    return make.write(path, {"blk.0.attn_q.weight": tensor, "token_embd.weight": embedding}, architecture, **metadata)
+    return make.write(path, {"blk.7.attn_q.weight": tensor, "token_embd.weight": embedding}, architecture, **metadata)
 
 
 def layer_of(path, tensor, **metadata):
@@ -114,10 +114,10 @@ def test_blocks_of_prism_are_told_by_the_sizes(tmp_path, block):
 def test_blocks_that_the_sizes_do_not_tell_are_refused(tmp_path):
     codes, scales = RANDOM.integers(0, 3, (1, 256)), make.scales_of(RANDOM, 2)
     file = one(tmp_path / "a.gguf", (make.two_bit_blocks(codes, scales, 128), make.Q2_0, codes.shape))
-    assert "the sizes of blk.0.attn_q.weight and of the others are too small to tell which these are" in refusal(file)
+    assert "the sizes of blk.7.attn_q.weight and of the others are too small to tell which these are" in refusal(file)
     wrong = np.zeros(32 * 256, np.uint8)
     file = one(tmp_path / "b.gguf", (wrong, make.Q2_0, (32, 256)))
-    assert "the sizes of blk.0.attn_q.weight and of the others do not tell which these are" in refusal(file)
+    assert "the sizes of blk.7.attn_q.weight and of the others do not tell which these are" in refusal(file)
 
 
 def test_a_size_that_belongs_to_another_type_is_refused(tmp_path):
@@ -171,7 +171,7 @@ def test_projections_that_are_no_codes_and_scales_are_refused(tmp_path, number, 
     data = np.zeros(16 * 256 // sizes[0] * sizes[1], np.uint8)
     said = refusal(one(tmp_path / "a.gguf", (data, number, (16, 256))))
     assert (
-        f"the tensor blk.0.attn_q.weight is {name} [16, 256], which is not read; Nomul reads projections in Q1_" in said
+        f"the tensor blk.7.attn_q.weight is {name} [16, 256], which is not read; Nomul reads projections in Q1_" in said
     )
 
 
@@ -287,6 +287,7 @@ def test_keys_of_nobody_and_tensors_without_a_place_are_refused_by_name(tmp_path
             "the metadata has prism.hadamard.block_size: the weights are rotated",
         ),
         ({"keys": {"split.count": 3}}, "it is one of 3 files of a model; llama-gguf-split --merge makes one of them"),
+        ({"settings": {"attention.head_count": 5}}, "qwen3.embedding_length 256 does not divide into 5 heads"),
         ({"settings": {"block_count": None}}, "the metadata has no qwen3.block_count, which is needed"),
         ({"settings": {"block_count": "two"}}, "qwen3.block_count is two, but one whole number is needed"),
         ({"settings": {"rope.freq_base": 5}}, "qwen3.rope.freq_base is 5, but a fraction is needed"),
@@ -318,8 +319,14 @@ def test_a_scale_that_is_not_finite(tmp_path, value):
     data, number, shape = make.quantised(np.ones((4, 256)), "TQ2_0")
     data = data.copy().reshape(4, 66)
     data[2, 64:] = make.halves([value])
-    with pytest.raises(InputError, match=r"layer model.layers.0.self_attn.q_proj: the scale at \[2, 0\] is (inf|nan)"):
+    with pytest.raises(InputError, match=r"layer model.layers.7.self_attn.q_proj: the scale at \[2, 0\] is (inf|nan)"):
         open_checkpoint(one(tmp_path / "a.gguf", (data, number, shape))).layer(NAME)
+
+
+def test_a_shape_that_the_metadata_contradict_is_refused(tmp_path):
+    tensors = {"blk.1.ffn_up.weight": make.quantised(np.ones((256, 256)), "TQ2_0")}
+    said = refusal(make.write(tmp_path / "a.gguf", {**tensors, "token_embd.weight": np.ones((8, 256), "f4")}))
+    assert said.endswith("the tensor blk.1.ffn_up.weight is [256, 256], but the metadata need [512, 256]")
 
 
 def llama3(theta, size, factor):
@@ -360,7 +367,8 @@ def test_a_ternary_file_becomes_a_dense_one(tmp_path, capsys):
 
     tensors = make.model(pack, "bitnet-b1.58")
     (tmp_path / "model").mkdir()
-    file = make.write(tmp_path / "model" / "a.gguf", tensors, "bitnet-b1.58")
+    plain = {"rope.scaling.type": "linear", "rope.scaling.factor": 1.0}
+    file = make.write(tmp_path / "model" / "a.gguf", tensors, "bitnet-b1.58", settings=plain)
     dense = tmp_path / "dense.safetensors"
     code, out, _ = run(capsys, "import", file.parent, "-o", dense, "--json")
     said = json.loads(out)
@@ -375,6 +383,12 @@ def test_a_ternary_file_becomes_a_dense_one(tmp_path, capsys):
     assert Architecture.from_config(one.config) == Architecture.from_config(other.config)
     code, out, _ = run(capsys, "convert", file, tmp_path / "again.safetensors", "--json")
     assert code == 0 and json.loads(out)["layers"] == 14
+
+
+def test_the_embedding_says_how_many_tokens_there_are(tmp_path):
+    tensors = make.model(lambda weights: make.quantised(weights, "TQ2_0"))
+    file = make.write(tmp_path / "a.gguf", tensors, settings={"vocab_size": make.VOCABULARY - 3})
+    assert survey(file).architecture.vocab_size == make.VOCABULARY and survey(file).unknown == ()
 
 
 def test_a_file_of_both_kinds(tmp_path, capsys):

@@ -4,8 +4,10 @@ import itertools
 import json
 import random
 
+import gguf
 import numpy as np
 import pytest
+import tokenizers
 import torch
 
 from nomul.errors import InputError
@@ -14,12 +16,10 @@ from nomul.formats.container import open_container
 from nomul.formats.inspection import open_any, open_model, survey
 from nomul.model.store import load_model, load_tokenizer
 from tests import gguf_files as make
-from tests.gguf_files import gguf
 from tests.test_formats_huggingface import run
 from tests.test_gguf import permute
 
 transformers = pytest.importorskip("transformers", reason="needs transformers, which makes the models")
-tokenizers = pytest.importorskip("tokenizers")
 
 NAMES = {
     "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",

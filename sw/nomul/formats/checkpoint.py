@@ -211,7 +211,7 @@ def _open_gguf(model: GgufModel) -> Checkpoint:
         raise InputError(f"{model.path}: there are no ternary layers here: {found}")
     files = companions.companions(model)
     return Checkpoint(
-        model.path, "gguf", model.config, model.ternary, model.others, files, model.notes, model.read_ternary
+        model.path, "gguf", dict(model.config), model.ternary, model.others, files, model.notes, model.read_ternary
     )
 
 

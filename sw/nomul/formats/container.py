@@ -3,6 +3,7 @@
 Nothing is read but headers until a tensor is asked for. Every fault of a file becomes one `InputError`.
 """
 
+import functools
 import json
 import math
 import re
@@ -120,10 +121,8 @@ def open_container(path: Path | str) -> Container:
         raise InputError(f"{path} does not exist; a checkpoint is a safetensors file or a directory that holds some")
     gguf = _gguf_file(path)
     if gguf is not None:
-        # It is a container itself, so that it needs this module.
-        from nomul.formats.gguf_model import GgufModel
-
-        return GgufModel(gguf)
+        status = gguf.stat()
+        return _open_gguf(gguf, status.st_mtime_ns, status.st_size)
     if not path.is_dir():
         return Container(path, [path])
     if (path / INDEX).exists():
@@ -150,6 +149,15 @@ def _gguf_file(path: Path) -> Path | None:
     if len(files) > 1:
         raise InputError(f"{path} holds {', '.join(file.name for file in files)}; name one of them")
     return files[0]
+
+
+@functools.lru_cache(maxsize=1)
+def _open_gguf(path: Path, modified: int, size: int) -> Container:
+    # It is a container itself, so that it needs this module. A command opens its model several times, and the metadata
+    # of one may take a second.
+    from nomul.formats.gguf_model import GgufModel
+
+    return GgufModel(path)
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

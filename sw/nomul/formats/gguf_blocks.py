@@ -24,6 +24,7 @@ A negative d is a positive one with the codes mirrored, which is the same weight
 Sources: ggml, src/ggml-common.h and ggml-quants.c; bitnet.cpp, src/ggml-bitnet-mad.cpp; Prism's fork of llama.cpp.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -82,7 +83,7 @@ def size(kind: int, shape: tuple[int, ...], block: BlockType | None = None) -> i
         return None
     sizes = (block.weights, block.octets) if block else gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)]
     weights, octets = sizes
-    count = int(np.prod(shape, dtype=object))
+    count = math.prod(shape)
     if shape[-1] % weights:
         raise InputError(f"a row of {shape[-1]} weights is no multiple of the {weights} of a {type_name(kind)} block")
     return count // weights * octets + (TAIL if kind == I2_S else 0)
@@ -120,7 +121,7 @@ def dense(kind: int, data: Octets, shape: tuple[int, ...], block: BlockType | No
     if kind in _FLOATS:
         return torch.from_numpy(octets).view(_FLOATS[kind]).reshape(shape)
     if block is not None:
-        flat = (int(np.prod(shape[:-1])), shape[-1])
+        flat = (math.prod(shape[:-1]), shape[-1])
         return decode_layer("", kind, octets, flat, block).dequantise().reshape(shape)
     try:
         found = gguf.GGMLQuantizationType(kind)

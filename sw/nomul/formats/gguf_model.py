@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nomul.errors import InputError
 from nomul.formats import gguf_blocks as blocks
+from nomul.formats.architecture import Architecture, projection_shapes
 from nomul.formats.container import Container
 from nomul.formats.gguf_blocks import BlockType, Layer
 from nomul.formats.gguf_file import GgufFile, RawTensor
@@ -193,6 +194,7 @@ class GgufModel(Container):
         )
 
     def _find_layers(self) -> None:
+        expected = projection_shapes(Architecture.from_config(self.config))
         self.ternary: dict[str, tuple[int, int]] = {}
         self.int4: dict[str, tuple[int, int]] = {}
         for name, raw in self._raw.items():
@@ -204,12 +206,17 @@ class GgufModel(Container):
             block = self._block(raw)
             if block is None or len(raw.shape) != 2:
                 raise InputError(f"the tensor {raw.name} is {kind} {list(raw.shape)}, which is not read; {REMEDY}")
+            layer = name.removesuffix(".weight")
+            if raw.shape != expected.get(layer, raw.shape):
+                raise InputError(
+                    f"the tensor {raw.name} is {list(raw.shape)}, but the metadata need {list(expected[layer])}"
+                )
             self._order(name, raw)
             twos = raw.type == blocks.Q2_0 and blocks.has_twos(
                 self._file.read(raw, self._octets(raw)).reshape(-1, block.octets)
             )
             target = self.int4 if twos or kind == "Q4_0" else self.ternary
-            target[name.removesuffix(".weight")] = (raw.shape[0], raw.shape[1])
+            target[layer] = (raw.shape[0], raw.shape[1])
 
     def _read_frequencies(self) -> None:
         if FREQUENCIES not in self._raw:

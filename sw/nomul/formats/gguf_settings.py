@@ -122,7 +122,10 @@ def read_config(metadata: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...
     config |= {
         "rms_norm_eps": _number(own, "attention.layer_norm_rms_epsilon", f"{name}."),
         "rope_theta": _number(own, "rope.freq_base", f"{name}.", 10000.0),
-        "vocab_size": _integer(own, "vocab_size", f"{name}.", shapes.get("model.embed_tokens.weight", (0,))[0]),
+        # Tokens that were added later are in the embedding, but not always in the key.
+        "vocab_size": shapes["model.embed_tokens.weight"][0]
+        if "model.embed_tokens.weight" in shapes
+        else _integer(own, "vocab_size", f"{name}."),
         "tie_word_embeddings": "lm_head.weight" not in shapes,
     }
     # Qwen2 has biases whatever its config.json says.

@@ -105,7 +105,7 @@ def _open_gguf(model: GgufModel) -> Checkpoint | Int4Checkpoint | MixedCheckpoin
     if model.ternary and model.int4:
         files = companions(model)
         return MixedCheckpoint(
-            model.path, "gguf", model.config, model.layers, model.others, files, model.notes, model.read_layer
+            model.path, "gguf", dict(model.config), model.layers, model.others, files, model.notes, model.read_layer
         )
     if model.int4:
         return open_int4(model.path)
@@ -205,7 +205,7 @@ def _is_decoder(config: Mapping[str, Any], container: Container) -> bool:
 
 
 def _config(container: Container) -> dict[str, Any]:
-    return container.config if isinstance(container, GgufModel) else read_config(container.path)
+    return dict(container.config) if isinstance(container, GgufModel) else read_config(container.path)
 
 
 def _is_float(container: Container) -> bool:

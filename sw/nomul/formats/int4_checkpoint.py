@@ -98,7 +98,7 @@ def _open_gguf(model: GgufModel) -> Int4Checkpoint:
         raise InputError(f"{model.path}: there are no INT4 layers here")
     files = companions(model)
     return Int4Checkpoint(
-        model.path, "gguf", model.config, model.int4, model.others, files, model.notes, model.read_int4
+        model.path, "gguf", dict(model.config), model.int4, model.others, files, model.notes, model.read_int4
     )
 
 
