@@ -160,7 +160,7 @@ class GgufFile(Mapping[str, Any]):
                 raise InputError(f"{self.path} is cut short: {name} begins at byte {start:,} of {size:,}")
             last = start == starts[-1]
             end = size if last else starts[starts.index(start) + 1]
-            found[name] = RawTensor(name, kind, shape, start, min(end, size) - start, last)
+            found[name] = RawTensor(name, kind, shape, start, end - start, last)
         return found
 
 

@@ -164,10 +164,6 @@ def survey(path: Path | str, *, kept: bool = False) -> Survey:
     missing = list(unknown)
     if isinstance(model, Int4Checkpoint):
         missing.append("Whole models of INT4 layers are run by no command; 'nomul check mixpe' runs each layer.")
-    elif isinstance(model, MixedCheckpoint):
-        missing.append(
-            "Models of both ternary and INT4 layers are run by no command; 'nomul check mixpe' runs each layer."
-        )
     quantised = sum(n_out * n_in for n_out, n_in in model.shapes.values()) if model else 0
     int4 = sum(model.shapes[name][0] * model.shapes[name][1] for name in int4_layers(container)) if model else 0
     others = model.tensors if model else container
