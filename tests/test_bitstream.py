@@ -7,6 +7,7 @@ import re
 
 import pytest
 from amaranth.hdl import Elaboratable, Module, Signal
+from amaranth.lib import io
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, Out
 
@@ -27,7 +28,8 @@ class Counter(Elaboratable):
         m = Module()
         count = Signal(24)
         m.d.sync += count.eq(count + 1)
-        m.d.comb += platform.request("led_g", 0).o.eq(count[-1])
+        m.submodules.light = light = io.Buffer("o", platform.request("led_g", 0, dir="-"))
+        m.d.comb += light.o.eq(count[-1])
         return m
 
 

@@ -10,6 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nomul.errors import InputError
 from nomul.formats.checkpoint import open_checkpoint
+from nomul.formats.rotary import Rotary
+from nomul.formats.ternary import TernaryLayer
+from nomul.golden.linear import scaled_linear
 from nomul.model import checkpoints
 from nomul.model.activations import INPUTS, record, trace
 from nomul.model.calibration import calibrate
@@ -18,7 +21,7 @@ from nomul.model.integer import IntegerModel, Positions
 from nomul.model.ranges import exponent_ranges, ranges
 from nomul.model.store import linears, load_model
 from nomul.model.text import encode
-from nomul.model.transformer import Transformer, TransformerConfig
+from nomul.model.transformer import PROJECTIONS, Transformer, TransformerConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 CHARACTERS = open_checkpoint(checkpoints.path()).config["characters"]
@@ -54,6 +57,68 @@ def test_integer_follows_float_on_a_random_model(activation: str, tied: bool) ->
         real = model(tokens).double()
     error = (values.double() * scale.to_float()[..., None] - real).square().mean().sqrt()
     assert float(error) < 0.05 * float(real.std())
+
+
+FEATURES: dict[str, dict[str, object]] = {
+    "no SubLN": {"sub_norms": False},
+    "norms of heads": {"qk_norm": True, "sub_norms": False, "activation": "silu"},
+    "biases": {"biases": ("q_proj", "k_proj", "v_proj"), "activation": "silu"},
+    "all biases": {"biases": PROJECTIONS, "sub_norms": False, "activation": "silu"},
+    "biases and norms of heads": {"biases": ("q_proj", "k_proj", "o_proj"), "qk_norm": True},
+    "yarn": {"rotary": Rotary(1e4, "yarn", 4.0, 16, attention_factor=1.3), "sub_norms": False},
+}
+
+
+def scaled_model(config: TransformerConfig, group: int | None) -> Transformer:
+    """Return a random model whose projections have a scale for each group of inputs, or each row."""
+    model = random_model(config)
+    with torch.no_grad():
+        for name, module in linears(model).items():
+            codes = torch.randint(-1, 2, module.weight.shape, dtype=torch.int8)
+            groups = 1 if group is None else -(-codes.shape[1] // group)
+            module.freeze_ternary(TernaryLayer(name, codes, 0.01 + 0.2 * torch.rand(len(codes), groups), group))
+    return model
+
+
+def error_of(model: Transformer, rows: bool = False) -> float:
+    """Return the error of the integer model's logits, over the standard deviation of the float model's."""
+    tokens = tokens_of(4, 40)
+    integer = IntegerModel(model, calibrate(model, tokens, rows))
+    values, scale = integer.forward(tokens, integer.caches(4))
+    with torch.no_grad():
+        real = model(tokens).double()
+    error = (values.double() * scale.to_float()[..., None] - real).square().mean().sqrt()
+    return float(error) / float(real.std())
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_integer_follows_float_with_every_feature(name: str) -> None:
+    config = replace(CONFIG, **FEATURES[name])  # type: ignore[arg-type]
+    assert error_of(random_model(config)) < 0.05
+    # An eps that counts beside the mean square; of heads it is in units of the sums.
+    assert error_of(random_model(replace(config, eps=1e-2))) < 0.05
+
+
+@pytest.mark.parametrize("group", [8, 20, None])
+@pytest.mark.parametrize("rows", [False, True])
+def test_integer_follows_float_with_scales_by_group_and_row(group: int | None, rows: bool) -> None:
+    model = scaled_model(replace(CONFIG, sub_norms=False, activation="silu", grids=False), group)
+    if rows:
+        with torch.no_grad():
+            model.model.embed_tokens.weight.mul_(torch.logspace(-2, 1, 8)[:, None])
+        assert error_of(model, rows) < 0.05 < error_of(model)
+    else:
+        assert error_of(model) < 0.06
+
+
+def test_a_scaled_product_is_the_rounded_sum_over_groups() -> None:
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randint(-1, 2, (6, 45), generator=generator, dtype=torch.int8)
+    codes = torch.randint(-127, 128, (5, 45), generator=generator)
+    for group in (16, 45):
+        scales = torch.randint(0, 4096, (6, -(-45 // group)), generator=generator)
+        wide = weight.double() * scales.repeat_interleave(group, 1)[:, :45].double()
+        assert torch.equal(scaled_linear(weight, scales, group, codes), (codes.double() @ wide.T / 4096).round().long())
 
 
 @torch.no_grad()

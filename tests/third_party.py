@@ -34,12 +34,13 @@ def edit(folder, **fields):
 def masters(folder, kind, dtype=torch.bfloat16, quantization=ONLINE, **fields):
     """Save a model with random float weights, gains that are not one, and a tokenizer."""
     generator = torch.Generator().manual_seed(len(str(fields)))
-    config_class = {"bitnet": transformers.BitNetConfig, "llama": transformers.LlamaConfig}[kind]
-    model = transformers.AutoModelForCausalLM.from_config(config_class(**{**SIZES, **fields}))
+    config = transformers.AutoConfig.for_model(kind, **{**SIZES, **fields})
+    model = transformers.AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         for name, value in model.named_parameters():
             drawn = torch.randn(value.shape, generator=generator)
-            value.copy_(0.5 + drawn.abs() if value.ndim == 1 else drawn * (0.05 if "_proj" in name else 0.5))
+            gain = value.ndim == 1 and name.endswith("weight")
+            value.copy_(0.5 + drawn.abs() if gain else drawn * (0.05 if "_proj.weight" in name else 0.5))
     model.to(dtype).save_pretrained(folder)
     words = {f"w{i}": i for i in range(96)}
     tokenizers = pytest.importorskip("tokenizers")

@@ -270,6 +270,8 @@ def _compile_with_runtime(
         for name in _RUNTIME:
             # Their rules depend on a makefile that is written later.
             os.utime(shutil.copy(runtime / name, folder), (later, later))
+    # Many files have a precompiled header of their own, and a compiler takes one at most.
+    if made and args[args.index(_WHOLE[0]) + 1] == _WHOLE[1]:
         for file in header:
             try:
                 os.link(runtime / file.name, file)

@@ -228,7 +228,6 @@ class IntegerLayer:
         record("mlp.hidden", hidden)
         record("mlp.hidden_shift", shift)
         unit = Scale(unit.mantissa, unit.exponent + shift)
-        unit = Scale(unit.mantissa, unit.exponent + shift)
         if self.ffn_norm is None:
             codes, scale = quantise_words(hidden, multiply(unit, self.hidden_unit))
         else:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from nomul.errors import InputError
 from nomul.formats.rotary import Rotary
 from nomul.formats.ternary import TernaryLayer
-from nomul.quantize.bitnet import absmax_codes, fake_absmax, fake_absmax_tensor, ternary_codes
+from nomul.quantize.bitnet import absmax_codes, fake_absmax, fake_absmax_tensor, published_codes, ternary_codes
 from nomul.quantize.bwta import LEVELS, binary_codes, level_codes
 from nomul.quantize.mixpe import GroupedLayer
 
@@ -141,7 +141,7 @@ class Linear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(n_out, n_in).normal_(std=0.02))
         self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
-        self.kind = config.linear
+        self.kind, self.published = config.linear, config.quantises and not config.on_grids
         self.grouped: GroupedLayer | None = None
         self.ternary: TernaryLayer | None = None
         self._frozen: tuple[Tensor, Tensor | None] | None = None
@@ -153,7 +153,7 @@ class Linear(nn.Module):
         if self.ternary is not None:
             # Made for each product: codes take a quarter of the memory.
             if self.ternary.uniform:
-                return self.ternary.weight.float(), self.ternary.scales.float().view(())
+                return self.ternary.weight.float(), self.ternary.scales.view(())
             return self.ternary.dequantise(), None
         if self.kind in ("float", "int4"):
             return self.weight, None
@@ -180,10 +180,14 @@ class Linear(nn.Module):
         """Multiply activation codes by the weight codes, restore both scales, and add the bias."""
         weight, weight_scale = self.quantised()
         product = F.linear(codes, weight)
-        if scale is not None and weight_scale is not None:
-            product = product * (scale * weight_scale)
-        elif scale is not None or weight_scale is not None:
-            product = product * cast(Tensor, scale if weight_scale is None else weight_scale)
+        if scale is not None and self.published:
+            # In the order of transformers' BitLinear, or codes of the next layer differ where they are near a half.
+            inverse = scale if weight_scale is None else scale * (1 / weight_scale.double()).float()
+            product = product / inverse
+        elif weight_scale is not None:
+            product = product * (weight_scale.float() if scale is None else scale * weight_scale.float())
+        elif scale is not None:
+            product = product * scale
         return product if self.bias is None else product + self.bias
 
 
@@ -195,7 +199,7 @@ class Quantise(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.kind, self.quantises = config.linear, config.quantises
+        self.kind, self.quantises, self.on_grids = config.linear, config.quantises, config.on_grids
         if self.kind == "bwta":
             self.step = nn.Parameter(torch.tensor(0.5))
             self.register_buffer("bound", torch.tensor(float(LEVELS[0] // 2)))
@@ -206,7 +210,7 @@ class Quantise(nn.Module):
             return x, None
         if self.kind == "bwta":
             return level_codes(x, self.step, self.bound), self.step.abs()
-        return absmax_codes(x)
+        return absmax_codes(x) if self.on_grids else published_codes(x)
 
 
 def rope_tables(config: TransformerConfig) -> tuple[Tensor, Tensor]:

@@ -40,6 +40,15 @@ def absmax_codes(values: Tensor) -> tuple[Tensor, Tensor]:
     return straight_through(ratio, ratio.round()), scale
 
 
+def published_codes(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return codes, and `127 / max|values|` of the last axis, as transformers' BitLinear computes them.
+
+    `codes = round(values * (127 / max))`: where that lies between two codes, `absmax_codes` may choose the other one.
+    """
+    inverse = ABSMAX / values.abs().amax(-1, keepdim=True).clamp(min=FLOOR)
+    return (values * inverse).round(), inverse
+
+
 def fake_absmax(values: Tensor) -> Tensor:
     """Round the last axis to its INT8 grid and return real values; the gradient passes straight through."""
     codes, scale = absmax_codes(values)
