@@ -288,6 +288,7 @@ def test_keys_of_nobody_and_tensors_without_a_place_are_refused_by_name(tmp_path
         ),
         ({"keys": {"split.count": 3}}, "it is one of 3 files of a model; llama-gguf-split --merge makes one of them"),
         ({"settings": {"attention.head_count": 5}}, "qwen3.embedding_length 256 does not divide into 5 heads"),
+        ({"settings": {"block_count": 1 << 31}}, "qwen3.block_count is 2147483648; Nomul reads up to 4096 layers"),
         ({"settings": {"block_count": None}}, "the metadata has no qwen3.block_count, which is needed"),
         ({"settings": {"block_count": "two"}}, "qwen3.block_count is two, but one whole number is needed"),
         ({"settings": {"rope.freq_base": 5}}, "qwen3.rope.freq_base is 5, but a fraction is needed"),

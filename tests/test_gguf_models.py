@@ -35,6 +35,7 @@ SIZES = {
 }  # fmt: skip
 KINDS = {
     "llama": lambda: transformers.LlamaConfig(**SIZES, rms_norm_eps=1e-6),
+    "llama-biased": lambda: transformers.LlamaConfig(**SIZES, rms_norm_eps=1e-6, attention_bias=True, head_dim=128),
     "qwen2": lambda: transformers.Qwen2Config(**SIZES),
     "qwen3": lambda: transformers.Qwen3Config(**SIZES, head_dim=64, tie_word_embeddings=True),
     "bitnet": lambda: transformers.BitNetConfig(
@@ -77,18 +78,19 @@ def exact(weights, kind):
 
 def write(path, kind, model, types):
     """Write a model of transformers as llama.cpp's converter does; `types` are those of its projections, in turn."""
-    tensors, heads = {}, {"q": 4, "k": 2}
+    tensors, heads, architecture = {}, {"q": 4, "k": 2}, kind.partition("-")[0]
     for name, value in model.state_dict().items():
         if name == "lm_head.weight" and model.config.tie_word_embeddings:
             continue
         array = value.numpy()
         place = name.split("_proj")[0][-1]
-        if kind == "llama" and "_proj" in name and place in heads:
+        if architecture == "llama" and "_proj" in name and place in heads:
             array = permute(array, heads[place])
         projection = name.endswith("_proj.weight")
         tensors[gguf_name(name)] = exact(array, types[len(tensors) % len(types)]) if projection else array
-    keys = {} if kind != "qwen3" else {"attention.key_length": 64, "attention.value_length": 64}
-    return make.write(path, tensors, kind, settings={**keys, "vocab_size": make.VOCABULARY})
+    size = model.config.head_dim if kind in ("qwen3", "llama-biased") else None
+    keys = {"attention.key_length": size, "attention.value_length": size}
+    return make.write(path, tensors, architecture, settings=keys)
 
 
 @pytest.mark.parametrize("types", [("TQ2_0",), ("TQ1_0",), ("TQ2_0", "Q4_0")], ids="-".join)
@@ -109,7 +111,7 @@ def test_tensors_are_those_of_transformers(tmp_path, kind, types):
 
 
 @pytest.mark.parametrize("types", [("TQ2_0",), ("TQ2_0", "Q4_0"), ("F32",)], ids="-".join)
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("kind", ["llama", "llama-biased", "qwen2", "qwen3"])
 def test_a_model_runs_as_transformers_runs_it(tmp_path, kind, types):
     model = built(kind)
     file = write(tmp_path / "a.gguf", kind, model, types)

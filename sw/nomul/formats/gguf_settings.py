@@ -79,6 +79,9 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 """Keys of an architecture that change nothing where they have one of these values."""
 
+LAYERS_MAX = 4096
+"""Layers of a model, far above any, so that a broken number takes no memory."""
+
 SPECIAL = {"bos": "bos_token_id", "eos": "eos_token_id", "padding": "pad_token_id", "unknown": "unk_token_id"}
 """Tokens of `tokenizer.ggml.<name>_token_id`, by the names of config.json."""
 
@@ -107,13 +110,15 @@ def read_config(metadata: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...
             f"it is one of {metadata['split.count']} files of a model; llama-gguf-split --merge makes one of them"
         )
     name = metadata.get("general.architecture")
-    if name not in KINDS:
+    if not isinstance(name, str) or name not in KINDS:
         allowed = ", ".join(KINDS)
         raise InputError(f"general.architecture is {name!r}, which Nomul does not read; it reads {allowed}")
     kind = KINDS[name]
     own = {key.removeprefix(f"{name}."): value for key, value in metadata.items() if key.startswith(f"{name}.")}
     config: dict[str, Any] = {"model_type": kind.model_type, "hidden_act": kind.hidden_act}
     config |= {theirs: _integer(own, key, f"{name}.") for key, theirs in SIZES.items()}
+    if config["num_hidden_layers"] > LAYERS_MAX:
+        raise InputError(f"{name}.block_count is {config['num_hidden_layers']}; Nomul reads up to {LAYERS_MAX} layers")
     heads = config["num_attention_heads"]
     config["num_key_value_heads"] = _integer(own, "attention.head_count_kv", f"{name}.", heads)
     if heads < 1 or (config["hidden_size"] % heads and "attention.key_length" not in own):
