@@ -12,12 +12,14 @@ from nomul.errors import InputError
 from nomul.formats.checkpoint import open_checkpoint
 from nomul.formats.rotary import Rotary
 from nomul.formats.ternary import TernaryLayer
+from nomul.golden.absmax import CODE_MAX
 from nomul.golden.linear import scaled_linear
 from nomul.model import checkpoints
 from nomul.model.activations import INPUTS, record, trace
 from nomul.model.calibration import calibrate
 from nomul.model.evaluation import evaluate
 from nomul.model.integer import IntegerModel, Positions
+from nomul.model.products import exact_product
 from nomul.model.ranges import exponent_ranges, ranges
 from nomul.model.store import linears, load_model
 from nomul.model.text import encode
@@ -119,6 +121,19 @@ def test_a_scaled_product_is_the_rounded_sum_over_groups() -> None:
         scales = torch.randint(0, 4096, (6, -(-45 // group)), generator=generator)
         wide = weight.double() * scales.repeat_interleave(group, 1)[:, :45].double()
         assert torch.equal(scaled_linear(weight, scales, group, codes), (codes.double() @ wide.T / 4096).round().long())
+
+
+@pytest.mark.parametrize("most", [1, CODE_MAX])
+@pytest.mark.parametrize("extreme", [False, True])
+def test_products_in_floats_are_exact(most: int, extreme: bool) -> None:
+    generator = torch.Generator().manual_seed(4)
+    shape = (600, 140_000 if most == 1 else 2600)
+    weight = torch.randint(-most, most + 1, shape, generator=generator, dtype=torch.int8)
+    codes = torch.randint(-CODE_MAX, CODE_MAX + 1, (3, shape[1]), generator=generator)
+    if extreme:
+        weight, codes = torch.full_like(weight, most), torch.full_like(codes, CODE_MAX)
+        codes[1, ::2] = CODE_MAX - 1
+    assert torch.equal(exact_product(weight, codes, most)[:, ::50], codes @ weight[::50].long().T)
 
 
 @torch.no_grad()

@@ -84,6 +84,7 @@ def command(
         stream = generate_float(model, start, tokens, temperature, seed)
     else:
         integer = IntegerModel(model, Positions.from_config(config, model.config.layers, str(path)))
+        del model
         stream = generate_integer(integer, start, tokens, temperature, seed)
     text, said = "", 0
     read = tokenizer.decoder()

@@ -20,6 +20,9 @@ KEPT = (
 )  # fmt: skip
 """Files that make a model speak, by the names that transformers gives them."""
 
+USED = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja")
+"""Those of them that turn text into tokens and back."""
+
 READ = ("config.json", "quantize_config.json", "quant_config.json", INDEX)
 """Files beside the weights that are read."""
 
@@ -81,7 +84,7 @@ def notes_beside(container: Container, *, kept: bool) -> tuple[str, ...]:
         for key, value in container.metadata.items()
         if key not in METADATA
     ]
-    beside = list(companions(container))
+    beside = [name for name in companions(container) if kept or name not in USED]
     if beside:
         notes.append(f"{', '.join(beside)}: {'kept as they are' if kept else 'not used'}")
     folder = _folder(container)

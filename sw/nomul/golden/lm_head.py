@@ -3,19 +3,18 @@
 import torch
 from torch import Tensor
 
-from nomul.golden.linear import GROUP_SCALE_BITS, int8_linear
+from nomul.golden.linear import GROUP_SCALE_BITS
 from nomul.golden.requantise import requantise
 from nomul.golden.rounding import shift_round
 from nomul.golden.scale import Scale
 from nomul.golden.softmax import softmax_weights
 
 
-def logits(embedding: Tensor, codes: Tensor, scales: Tensor | None = None) -> Tensor:
-    """Return the logits in units of one scale per token: INT8 rows `[vocabulary, n]` times INT8 codes `[..., n]`.
+def logits(values: Tensor, scales: Tensor | None = None) -> Tensor:
+    """Return the logits in units of one scale per token, of products `[..., vocabulary]` of INT8 rows and codes.
 
-    With `scales` of the rows, `[vocabulary]` in 1..4095, each is `rhe(logit * scale / 2^12)`.
+    With `scales` of the rows, `[vocabulary]` in 1..4095, each is `rhe(product * scale / 2^12)`.
     """
-    values = int8_linear(embedding, codes)
     return values if scales is None else shift_round(values * scales, GROUP_SCALE_BITS)
 
 

@@ -27,6 +27,7 @@ from nomul.golden.rope import cos_sin, phase_steps, rotate
 from nomul.golden.scale import Scale, constant, divide, multiply, normalise
 from nomul.golden.softmax import FRACTION_BITS as SCORE_BITS
 from nomul.model.integer_parameters import IntegerLinear, IntegerNorm, int8_rows, int8_tensor, quantise_words
+from nomul.model.products import int8_product
 from nomul.model.ranges import check, check_exponents
 from nomul.model.store import load_model
 from nomul.model.transformer import Linear, Norm, Transformer
@@ -263,6 +264,7 @@ class IntegerModel:
         check(model.config)
         self.config, self.positions = model.config, positions
         self.layers = [IntegerLayer(model, index, positions, select) for index in range(self.config.layers)]
+        # Rows of the embedding are widened where they are looked up.
         matrices = [model.model.embed_tokens.weight, *([] if model.lm_head is None else [model.lm_head.weight])]
         self.embedding_scales: Tensor | None = None
         self.head_scales: Tensor | None = None
@@ -317,7 +319,7 @@ class IntegerModel:
             x = layer.feed_forward(x, named)
         codes, scale = self.norm.apply(x)
         record("norm", codes)
-        values = logits(self.head, codes, self.head_scales)
+        values = logits(int8_product(self.head, codes), self.head_scales)
         record("logits", values)
         record("token", greedy(values))
         return values, multiply(scale, self.head_unit)

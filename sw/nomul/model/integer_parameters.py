@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from nomul.golden.absmax import CODE_MAX, absmax
-from nomul.golden.linear import GROUP_SCALE_BITS, scaled_linear, ternary_linear
+from nomul.golden.linear import GROUP_SCALE_BITS, scaled_linear
 from nomul.golden.requantise import WORD_BITS, requantise
 from nomul.golden.rmsnorm import norm_words, rmsnorm_absmax
 from nomul.golden.rounding import saturate
 from nomul.golden.scale import Scale, constant, multiply, normalise
+from nomul.model.products import ternary_product
 from nomul.model.transformer import Linear, Norm
 
 __all__ = ["IntegerLinear", "IntegerNorm", "int8_rows", "int8_tensor", "quantise_words"]
@@ -19,10 +20,10 @@ ONE = constant(1.0)
 
 
 def int8_tensor(values: Tensor) -> tuple[Tensor, float]:
-    """Return INT8 codes (int64) of a whole tensor and the real value of one: `max|v| / 127`."""
-    exact = values.detach().double()
-    unit = max(exact.abs().max().item(), 1e-30) / CODE_MAX
-    return (exact / unit).round().long(), unit
+    """Return INT8 codes of a whole tensor and the real value of one: `max|v| / 127`."""
+    unit = max(values.detach().abs().max().item(), 1e-30) / CODE_MAX
+    parts = [(part.double() / unit).round().to(torch.int8) for part in values.detach().split(4096)]
+    return torch.cat(parts), unit
 
 
 def int8_rows(values: Tensor) -> tuple[Tensor, Tensor, float]:
@@ -31,15 +32,14 @@ def int8_rows(values: Tensor) -> tuple[Tensor, Tensor, float]:
     `values[r] = codes[r] * scales[r] * unit`, scales from 1 to 2^12 - 1 (`GROUP_SCALE_BITS`); each row's codes are made
     for its rounded scale.
     """
-    exact = values.detach().float()
-    largest = exact.abs().amax(1)
+    largest = values.detach().float().abs().amax(1)
     unit = max(largest.max().item(), 1e-30) / CODE_MAX / ((1 << GROUP_SCALE_BITS) - 1)
     scales = (largest.double() / CODE_MAX / unit).ceil().clamp(1, (1 << GROUP_SCALE_BITS) - 1)
-    codes = torch.empty(exact.shape, dtype=torch.int8)
-    for rows in torch.arange(len(exact)).split(4096):
-        codes[rows] = (
-            (exact[rows].double() / (scales[rows] * unit)[:, None]).round().clamp(-CODE_MAX, CODE_MAX).to(torch.int8)
-        )
+    parts = zip(values.detach().split(4096), scales.split(4096), strict=True)
+    codes = torch.cat([
+        (part.double() / (scale * unit)[:, None]).round().clamp(-CODE_MAX, CODE_MAX).to(torch.int8)
+        for part, scale in parts
+    ])  # fmt: skip
     return codes, scales.long(), unit
 
 
@@ -57,6 +57,7 @@ class IntegerNorm:
     def of(cls, norm: Norm, position: int) -> "IntegerNorm":
         """Quantise a norm whose input has a fixed-point position (0 for one whose scale is known only at run time)."""
         codes, unit = int8_tensor(norm.weight)
+        codes = codes.long()
         eps = constant(norm.eps * 4.0**position)
         return cls(codes, constant(unit / CODE_MAX), constant(1 / len(codes)), eps, norm.eps)
 
@@ -122,7 +123,7 @@ class IntegerLinear:
         The real value of a result is `result * unit * factor`; the factor is the codes' scale, or 1 of words.
         """
         sums = (
-            ternary_linear(self.codes, codes)
+            ternary_product(self.codes, codes)
             if self.scales is None
             else scaled_linear(self.codes, self.scales, self.group, codes)
         )
