@@ -23,6 +23,7 @@ from nomul.model.calibration import calibrate
 from nomul.model.store import save_model
 from nomul.model.transformer import Transformer
 from sim.test_machine import CHARACTERS, SHAPE
+from tests import gguf_files
 from tests.conftest import ROOT
 from tests.tiny_liberty import tiny
 
@@ -106,6 +107,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     model = Transformer(SHAPE).eval()
     positions = calibrate(model, torch.randint(SHAPE.vocabulary, (2, 16)))
     save_model(tmp_path / "little.safetensors", model, {"characters": CHARACTERS, "integer": positions.to_dict()})
+    gguf_files.write(tmp_path / "model.gguf", gguf_files.model(lambda weights: gguf_files.quantised(weights, "TQ2_0")))
     (tmp_path / "cells.lib").write_text(tiny())
     (tmp_path / "tinyshakespeare.txt").write_text("Shall I compare thee to a summer's day?\n" * 80)
     return tmp_path

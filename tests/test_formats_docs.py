@@ -19,12 +19,14 @@ from nomul.formats import (
     bwta,
     dense,
     fp16,
+    gguf_blocks,
     mixpe,
     plane_words,
     tint,
     tlmm,
 )
 from nomul.formats.checkpoint import save_dense
+from nomul.formats.gguf_names import unpermuted
 from nomul.formats.int4 import from_awq, from_gptq
 from nomul.formats.ternary import TernaryLayer
 from nomul.golden import threshold
@@ -72,6 +74,8 @@ def test_every_block_has_a_test():
         "dense",
         "file",
         "fp16",
+        "gguf",
+        "gguf_rows",
         "gptq",
         "mixpe",
         "planes",
@@ -140,6 +144,23 @@ def test_awq(values, word):
     qweight, qzeros = (word32(word[0]), word32("0")) if kind == "codes" else (word32("0"), word32(word[0]))
     layer = from_awq("x", qweight, qzeros, torch.ones((1, 8)))
     assert (layer.codes if kind == "codes" else layer.zeros)[:, 0].tolist() == expected
+
+
+@pytest.mark.parametrize(("block", "weights"), pairs("gguf"))
+def test_gguf(block, weights):
+    kind = next(number for number in gguf_blocks.TYPES if gguf_blocks.type_name(number) == block[0])
+    runs = [word.partition("*") for word in block[1:]]
+    data = np.array([int(octet, 16) for octet, _, count in runs for _ in range(int(count or 1))], np.uint8)
+    found = gguf_blocks.TYPES[kind]
+    layer = gguf_blocks.decode_layer("x", kind, data, (1, found.weights), found)
+    assert len(data) == gguf_blocks.size(kind, (1, found.weights))
+    for place, weight in (word.split("=") for word in weights):
+        assert layer.dequantise()[0, int(place)] == float(weight), place
+
+
+@pytest.mark.parametrize(("sizes", "order"), pairs("gguf_rows"))
+def test_gguf_rows(sizes, order):
+    assert unpermuted(*map(int, sizes)).tolist() == [int(row) for row in order]
 
 
 @pytest.mark.parametrize(("values", "words"), pairs("planes"))

@@ -59,7 +59,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'nomul generate --prompt "ROMEO:"',
         'nomul generate --prompt "ROMEO:" --backend rtl --tokens 40',
     ),
-    "import": ("nomul import folder", "nomul import folder -o model.safetensors"),
+    "import": ("nomul import folder", "nomul import model.gguf", "nomul import folder -o model.safetensors"),
     "report": (
         "nomul report tlmm --target xcup",
         "nomul report tint --target ecp5 --set rows=4 --pnr",

@@ -17,6 +17,7 @@ from nomul.errors import InputError
 from nomul.formats import fp16
 from nomul.formats.checkpoint import OpenCheckpoint, open_checkpoint, suggest
 from nomul.formats.container import open_container
+from nomul.formats.gguf_model import GgufModel
 from nomul.formats.int4 import Int4Layer
 from nomul.formats.int4_checkpoint import int4_layers, open_int4
 from nomul.formats.mixpe import GroupQuantized
@@ -54,9 +55,10 @@ def read_grouped(path: Path, layer: str | None, scale_bits: int | None = None) -
 
     Raises `InputError` if the checkpoint has no weights in groups, or no such layer.
     """
-    if int4_layers(open_container(path)):
-        int4 = open_int4(path)
-        return _quantised(int4, layer, scale_bits, from_int4)
+    container = open_container(path)
+    int4, both = int4_layers(container), isinstance(container, GgufModel) and bool(container.ternary)
+    if int4 and not (both and layer not in (None, *int4)):
+        return _quantised(open_int4(path), layer, scale_bits, from_int4)
     ternary = open_checkpoint(path)
     named = layer or next(iter(ternary.layers), "")
     if named in ternary.shapes and not ternary.layer(named).uniform:

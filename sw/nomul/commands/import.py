@@ -1,4 +1,4 @@
-"""`nomul import`: what a Hugging Face model holds, and its dense file if it is a ternary one."""
+"""`nomul import`: what a Hugging Face model or a GGUF file holds, and its dense file if it is a ternary one."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from nomul import console
 from nomul.errors import InputError
 from nomul.files import destination
 from nomul.formats.checkpoint import Checkpoint
-from nomul.formats.inspection import KINDS, Survey, open_any, open_model, survey
+from nomul.formats.inspection import KINDS, MixedCheckpoint, Survey, open_any, open_model, survey
 from nomul.formats.int4 import Int4Layer
 from nomul.formats.int4_checkpoint import Int4Checkpoint
 from nomul.model.integer import Positions
@@ -23,15 +23,15 @@ from nomul.quantize.mixpe import lost_scales, scale_width
 
 
 @click.command("import")
-@click.argument("source", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("source", metavar="MODEL", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=Output(file=True), help="Write the dense file here.")
 @console.json_option
 def command(source: Path, output: Path | None, as_json: bool) -> None:
-    """Read the Hugging Face model in DIR, every weight of it, and say what it holds and what Nomul does not support.
+    """Read MODEL, every weight of it, and say what it holds and what Nomul does not support.
 
-    DIR has config.json and safetensors files of a BitNet model (packed, or float master weights), or of a GPTQ, AWQ or
-    compressed-tensors INT4 model. With -o, a ternary model is written as one dense file, with its tokenizer, if Nomul
-    knows what its every setting means.
+    MODEL is a GGUF file, or the directory of a Hugging Face model: it has config.json and safetensors files of a BitNet
+    model (packed, or float master weights), or of a GPTQ, AWQ or compressed-tensors INT4 model. With -o, a ternary
+    model is written as one dense file, with its tokenizer, if Nomul knows what its every setting means.
     """
     if output is not None:
         destination(output)
@@ -75,14 +75,16 @@ def _scale_notes(scales: dict[str, Tensor]) -> Iterator[str]:
         )
 
 
-def _runs(found: Survey, model: Checkpoint | Int4Checkpoint | None, path: Path) -> dict[str, str | None]:
+def _runs(
+    found: Survey, model: Checkpoint | Int4Checkpoint | MixedCheckpoint | None, path: Path
+) -> dict[str, str | None]:
     """Return the command that runs a layer and the one that runs the model, and why there is none for the model.
 
     The model is opened as that command opens it, so that what is said to run does.
     """
     layers = why = None
     if model is not None and model.layers:
-        engine = "mixpe" if isinstance(model, Int4Checkpoint) else "ENGINE"
+        engine = "ENGINE" if isinstance(model, Checkpoint) else "mixpe"
         layers = f"nomul check {engine} --checkpoint {path} --layer {model.layers[0]}"
     try:
         loaded = open_any(path)
@@ -99,7 +101,7 @@ def _runs(found: Survey, model: Checkpoint | Int4Checkpoint | None, path: Path) 
     return {"layer": layers, "model": None, "why_not": why}
 
 
-def _write(found: Survey, model: Checkpoint | Int4Checkpoint | None, output: Path) -> None:
+def _write(found: Survey, model: Checkpoint | Int4Checkpoint | MixedCheckpoint | None, output: Path) -> None:
     if not isinstance(model, Checkpoint):
         raise InputError(f"{found.path} is {KINDS[found.kind]}; -o writes ternary models only")
     if output.resolve() == found.path.resolve():

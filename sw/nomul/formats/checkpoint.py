@@ -1,4 +1,4 @@
-"""Checkpoints with ternary layers: Nomul's dense file, and the Hugging Face BitNet layout, behind one reader.
+"""Checkpoints with ternary layers: Nomul's dense file, the Hugging Face BitNet layout and GGUF, behind one reader.
 
 The dense file is one safetensors container. Its metadata are `format` (`nomul-dense-1`), `config` (a JSON object) and
 `layers` (a JSON object from layer name to [n_out, n_in], or [n_out, n_in, group] of a layer with several scales). Each
@@ -20,6 +20,7 @@ from torch import Tensor
 from nomul.errors import InputError
 from nomul.formats import bitnet, companions, dense, huggingface
 from nomul.formats.container import Container, open_container, write_container
+from nomul.formats.gguf_model import GgufModel
 from nomul.formats.ternary import TernaryLayer
 
 FORMAT = "nomul-dense-1"
@@ -72,7 +73,8 @@ class OpenCheckpoint(Generic[Layer]):
 class Checkpoint(OpenCheckpoint[TernaryLayer]):
     """An open checkpoint of ternary layers.
 
-    Its `kind` is `nomul-dense`, `bitnet` (packed weights) or `bitnet-master` (float weights that are ternarised here).
+    Its `kind` is `nomul-dense`, `bitnet` (packed weights), `bitnet-master` (float weights that are ternarised here) or
+    `gguf`.
     """
 
     def read_layers(self, advance: Callable[[], None] = lambda: None) -> Iterator[TernaryLayer]:
@@ -95,12 +97,15 @@ def suggest(name: str, allowed: list[str]) -> str:
 
 
 def open_checkpoint(path: Path | str) -> Checkpoint:
-    """Open a dense file, a Hugging Face BitNet safetensors file, or a directory of either.
+    """Open a dense file, a Hugging Face BitNet safetensors file, a GGUF file, or a directory of one of these.
 
-    For a Hugging Face file, config.json is read from the directory that holds it, if it is there.
+    For a Hugging Face file, config.json is read from the directory that holds it, if it is there. INT4 layers of a GGUF
+    file are no layers of what is returned.
     Raises `InputError` if the path holds no checkpoint with ternary layers, or a broken one.
     """
     container = open_container(path)
+    if isinstance(container, GgufModel):
+        return _open_gguf(container)
     if container.metadata.get("format", "").startswith("nomul-"):
         return _open_dense(container)
     return _open_huggingface(container)
@@ -198,6 +203,16 @@ def _open_huggingface(container: Container) -> Checkpoint:
         raise InputError(f"{container.path}: {error}") from None
     tensors, files = container.without(source.tensors), companions.companions(container)
     return Checkpoint(container.path, source.kind, config, source.shapes, tensors, files, source.notes, source.read)
+
+
+def _open_gguf(model: GgufModel) -> Checkpoint:
+    if not model.ternary:
+        found = "its layers are INT4" if model.int4 else "its projections are floats"
+        raise InputError(f"{model.path}: there are no ternary layers here: {found}")
+    files = companions.companions(model)
+    return Checkpoint(
+        model.path, "gguf", dict(model.config), model.ternary, model.others, files, model.notes, model.read_ternary
+    )
 
 
 def _metadata_object(container: Container, key: str) -> dict[str, Any]:

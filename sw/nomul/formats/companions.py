@@ -30,7 +30,7 @@ METADATA = ("format", "config", "layers", "index.total_size", "index.total_param
 """Keys of a container's metadata that are known."""
 
 
-class _Files(Mapping[str, Tensor]):
+class Files(Mapping[str, Tensor]):
     """Files by name, read when they are asked for."""
 
     def __init__(self, readers: dict[str, Callable[[], Tensor]]) -> None:
@@ -47,10 +47,12 @@ class _Files(Mapping[str, Tensor]):
 
 
 def companions(container: Container) -> Mapping[str, Tensor]:
-    """Return the kept files of a model by name, each as uint8 [bytes]: from within its dense file, or from its folder.
+    """Return the kept files of a model by name, each as uint8 [bytes]: from within its file, or from its folder.
 
     A folder counts if it has a config.json. Raises `InputError` for a file in a dense file that is none of `KEPT`.
     """
+    if container.kept is not None:
+        return container.kept
     readers: dict[str, Callable[[], Tensor]] = {}
     for tensor in container:
         if not tensor.startswith(PREFIX):
@@ -65,7 +67,7 @@ def companions(container: Container) -> Mapping[str, Tensor]:
     folder = _folder(container)
     if folder and not readers:
         readers = {name: partial(_octets, folder / name) for name in KEPT if (folder / name).is_file()}
-    return _Files(readers)
+    return Files(readers)
 
 
 def _octets(file: Path) -> Tensor:
@@ -96,5 +98,7 @@ def notes_beside(container: Container, *, kept: bool) -> tuple[str, ...]:
 
 
 def _folder(container: Container) -> Path | None:
+    if container.kept is not None:
+        return None
     folder = container.path if container.path.is_dir() else container.path.parent
     return folder if (folder / "config.json").is_file() else None

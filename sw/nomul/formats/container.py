@@ -3,6 +3,7 @@
 Nothing is read but headers until a tensor is asked for. Every fault of a file becomes one `InputError`.
 """
 
+import functools
 import json
 import math
 import re
@@ -20,7 +21,7 @@ from nomul.files import plain_file, replace_file
 INDEX = "model.safetensors.index.json"
 """The file of a Hugging Face directory that says which shard holds which tensor."""
 
-FOREIGN = {b"GGUF": "GGUF", b"PK\x03\x04": "PyTorch (zip)", b"\x80\x02": "PyTorch (pickle)"}
+FOREIGN = {b"PK\x03\x04": "PyTorch (zip)", b"\x80\x02": "PyTorch (pickle)"}
 """First bytes of files that hold weights in other formats, and what these are called."""
 
 REMEDY = "it reads the safetensors files that such a file is made from"
@@ -39,6 +40,9 @@ class Container(Mapping[str, Tensor]):
 
     Raises `InputError` when a file is missing, truncated or no safetensors file.
     """
+
+    kept: Mapping[str, Tensor] | None = None
+    """Files of the model that its container itself has, so that none beside it count."""
 
     def __init__(self, path: Path, files: list[Path]) -> None:
         self.path = path
@@ -107,22 +111,24 @@ class _Subset(Mapping[str, Tensor]):
 
 
 def open_container(path: Path | str) -> Container:
-    """Open a safetensors file, or a directory with `model.safetensors.index.json` or one safetensors file.
+    """Open a safetensors or GGUF file, or a directory with `model.safetensors.index.json` or one file of these kinds.
 
-    Raises `InputError` when there is nothing to open or when a shard that the index names is missing or incomplete.
+    A directory's GGUF file counts where it has no safetensors file. Raises `InputError` when there is nothing to open
+    or when a shard that the index names is missing or incomplete.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} does not exist; a checkpoint is a safetensors file or a directory that holds some")
+    gguf = _gguf_file(path)
+    if gguf is not None:
+        status = gguf.stat()
+        return _open_gguf(gguf, status.st_mtime_ns, status.st_size)
     if not path.is_dir():
         return Container(path, [path])
     if (path / INDEX).exists():
         return _open_index(path)
     files = sorted(path.glob("*.safetensors"))
     if not files:
-        gguf = sorted(file.name for file in path.glob("*.gguf"))
-        if gguf:
-            raise InputError(f"{path} holds {', '.join(gguf)} in the GGUF format, which Nomul does not read; {REMEDY}")
         others = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in path.glob(pattern))
         found = f"only {', '.join(others)}" if others else "none"
         raise InputError(f"{path} is a directory without a checkpoint: it needs *.safetensors files and has {found}")
@@ -130,6 +136,28 @@ def open_container(path: Path | str) -> Container:
         names = ", ".join(file.name for file in files)
         raise InputError(f"{path} holds {names} but no {INDEX} that says which of them belong to the model")
     return Container(path, files)
+
+
+def _gguf_file(path: Path) -> Path | None:
+    """Return the GGUF file that a path is or holds; `InputError` if it holds several, and nothing else."""
+    if path.is_file():
+        with path.open("rb") as stream:
+            return path if stream.read(4) == b"GGUF" else None
+    files = sorted(path.glob("*.gguf"))
+    if not files or (path / INDEX).exists() or any(path.glob("*.safetensors")):
+        return None
+    if len(files) > 1:
+        raise InputError(f"{path} holds {', '.join(file.name for file in files)}; name one of them")
+    return files[0]
+
+
+@functools.lru_cache(maxsize=1)
+def _open_gguf(path: Path, modified: int, size: int) -> Container:
+    # It is a container itself, so that it needs this module. A command opens its model several times, and the metadata
+    # of one may take a second.
+    from nomul.formats.gguf_model import GgufModel
+
+    return GgufModel(path)
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

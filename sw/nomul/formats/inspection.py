@@ -11,6 +11,8 @@ from nomul.formats.architecture import Architecture, is_bitnet, model_type, proj
 from nomul.formats.checkpoint import Checkpoint, OpenCheckpoint, open_checkpoint
 from nomul.formats.companions import companions, notes_beside
 from nomul.formats.container import Container, open_container
+from nomul.formats.gguf_blocks import Layer
+from nomul.formats.gguf_model import GgufModel
 from nomul.formats.huggingface import FLOATS, read_config, refuse_foreign
 from nomul.formats.int4_checkpoint import Int4Checkpoint, int4_layers, open_int4
 from nomul.formats.support import Features, check_tensors, features, unsupported
@@ -22,9 +24,14 @@ KINDS = {
     "gptq": "GPTQ, group-wise INT4",
     "awq": "AWQ, group-wise INT4",
     "compressed-tensors": "compressed-tensors (pack-quantized), group-wise INT4",
+    "gguf": "GGUF, layers in blocks with a scale each",
     "float": "float weights, not quantised",
 }
 """What a model can be, and how it is described."""
+
+
+class MixedCheckpoint(OpenCheckpoint[Layer]):
+    """An open checkpoint whose layers are ternary and INT4; its `kind` is `gguf`."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +81,14 @@ class Survey:
         }
 
 
-def open_model(path: Path | str) -> Checkpoint | Int4Checkpoint | None:
-    """Open what a path holds, ternary or INT4; None for a model with float weights that were not trained as ternary.
+def open_model(path: Path | str) -> Checkpoint | Int4Checkpoint | MixedCheckpoint | None:
+    """Open what a path holds, ternary, INT4 or both; None for float weights that were not trained to be ternary.
 
     Raises `InputError` for everything that is no checkpoint, or a broken one.
     """
     container = open_container(path)
+    if isinstance(container, GgufModel):
+        return _open_gguf(container)
     if int4_layers(container):
         return open_int4(path)
     if not container.metadata.get("format", "").startswith("nomul-"):
@@ -92,13 +101,24 @@ def open_model(path: Path | str) -> Checkpoint | Int4Checkpoint | None:
     return open_checkpoint(path)
 
 
+def _open_gguf(model: GgufModel) -> Checkpoint | Int4Checkpoint | MixedCheckpoint | None:
+    if model.ternary and model.int4:
+        files = companions(model)
+        return MixedCheckpoint(
+            model.path, "gguf", dict(model.config), model.layers, model.others, files, model.notes, model.read_layer
+        )
+    if model.int4:
+        return open_int4(model.path)
+    return open_checkpoint(model.path) if model.ternary else None
+
+
 def open_any(path: Path | str) -> OpenCheckpoint[Any]:
     """Open a model of any weights; one of float weights has no layers, and all of its tensors in `tensors`."""
     model = open_model(path)
     if model is not None:
         return model
     container = open_container(path)
-    config, files = read_config(container.path), companions(container)
+    config, files = _config(container), companions(container)
 
     def read(name: str) -> None:
         raise InputError(f"layer {name} is not quantised")
@@ -107,14 +127,14 @@ def open_any(path: Path | str) -> OpenCheckpoint[Any]:
 
 
 def survey(path: Path | str, *, kept: bool = False) -> Survey:
-    """Say what a path holds, from the headers alone; no weight is decoded.
+    """Say what a path holds, from the headers alone; no weight is decoded (of Q2_0 it is seen whether a code is 3).
 
     `kept` says, for the notes, whether the tokenizer's files go into a copy. Raises `InputError` for everything that is
     no checkpoint, or a broken one.
     """
     model = open_model(path)
     container = open_container(path)
-    config = model.config if model else read_config(container.path)
+    config = model.config if model else _config(container)
     kind = model.kind if model else "float"
     architecture = _architecture(config, kind)
     known = projection_shapes(architecture) if architecture else {}
@@ -145,8 +165,8 @@ def survey(path: Path | str, *, kept: bool = False) -> Survey:
     if isinstance(model, Int4Checkpoint):
         missing.append("Whole models of INT4 layers are run by no command; 'nomul check mixpe' runs each layer.")
     quantised = sum(n_out * n_in for n_out, n_in in model.shapes.values()) if model else 0
+    int4 = sum(model.shapes[name][0] * model.shapes[name][1] for name in int4_layers(container)) if model else 0
     others = model.tensors if model else container
-    ternary = isinstance(model, Checkpoint)
     return Survey(
         path=container.path,
         kind=kind,
@@ -154,8 +174,8 @@ def survey(path: Path | str, *, kept: bool = False) -> Survey:
         features=found,
         layers=dict(layers),
         parameters=quantised + sum(container.numel(name) for name in others),
-        ternary_parameters=quantised if ternary else 0,
-        int4_parameters=0 if ternary else quantised,
+        ternary_parameters=quantised - int4,
+        int4_parameters=int4,
         bytes=sum(file.stat().st_size for file in container.files),
         unsupported=tuple(missing),
         unknown=tuple(unknown),
@@ -178,6 +198,10 @@ def _architecture(config: Mapping[str, Any], kind: str) -> Architecture | None:
 def _is_decoder(config: Mapping[str, Any], container: Container) -> bool:
     """Say whether a dense file, or any other, holds a decoder with ternary projections."""
     return config.get("linear", "ternary") == "ternary" and "model.embed_tokens.weight" in container
+
+
+def _config(container: Container) -> dict[str, Any]:
+    return dict(container.config) if isinstance(container, GgufModel) else read_config(container.path)
 
 
 def _is_float(container: Container) -> bool:

@@ -1,4 +1,4 @@
-"""GPTQ, AWQ and compressed-tensors checkpoints: which layers they hold, and how config.json says to read them."""
+"""GPTQ, AWQ, compressed-tensors and GGUF checkpoints: which layers they hold, and how config.json says to read them."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +10,7 @@ from nomul.formats.architecture import quantization
 from nomul.formats.checkpoint import OpenCheckpoint
 from nomul.formats.companions import companions
 from nomul.formats.container import Container, open_container, read_json_object
+from nomul.formats.gguf_model import GgufModel
 from nomul.formats.huggingface import read_config, refuse_foreign
 from nomul.formats.int4 import CODES_PER_WORD, Int4Layer, from_awq, from_gptq
 from nomul.formats.settings import keys, unknown
@@ -40,22 +41,26 @@ NEUTRAL = {"lm_head": False, "zero_point": True, "pack_dtype": "int32", "is_marl
 
 
 class Int4Checkpoint(OpenCheckpoint[Int4Layer]):
-    """An open checkpoint of INT4 layers; its `kind` is `gptq`, `awq` or `compressed-tensors`."""
+    """An open checkpoint of INT4 layers; its `kind` is `gptq`, `awq`, `compressed-tensors` or `gguf`."""
 
 
 def int4_layers(container: Container) -> list[str]:
-    """Return the names of the layers of a container that are stored as `qweight` or `weight_packed`."""
+    """Return the names of the layers of a container that are stored as `qweight` or `weight_packed`, or so in GGUF."""
+    if isinstance(container, GgufModel):
+        return list(container.int4)
     return [name.rpartition(".")[0] for name in container if name.endswith((".qweight", ".weight_packed"))]
 
 
 def open_int4(path: Path | str) -> Int4Checkpoint:
-    """Open a GPTQ, AWQ or compressed-tensors (pack-quantized) safetensors file, or a directory of one.
+    """Open a GPTQ, AWQ or compressed-tensors (pack-quantized) safetensors file, a GGUF file, or a directory of one.
 
     The method is read from `quantization_config` of config.json, or from quantize_config.json, or else from the
     shapes. Raises `InputError` for a file without such layers, a layer that lacks a part, and a setting that is not
     supported: other than 4 bits, AWQ other than gemm, another checkpoint_format, settings per module.
     """
     container = open_container(path)
+    if isinstance(container, GgufModel):
+        return _open_gguf(container)
     config = read_config(container.path)
     names = int4_layers(container)
     try:
@@ -86,6 +91,15 @@ def open_int4(path: Path | str) -> Int4Checkpoint:
     own = {f"{name}.{part}" for name in names for part in ("qweight", "qzeros", "scales", "g_idx")}
     tensors, files = container.without(own), companions(container)
     return Int4Checkpoint(container.path, method, config, shapes, tensors, files, notes, reader)
+
+
+def _open_gguf(model: GgufModel) -> Int4Checkpoint:
+    if not model.int4:
+        raise InputError(f"{model.path}: there are no INT4 layers here")
+    files = companions(model)
+    return Int4Checkpoint(
+        model.path, "gguf", dict(model.config), model.int4, model.others, files, model.notes, model.read_int4
+    )
 
 
 def _open_compressed(container: Container, config: dict[str, Any], names: list[str]) -> Int4Checkpoint:
