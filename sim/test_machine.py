@@ -184,16 +184,17 @@ def test_a_wrong_weight_is_found_where_it_is(tmp_path: Path) -> None:
     setup = SETUPS["boothflex"]
     config, simulator = machine_of(setup)
     model = model_of(setup)
-    good = model.layers[1].weights["o_proj"]
-    model.layers[1].weights["o_proj"] = good.clone()
-    model.layers[1].weights["o_proj"][5, 3] = (good[5, 3] + 2) % 3 - 1
+    good = model.layers[1].linears["o_proj"]
+    wrong = good.codes.clone()
+    wrong[5, 3] = (wrong[5, 3] + 2) % 3 - 1
+    model.layers[1].linears["o_proj"] = dataclasses.replace(good, codes=wrong)
     prompt = torch.tensor([3, 1, 4])
     try:
         (said,) = run_jobs(
             simulator, model, config, [{"prompt": prompt.tolist(), "tokens": 1, "timeout": 200_000}], tmp_path
         )["jobs"]
     finally:
-        model.layers[1].weights["o_proj"] = good
+        model.layers[1].linears["o_proj"] = good
     difference = compare(model, config, prompt, said["tokens"], tmp_path)
     assert difference is not None and difference.name.startswith("layers.1.o_proj")
     assert (difference.transfer * config.lanes + difference.lane) % SHAPE.width == 5

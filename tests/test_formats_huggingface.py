@@ -143,7 +143,7 @@ def test_import_of_a_packed_model(tmp_path, capsys, shards, linear_class):
 
     dense = open_checkpoint(output)
     assert Architecture.from_config(dense.config) == Architecture.from_config(CONFIG)
-    assert dense.config["sub_norms"] is True
+    assert (dense.config["activations"], dense.config["grids"]) == ("int8", False)
     for name, master in masters().items():
         weight, mean = ternarised(master)
         layer = dense.layer(name)
@@ -208,12 +208,10 @@ def test_import_of_int4_models(tmp_path, capsys, method):
     code, out, _ = run(capsys, "import", model, "--json")
     found = json.loads(out)
     assert (code, found["kind"], found["sub_norms"]) == (0, method, False)
-    assert found["unsupported"] == [
-        "Whole models of INT4 layers are run by no command; 'nomul check mixpe' runs each layer."
-    ]
+    assert found["unsupported"] == []
     layer = "model.layers.0.mlp.down_proj"
     assert found["runs"]["layer"] == f"nomul check mixpe --checkpoint {model} --layer {layer}"
-    assert found["runs"]["model"] is None and "nomul generate has no form" in found["runs"]["why_not"]
+    assert found["runs"]["model"] is None and "there is no tokenizer.json" in found["runs"]["why_not"]
     parameters = 2 * sum(n_out * n_in for n_out, n_in in shapes.values())
     assert (found["int4_parameters"], found["ternary_parameters"]) == (parameters, 0)
     assert found["parameters"] == parameters + 2 * 11 * 16 + 16 + 4 * 16
@@ -240,11 +238,11 @@ def test_import_without_json_prints_what_was_found(tmp_path, capsys):
         ({"hidden_act": "gelu"}, "The hidden_act 'gelu' is not supported; supported are 'relu2' and 'silu'."),
         (
             {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
-            "Rotary embedding of the type 'llama3' is not supported; supported is 'default'.",
+            "Rotary embedding of the type 'llama3' needs a number as original_max_position_embeddings, not None.",
         ),
         (
             {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}},
-            "Rotary embedding of the type 'yarn' is not supported; supported is 'default'.",
+            "Rotary embedding of the type 'yarn' needs a number as factor, not None.",
         ),
         ({"partial_rotary_factor": 0.5}, "A partial_rotary_factor of 0.5 is not supported; supported is 1."),
         (
@@ -286,14 +284,12 @@ def test_settings_that_change_nothing_are_supported(tmp_path, fields):
 
 def test_unsupported_tensors_have_their_sentences(tmp_path):
     tensors = packed_tensors()
-    tensors["model.layers.1.self_attn.q_proj.bias"] = torch.ones(24)
-    tensors["model.layers.0.self_attn.q_norm.weight"] = torch.ones(6)
-    tensors["model.layers.1.self_attn.q_norm.weight"] = torch.ones(6)
+    tensors["model.layers.0.self_attn.g_norm.weight"] = torch.ones(6)
+    tensors["model.layers.1.self_attn.o_norm.bias"] = torch.ones(6)
     tensors["model.layers.0.mlp.up_proj.weight"] = torch.ones((40, 16))
     del tensors["model.layers.0.mlp.up_proj.weight_scale"]
     assert survey(write(tmp_path / "model", tensors)).unsupported == (
-        "Biases are not supported: model.layers.1.self_attn.q_proj.bias.",
-        "Tensors without a known place are not supported: model.layers.0.self_attn.q_norm.weight and 1 more.",
+        "Tensors without a known place are not supported: model.layers.0.self_attn.g_norm.weight and 1 more.",
         "Projections that are not quantised are not supported: model.layers.0.mlp.up_proj.",
     )
 
@@ -304,7 +300,10 @@ def test_a_float_model_is_told_from_a_ternary_one(tmp_path):
     found = survey(write(tmp_path / "model", tensors, config))
     assert found.kind == "float"
     assert found.ternary_parameters == 0
-    assert found.unsupported[0] == "The model_type 'mistral' is not supported; supported are 'bitnet' and 'llama'."
+    assert (
+        found.unsupported[0]
+        == "The model_type 'mistral' is not supported; supported are 'bitnet', 'llama', 'qwen2', 'qwen3'."
+    )
     assert found.unsupported[-1] == "The weights are float, and nothing says that they were trained to be ternary."
 
 

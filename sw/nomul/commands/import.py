@@ -9,6 +9,7 @@ from rich.table import Table
 from torch import Tensor
 
 from nomul import console
+from nomul.cores.discover import cores, find_core
 from nomul.errors import InputError
 from nomul.files import destination
 from nomul.formats.checkpoint import Checkpoint
@@ -84,7 +85,8 @@ def _runs(
     """
     layers = why = None
     if model is not None and model.layers:
-        engine = "ENGINE" if isinstance(model, Checkpoint) else "mixpe"
+        grouped = not isinstance(model, Checkpoint) or model.layer(model.layers[0]).share.startswith("group")
+        engine = next(name for name in cores() if find_core(name).in_groups({})) if grouped else "ENGINE"
         layers = f"nomul check {engine} --checkpoint {path} --layer {model.layers[0]}"
     try:
         loaded = open_any(path)

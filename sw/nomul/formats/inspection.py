@@ -161,9 +161,6 @@ def survey(path: Path | str, *, kept: bool = False) -> Survey:
         unknown.append("There is no config.json with an architecture, so that only single layers can be used.")
     if kind == "float":
         unknown.append("The weights are float, and nothing says that they were trained to be ternary.")
-    missing = list(unknown)
-    if isinstance(model, Int4Checkpoint):
-        missing.append("Whole models of INT4 layers are run by no command; 'nomul check mixpe' runs each layer.")
     quantised = sum(n_out * n_in for n_out, n_in in model.shapes.values()) if model else 0
     int4 = sum(model.shapes[name][0] * model.shapes[name][1] for name in int4_layers(container)) if model else 0
     others = model.tensors if model else container
@@ -177,7 +174,7 @@ def survey(path: Path | str, *, kept: bool = False) -> Survey:
         ternary_parameters=quantised - int4,
         int4_parameters=int4,
         bytes=sum(file.stat().st_size for file in container.files),
-        unsupported=tuple(missing),
+        unsupported=tuple(unknown),
         unknown=tuple(unknown),
         notes=(model.notes if model else ()) + notes_beside(container, kept=kept),
     )
