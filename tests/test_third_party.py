@@ -169,7 +169,7 @@ def other_config(name, **fields):
             ],
         ),
         (
-            "qwen3",
+            "qwen2",
             {"sliding_window": 8, "use_sliding_window": True},
             ["A sliding_window of 8"],
         ),
