@@ -133,6 +133,14 @@ def test_train_distils_from_a_teacher(capsys: pytest.CaptureFixture[str], tmp_pa
     assert code == 2 and "has other characters than" in err
 
 
+def test_eval_reads_text_that_no_committed_model_has_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = nomul(capsys, "eval", "--limit", 60, "--json")
+    found = json.loads(out)
+    assert (code, found["part"], found["characters"], found["text_bytes"]) == (0, "test", 59, 59)
+    assert found["nats_per_byte_float"] == found["nats_per_char_float"]
+    assert "nats a character over 59; perplexity" in nomul(capsys, "eval", "--limit", 60)[1]
+
+
 def test_calibrate_chooses_the_positions_of_a_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     save_model(tmp_path / "bare", load_model(checkpoints.path())[0], {"characters": CHARACTERS})
     (tmp_path / "text").write_text(checkpoints.sample_text())

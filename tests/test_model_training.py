@@ -202,7 +202,7 @@ def test_split_and_windows_cover_every_character_once() -> None:
     assert torch.cat([y.flatten() for _, y in pairs]).tolist() == list(range(1, 50))
     assert all(torch.equal(x + 1, y) for x, y in pairs)
     assert [tuple(x.shape) for x, _ in pairs] == [(3, 16), (1, 1)]
-    with pytest.raises(InputError, match=r"^the text has 1 character; at least 2 are needed to predict one$"):
+    with pytest.raises(InputError, match=r"^the text has 1 token; at least 2 are needed to predict one$"):
         windows(tokens[:1], 16)
 
 

@@ -5,8 +5,11 @@ import json
 import pytest
 import torch
 
+from nomul.cli import main
 from nomul.errors import InputError
 from nomul.formats.inspection import open_model
+from nomul.golden.lm_head import greedy
+from nomul.model import checkpoints
 from nomul.model.calibration import calibrate
 from nomul.model.integer import IntegerModel, Positions
 from nomul.model.store import load_model, load_tokenizer, save_copy
@@ -82,6 +85,18 @@ def test_the_integer_model_of_a_foreign_model_follows_it(tmp_path, name):
     error = (values.double() * scale.to_float()[..., None] - real).square().mean().sqrt()
     assert error < 0.06 * real.std()
     assert load_tokenizer(tmp_path / "copy").encode("w5").tolist() == [5]
+
+
+@torch.no_grad()
+def test_a_committed_model_in_the_hugging_face_layout_says_the_same(tmp_path):
+    """Transformers computes no INT8 keys and values, and sees embedding and gains as the grids that they are on."""
+    with pytest.raises(SystemExit):
+        main(["convert", str(checkpoints.path()), str(tmp_path / "hf")])
+    model, tokens = IntegerModel.load(checkpoints.path()), load_tokenizer(checkpoints.path())
+    row = tokens.encode(checkpoints.sample_text())[None, : model.config.context]
+    values, _ = model.forward(row, model.caches(1, row.shape[1]))
+    same = make.load(tmp_path / "hf")(row).logits.argmax(-1) == greedy(values)
+    assert same.double().mean() >= 0.98
 
 
 def test_a_feature_of_some_layers_only_is_refused(tmp_path):

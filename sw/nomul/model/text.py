@@ -55,7 +55,7 @@ def windows(tokens: Tensor, context: int) -> list[tuple[Tensor, Tensor]]:
     Raises `InputError` if there are fewer than two tokens.
     """
     if len(tokens) < 2:
-        raise InputError(f"the text has {len(tokens)} character; at least 2 are needed to predict one")
+        raise InputError(f"the text has {len(tokens)} token; at least 2 are needed to predict one")
     inputs, targets = tokens[:-1], tokens[1:]
     whole = len(inputs) // context * context
     pairs = []
