@@ -10,6 +10,7 @@ from nomul.errors import InputError
 from nomul.formats.inspection import open_model
 from nomul.golden.lm_head import greedy
 from nomul.model import checkpoints
+from nomul.model.activations import record
 from nomul.model.calibration import calibrate
 from nomul.model.integer import IntegerModel, Positions
 from nomul.model.store import load_model, load_tokenizer, save_copy
@@ -40,6 +41,11 @@ REAL = {
     "qwen3": ("qwen3", {"head_dim": 32}),
     "qwen3, yarn": ("qwen3", {"head_dim": 16, "rope_parameters": YARN}),
 }
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
 
 
 def write(folder, name):
@@ -84,7 +90,21 @@ def test_the_integer_model_of_a_foreign_model_follows_it(tmp_path, name):
     real = make.load(folder)(tokens).logits.double()
     error = (values.double() * scale.to_float()[..., None] - real).square().mean().sqrt()
     assert error < 0.06 * real.std()
-    assert load_tokenizer(tmp_path / "copy").encode("w5").tolist() == [5]
+    assert load_tokenizer(tmp_path / "copy").encode("w5 w1").tolist() == [5, 1]
+
+
+@pytest.mark.parametrize("name", ["qwen3", "falcon3"])
+@torch.no_grad()
+def test_activations_of_a_prompt_are_those_that_transformers_reads(tmp_path, name):
+    folder = write(tmp_path, name)
+    theirs, heard = make.load(folder), []
+    theirs.model.layers[1].mlp.down_proj.register_forward_pre_hook(lambda module, args: heard.append(args[0][0]))
+    theirs(torch.tensor([[5, 1, 80]]))
+    expected = (127 * heard[0] / heard[0].abs().amax(-1, keepdim=True)).round()
+    found = record(folder, "model.layers.1.mlp.down_proj", "w5 w1 w80 w3", 3)
+    assert found.shape == expected.shape and (found != expected).double().mean() < 0.02
+    with pytest.raises(InputError, match=r"tokens is 5; the text allows 1 to 4"):
+        record(folder, "model.layers.1.mlp.down_proj", "w5 w1 w80 w3", 5)
 
 
 @torch.no_grad()

@@ -45,6 +45,7 @@ def masters(folder, kind, dtype=torch.bfloat16, quantization=ONLINE, **fields):
     words = {f"w{i}": i for i in range(96)}
     tokenizers = pytest.importorskip("tokenizers")
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="w0"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="w3", eos_token="w5").save_pretrained(
         folder
     )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nomul.catalog import configure, parse_setting
-from nomul.commands.operands import find_mode, load_activations
+from nomul.commands.operands import find_mode
 from nomul.commands.wanted import Named, Wanted
 from nomul.console import stderr
 from nomul.cores.discover import find_core
@@ -133,7 +133,7 @@ def choose_grouped(named: Named, wanted: Wanted) -> tuple[Grouped, Any, Product,
 
     What the layer needs (`Core.group_fields`) is the layer's, unless settings say otherwise.
     """
-    path, tokens = wanted.checkpoint or checkpoints.path("tiny_mixpe"), wanted.tokens
+    path = wanted.checkpoint or checkpoints.path("tiny_mixpe")
     given = dict(parse_setting(named.engine, setting) for setting in named.settings)
     grouped = read_grouped(path, wanted.layer, given.get("scale_bits"))
     operands, group_fields = grouped.operands, find_core(named.engine).group_fields
@@ -141,16 +141,8 @@ def choose_grouped(named: Named, wanted: Wanted) -> tuple[Grouped, Any, Product,
     found = [f"{name}={value}" for name, value in group_fields(operands, grouped.scale_bits, given).items()]
     config = configure(named.engine, [*found, *named.settings], named.target)
     number = find_mode(named.engine, config, wanted.mode)
-    if wanted.activations is not None:
-        vectors, source = load_activations(wanted.activations)[:tokens], str(wanted.activations)
-    elif grouped.speaks:
-        vectors = record(path, grouped.name, checkpoints.sample_text(), tokens).long()
-        source = "the model on the sample text"
-    else:
-        most = 1 << (config.act_bits - 1)
-        random = torch.Generator().manual_seed(wanted.seed)
-        vectors = torch.randint(-most, most, (tokens, operands.shape[1]), generator=random)
-        source = f"random, seed {wanted.seed}"
+    most = 1 << (config.act_bits - 1)
+    vectors, source = wanted.vectors.choose(path, grouped.name, grouped.speaks, operands.shape[1], range(-most, most))
     if config.modes[number].activation_format == "fp16":
         vectors, source = fp16.to_words(vectors), f"{source}, in FP16"
     return grouped, config, Product(operands, vectors, number), source

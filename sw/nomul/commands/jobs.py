@@ -54,8 +54,7 @@ def choose_jobs(named: Named, wanted: Wanted) -> Chosen:
     else:
         config, more = named.configure(), {}
         operands = choose_operands(
-            core, config, wanted.checkpoint or checkpoints.path(), wanted.layer, wanted.mode, wanted.activations,
-            wanted.tokens, wanted.seed,
+            core, config, wanted.checkpoint or checkpoints.path(), wanted.layer, wanted.mode, wanted.vectors,
         )  # fmt: skip
         product = Product(operands.weight, operands.activations, operands.mode)
         name, what, source = operands.layer, operands.weight_source, operands.activation_source
@@ -67,10 +66,11 @@ def choose_jobs(named: Named, wanted: Wanted) -> Chosen:
 
 def _without_weights(named: Named, wanted: Wanted) -> Chosen:
     """Return random jobs, or one of vectors from a file, for a core that has no weights."""
-    for option, value in (("--checkpoint", wanted.checkpoint), ("--layer", wanted.layer), ("--mode", wanted.mode)):
+    given = {name: getattr(wanted, name) for name in ("checkpoint", "layer", "mode", "prompt")}
+    for option, value in given.items():
         if value is not None:
-            what = "modes" if option == "--mode" else "weights"
-            raise InputError(f"{option} is {str(value)!r}, but {named.engine} has no {what}; leave it out")
+            what = "modes" if option == "mode" else "weights"
+            raise InputError(f"--{option} is {str(value)!r}, but {named.engine} has no {what}; leave it out")
     core, config, file = named.engine, named.configure(), wanted.activations
     vectors = find_core(core).vectors
     if file is None:

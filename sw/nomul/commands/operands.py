@@ -18,7 +18,7 @@ from nomul.model import checkpoints
 from nomul.model.activations import record
 from nomul.model.operators import OPERATORS, attention_operands
 
-__all__ = ["LayerOperands", "choose_operands", "find_mode", "load_activations"]
+__all__ = ["LayerOperands", "Vectors", "choose_operands", "find_mode", "load_activations"]
 
 HEADS = ("lm_head", "model.embed_tokens")
 """Where a checkpoint keeps the INT8 matrix of its head, first choice first."""
@@ -42,24 +42,34 @@ def load_activations(file: Path) -> Tensor:
     return torch.from_numpy(array.astype(np.int64))
 
 
-def choose_activations(
-    path: Path,
-    checkpoint: Checkpoint,
-    layer: str,
-    n_in: int,
-    file: Path | None,
-    tokens: int,
-    seed: int,
-    values: range,
-) -> tuple[Tensor, str]:
-    """Return (activations, where they come from): a file, the model's own on the sample text, or random ones."""
-    if file is not None:
-        return load_activations(file)[:tokens], str(file)
-    if "characters" in checkpoint.config and layer in checkpoint.shapes:
-        return record(path, layer, checkpoints.sample_text(), tokens).long(), "the model on the sample text"
-    random = torch.Generator().manual_seed(seed)
-    drawn = values.start + values.step * torch.randint(len(values), (tokens, n_in), generator=random)
-    return drawn, f"random, seed {seed}"
+@dataclasses.dataclass(frozen=True)
+class Vectors:
+    """Where vectors come from: a file, the model that reads a prompt or a text of ours, or random numbers."""
+
+    file: Path | None = None
+    prompt: str | None = None
+    tokens: int = 4
+    seed: int = 0
+
+    def choose(self, path: Path, layer: str, speaks: bool, n_in: int, values: range) -> tuple[Tensor, str]:
+        """Return (activations [tokens, n_in], where they come from).
+
+        `speaks` says whether the checkpoint at `path` is a model that reads a text if no prompt is given.
+        """
+        if self.file is not None:
+            if self.prompt is not None:
+                raise InputError("--prompt and --activations are both given; vectors come from one of them")
+            return load_activations(self.file)[: self.tokens], str(self.file)
+        if self.prompt is not None:
+            return record(path, layer, self.prompt, self.tokens).long(), "the model on the prompt"
+        if speaks:
+            return record(path, layer, checkpoints.sample_text(), self.tokens).long(), "the model on the sample text"
+        random = torch.Generator().manual_seed(self.seed)
+        drawn = values.start + values.step * torch.randint(len(values), (self.tokens, n_in), generator=random)
+        return drawn, f"random, seed {self.seed}"
+
+
+ANY = Vectors()
 
 
 def find_mode(engine: str, config: Any, name: str | None) -> int:
@@ -124,13 +134,11 @@ def choose_operands(
     path: Path,
     layer: str | None = None,
     mode: str | None = None,
-    file: Path | None = None,
-    tokens: int = 4,
-    seed: int = 0,
+    vectors: Vectors = ANY,
 ) -> LayerOperands:
     """Return the operands that a checkpoint has for an engine.
 
-    A layer LAYER.self_attn.scores or .values is an operator of attention. Vectors are read from `file` if it is given.
+    A layer LAYER.self_attn.scores or .values is an operator of attention.
 
     Raises
     ------
@@ -141,18 +149,17 @@ def choose_operands(
     operator = (layer or "").rpartition(".")[2]
     if layer and operator in OPERATORS:
         number = find_mode(engine, config, mode or OPERATORS[operator])
-        weight, vectors = attention_operands(path, layer, checkpoints.sample_text(), tokens)
-        return LayerOperands(
-            layer, number, weight, vectors, "the model's keys or values", "the model on the sample text"
-        )
+        text = checkpoints.sample_text() if vectors.prompt is None else vectors.prompt
+        said = "the model on the sample text" if vectors.prompt is None else "the model on the prompt"
+        weight, operands = attention_operands(path, layer, text, vectors.tokens)
+        return LayerOperands(layer, number, weight, operands, "the model's keys or values", said)
     number = find_mode(engine, config, mode)
     name, weight, done = choose_weights(checkpoint, layer, config.modes[number])
     chosen = config.modes[number]
-    vectors, source = choose_activations(
-        path, checkpoint, name, weight.shape[1], file, tokens, seed, chosen.activation_values
-    )
+    speaks = "characters" in checkpoint.config and name in checkpoint.shapes
+    operands, source = vectors.choose(path, name, speaks, weight.shape[1], chosen.activation_values)
     if chosen.weight_format == "fp16":
         weight, done = fp16.to_words(weight), f"{done}, in FP16"
     if chosen.activation_format == "fp16":
-        vectors, source = fp16.to_words(vectors), f"{source}, in FP16"
-    return LayerOperands(name, number, weight, vectors, done, source)
+        operands, source = fp16.to_words(operands), f"{source}, in FP16"
+    return LayerOperands(name, number, weight, operands, done, source)

@@ -10,7 +10,7 @@ from rich.table import Table
 from nomul.asic.asic_flow import Implementation
 from nomul.asic.liberty import Library, read_liberty
 from nomul.commands.grouped import grouped_product
-from nomul.commands.operands import choose_operands
+from nomul.commands.operands import Vectors, choose_operands
 from nomul.cores.discover import find_core, reference_core
 from nomul.errors import InputError
 from nomul.export.rtlil import convert
@@ -126,7 +126,7 @@ def report_cells(core: Elaborated, config: Any, options: CellOptions, say: Calla
             if getattr(config, "weight", None) == "int4":
                 product = grouped_product(config, options.tokens, whole=bool(find_core(core.engine).reference))
             else:
-                chosen = choose_operands(core.engine, made, checkpoints.path(), tokens=options.tokens)
+                chosen = choose_operands(core.engine, made, checkpoints.path(), vectors=Vectors(tokens=options.tokens))
                 product = Product(chosen.weight, chosen.activations, chosen.mode)
             return simulate_netlist(core.engine, made, found, library, product)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from nomul.asic.asic_flow import Implementation
 from nomul.asic.liberty import Library
-from nomul.commands.operands import choose_operands
+from nomul.commands.operands import Vectors, choose_operands
 from nomul.jobs.pool import ToolJob
 from nomul.model import checkpoints
 from nomul.report.measure import cells
@@ -25,7 +25,7 @@ def simulated_cells(
     work = []
 
     def simulate(made: Any, found: Implementation, library: Library) -> dict[str, float]:
-        chosen = choose_operands(engine, made, checkpoints.path(), tokens=tokens)
+        chosen = choose_operands(engine, made, checkpoints.path(), vectors=Vectors(tokens=tokens))
         (n_out, n_in), mode = chosen.weight.shape, made.modes[chosen.mode]
         cycles = made.cycles(n_in, n_out, tokens, chosen.mode)
         work.append(n_in * n_out * tokens / (cycles * mode.macs_per_cycle))

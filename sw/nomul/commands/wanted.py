@@ -9,6 +9,7 @@ import click
 
 from nomul.arith.target import TARGETS
 from nomul.catalog import choose_variant, configure
+from nomul.commands.operands import Vectors
 from nomul.engines.matmul import TOKENS_MAX
 from nomul.options import CheckpointPath, Integer, Seed, bundle
 
@@ -51,6 +52,13 @@ class Wanted:
     """Vectors, or random jobs."""
 
     seed: int = 0
+    prompt: str | None = None
+    """Text that the model reads, for its own vectors."""
+
+    @property
+    def vectors(self) -> Vectors:
+        """Where the vectors come from."""
+        return Vectors(self.activations, self.prompt, self.tokens, self.seed)
 
 
 named_core = bundle(
@@ -72,6 +80,7 @@ wanted_jobs = bundle(
     ),
     click.option("--mode", help="What to multiply, of a core that has several modes; its first by default."),
     click.option("--activations", type=click.Path(path_type=Path), help=".npy file, integers [tokens, n_in]."),
+    click.option("--prompt", help="Text that the model reads; its own activations are multiplied."),
     click.option("--tokens", default=4, show_default=True, type=Integer(1, TOKENS_MAX), help="Vectors to multiply."),
     click.option("--seed", default=0, show_default=True, type=Seed(), help="Of stalls, random activations and jobs."),
 )
