@@ -49,13 +49,12 @@ _VERILATOR_ARGS = [
 ]  # fmt: skip
 
 _LEVEL = "-O0"
-"""Of optimisation of the C++: half the compile time of -O1; benches spend their time in cocotb and run no slower."""
 
+_WHOLE = ["--output-split", "0", "-CFLAGS", _LEVEL]
+"""One file of C++, in a third of the time that many take, and not optimised, in half of that: a bench spends its time in
+cocotb. But for large designs: g++ would take minutes, and a machine that reads a text four times as long without -O1."""
 
-_WHOLE = ["--output-split", "0"]
-"""One file of C++, in a third of the time that many take, but for large designs: g++ would take minutes."""
-
-_SPLIT = ["--output-split", "5000", "--output-split-cfuncs", "500"]
+_SPLIT = ["--output-split", "5000", "--output-split-cfuncs", "500", "-CFLAGS", "-O1"]
 
 _LARGE = 500_000
 """Characters of Verilog from which a design is large."""
@@ -289,9 +288,10 @@ def _compile_with_runtime(
             shutil.copy(folder / name, runtime)
         (runtime / _HEADER).write_text("".join(f'#include "{name}.h"\n' for name in ("verilated", *_INCLUDED)))
         # A precompiled header serves those who compile with the options that it was compiled with.
+        # Verilator's own level stands behind ours in this command, and before ours in those of the design's files.
         command = re.search(r"^(\S+ .*) -c -o verilator\.o \S+$", (folder / "build.log").read_text(), re.MULTILINE)
         if command:
-            options = [*shlex.split(command[1]), "-x", "c++-header", _HEADER, "-o", f"{_HEADER}.gch"]
+            options = [*shlex.split(command[1]), _LEVEL, "-x", "c++-header", _HEADER, "-o", f"{_HEADER}.gch"]
             subprocess.run(options, cwd=runtime, check=True, capture_output=True)
             (runtime / "made").touch()
 
@@ -308,14 +308,7 @@ def _compile(
 
     log_file = folder / "build.log"
     try:
-        # One level for all files, or the compiler does not take the precompiled header.
-        level = dict.fromkeys(("OPT_FAST", "OPT_SLOW", "OPT_GLOBAL"), _LEVEL)
-        with (
-            plain_names(),
-            simulator_environment(**level),
-            plain_place(folder) as place,
-            contextlib.redirect_stdout(io.StringIO()),
-        ):
+        with plain_names(), plain_place(folder) as place, contextlib.redirect_stdout(io.StringIO()):
             for library in libraries:
                 args += ["-v" if simulator == "verilator" else "-l", str(place / library.name)]
             get_runner(simulator).build(
