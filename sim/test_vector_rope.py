@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from nomul.formats.rotary import Rotary
 from nomul.golden.rope import QUARTER, cos_sin, phase_steps, rotate
 from nomul.sim.pipeline_bench import simulate, stream
 from nomul.vector import rope
@@ -49,7 +50,7 @@ def test_rotate(lanes: int, value_bits: int) -> None:
 @pytest.mark.parametrize(("head_dim", "theta"), [(32, 10000.0), (10, 500000.0), (2, 10000.0)])
 def test_table(head_dim: int, theta: float) -> None:
     dice = random.Random(head_dim)
-    steps = phase_steps(head_dim, theta)
+    steps = phase_steps(Rotary(theta).frequencies(head_dim))
     pairs = head_dim // 2
     positions = [0, 1, 2, 255, 4095, 65535] + [dice.randrange(1 << 16) for _ in range(2000 // pairs)]
     unit = RopeTable(steps.tolist())

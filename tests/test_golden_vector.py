@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nomul.formats.rotary import Rotary
 from nomul.golden import activation, linear, lm_head, residual, rope
 from nomul.golden.absmax import absmax
 from nomul.golden.requantise import WORD_BITS
@@ -60,7 +61,7 @@ def test_rmsnorm_of_zero_and_of_extremes() -> None:
 
 
 def test_rope_table_and_angles_against_float64() -> None:
-    steps = rope.phase_steps(64, 10000.0)
+    steps = rope.phase_steps(Rotary(10000.0).frequencies(64))
     positions = torch.arange(4096)
     cosine, sine = rope.cos_sin(positions, steps)
     angles = positions[:, None].double() * 10000.0 ** (-torch.arange(32).double() / 32)
@@ -80,7 +81,7 @@ def test_every_angle_of_the_rope_table() -> None:
 
 def test_rotate_rounds_once() -> None:
     values = random_words(3, 50, 32, limit=20320)
-    cosine, sine = rope.cos_sin(torch.arange(50), rope.phase_steps(32, 10000.0))
+    cosine, sine = rope.cos_sin(torch.arange(50), rope.phase_steps(Rotary(10000.0).frequencies(32)))
     result = rope.rotate(values, cosine, sine)
     for t in range(50):
         for i in range(16):
