@@ -22,11 +22,6 @@ CHARACTERS = open_checkpoint(checkpoints.path()).config["characters"]
 SIZES = {"tiny": (1_500_000, 1_000_000), "small": (11_000_000, 3_000_000), "tiny_bwta": (1_500_000, 1_000_000)}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def nomul(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
     code = 0
     try:

@@ -30,11 +30,6 @@ CHARACTERS = open_checkpoint(checkpoints.path()).config["characters"]
 CONFIG = TransformerConfig(8, width=48, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=56, context=40)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def random_model(config: TransformerConfig = CONFIG, seed: int = 1) -> Transformer:
     torch.manual_seed(seed)
     model = Transformer(config).eval()

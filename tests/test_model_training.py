@@ -23,11 +23,6 @@ CPU = torch.device("cpu")
 TOKENS = encode("abcdef" * 40, CHARACTERS)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def run(path: Path, config: TransformerConfig = CONFIG, training: TrainingConfig = RUN, **more) -> tuple:
     return train(config, training, TOKENS, TOKENS[:50], path, CPU, **more)
 

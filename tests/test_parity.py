@@ -43,11 +43,6 @@ REAL = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def write(folder, name):
     if name in TERNARY:
         kind, quantization, fields = TERNARY[name]

@@ -66,8 +66,6 @@ _RUNTIME = ("verilated.o", "verilated_dpi.o", "verilated_vpi.o", "verilated_thre
 cocotb's verilator.o is not among them: it knows the top.
 """
 
-_INCLUDED = ("verilated_dpi", "verilated_vpi")
-
 _HEADER = "runtime.h"
 """What every simulator includes: compiled once, or reading it is half of the time of a small engine."""
 
@@ -271,7 +269,7 @@ def _compile_with_runtime(
             # Their rules depend on a makefile that is written later.
             os.utime(shutil.copy(runtime / name, folder), (later, later))
     # Many files have a precompiled header of their own, and a compiler takes one at most.
-    if made and args[args.index(_WHOLE[0]) + 1] == _WHOLE[1]:
+    if made and _LEVEL in args:
         for file in header:
             try:
                 os.link(runtime / file.name, file)
@@ -287,7 +285,9 @@ def _compile_with_runtime(
         runtime.mkdir(exist_ok=True)
         for name in _RUNTIME:
             shutil.copy(folder / name, runtime)
-        (runtime / _HEADER).write_text("".join(f'#include "{name}.h"\n' for name in ("verilated", *_INCLUDED)))
+        (runtime / _HEADER).write_text(
+            "".join(f'#include "{name}.h"\n' for name in ("verilated", "verilated_dpi", "verilated_vpi"))
+        )
         # A precompiled header serves those who compile with the options that it was compiled with.
         # Verilator's own level stands behind ours in this command, and before ours in those of the design's files.
         command = re.search(r"^(\S+ .*) -c -o verilator\.o \S+$", (folder / "build.log").read_text(), re.MULTILINE)

@@ -58,11 +58,13 @@ def read_grouped(path: Path, layer: str | None, scale_bits: int | None = None) -
     container = open_container(path)
     int4, both = int4_layers(container), isinstance(container, GgufModel) and bool(container.ternary)
     if int4 and not (both and layer not in (None, *int4)):
-        return _quantised(open_int4(path), layer, scale_bits, from_int4)
+        packed = open_int4(path)
+        return _quantised(packed, packed.layer(packed.layers[0] if layer is None else layer), scale_bits, from_int4)
     ternary = open_checkpoint(path)
     named = layer or next(iter(ternary.layers), "")
-    if named in ternary.shapes and not ternary.layer(named).uniform:
-        return _quantised(ternary, named, scale_bits, from_ternary)
+    found = ternary.layer(named) if named in ternary.shapes else None
+    if found is not None and not found.uniform:
+        return _quantised(ternary, found, scale_bits, from_ternary)
     model, _ = load_model(path)
     if model.config.linear != "mixpe":
         raise InputError(
@@ -80,27 +82,24 @@ def read_grouped(path: Path, layer: str | None, scale_bits: int | None = None) -
 
 def _quantised(
     checkpoint: OpenCheckpoint[Scaled],
-    layer: str | None,
+    layer: Scaled,
     scale_bits: int | None,
     quantised: Callable[[Scaled, int], tuple[GroupQuantized, Tensor]],
 ) -> Grouped:
-    """Return a layer of real scales with integer ones."""
-    path = checkpoint.path
+    """Return a layer of a checkpoint, whose scales are real, with integer ones."""
     for note in checkpoint.notes:
         stderr.print(note, highlight=False)
-    name = checkpoint.layers[0] if layer is None else layer
+    scales = layer.scales
     try:
-        found = checkpoint.layer(name)
-        scales = found.scales
         bits = scale_width(scales) if scale_bits is None else scale_bits
-        operands, _ = quantised(found, bits)
+        operands, _ = quantised(layer, bits)
         lost = lost_scales(scales, bits)
     except InputError as error:
-        raise InputError(str(error) if str(path) in str(error) else f"{path}: layer {name}: {error}") from None
+        raise InputError(f"{checkpoint.path}: layer {layer.name}: {error}") from None
     if lost:
         what = f"{lost} of {scales.numel()} group scales are 0 in {bits} bits, so far below the largest of their row"
         stderr.print(what, highlight=False)
-    return Grouped(name, operands, False, bits, lost)
+    return Grouped(layer.name, operands, False, bits, lost)
 
 
 def grouped_product(config: Any, tokens: int, *, whole: bool) -> Product:

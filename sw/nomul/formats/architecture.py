@@ -11,17 +11,13 @@ ACTIVATIONS = ("relu2", "silu")
 """Values of `hidden_act` that Nomul's models have: ReLU squared, and SiLU (SwiGLU)."""
 
 
+_LLAMA = {"rope_theta": 10000.0, "rms_norm_eps": 1e-6, "hidden_act": "silu"}
+
 DEFAULTS: dict[str, dict[str, Any]] = {
     "bitnet": {"num_key_value_heads": 5, "rope_theta": 500000.0, "rms_norm_eps": 1e-5, "hidden_act": "relu2"},
-    "llama": {"rope_theta": 10000.0, "rms_norm_eps": 1e-6, "hidden_act": "silu"},
-    "qwen2": {"num_key_value_heads": 32, "rope_theta": 10000.0, "rms_norm_eps": 1e-6, "hidden_act": "silu"},
-    "qwen3": {
-        "num_key_value_heads": 32,
-        "rope_theta": 10000.0,
-        "rms_norm_eps": 1e-6,
-        "hidden_act": "silu",
-        "head_dim": 128,
-    },
+    "llama": _LLAMA,
+    "qwen2": {**_LLAMA, "num_key_value_heads": 32},
+    "qwen3": {**_LLAMA, "num_key_value_heads": 32, "head_dim": 128},
 }
 """What transformers takes for an absent key, by `model_type`; others are read as Llama's. Null key-value heads, and
 absent ones in Llama, are as many as there are heads."""

@@ -162,13 +162,17 @@ def _open_gguf(path: Path, modified: int, size: int) -> Container:
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """Return the JSON object that a file holds; `InputError` if it holds anything else."""
-    plain_file(path)
+    return json_object(plain_file(path).read_bytes(), str(path))
+
+
+def json_object(content: bytes, name: str) -> dict[str, Any]:
+    """Return the JSON object, in UTF-8, that a file called `name` holds; `InputError` if it holds anything else."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {error}") from None
+        raise InputError(f"{name} is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise InputError(f"{path} holds a JSON {type(value).__name__} where an object is needed")
+        raise InputError(f"{name} holds a JSON {type(value).__name__} where an object is needed")
     return value
 
 

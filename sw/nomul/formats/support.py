@@ -113,11 +113,11 @@ def unsupported(config: Mapping[str, Any], architecture: Architecture, container
     Looks at every setting of config.json, and at tensors without a known place.
     """
     found = list(unsupported_settings(config, architecture))
-    known = {"model.embed_tokens", "model.norm", "lm_head", *projection_shapes(architecture)}
+    projections = projection_shapes(architecture)
+    known = {"model.embed_tokens", "model.norm", "lm_head", *projections}
     norms = ("input_layernorm", "post_attention_layernorm", *SUB_NORMS.values(), *HEAD_NORMS)
     known |= {f"model.layers.{i}.{norm}" for i in range(architecture.num_hidden_layers) for norm in norms}
     parts = ("weight", "weight_scale", "bias", "qweight", "qzeros", "scales", "g_idx", *PARTS)
-    projections = projection_shapes(architecture)
     other = [
         name
         for name in container

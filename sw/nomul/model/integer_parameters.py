@@ -101,10 +101,12 @@ class IntegerLinear:
             codes, group = layer.weight, layer.group
             scales: Tensor | None = (layer.scales.double() * (most / largest)).round().int()
             unit = largest / most * 2.0**GROUP_SCALE_BITS
+        elif layer is not None:
+            codes, scales, group, unit = layer.weight, None, layer.n_in, layer.scale
         else:
             weight, scale = linear.quantised()
             assert scale is not None
-            codes = layer.weight if layer is not None else weight.round().to(torch.int8)
+            codes = weight.round().to(torch.int8)
             scales, group, unit = None, codes.shape[1], scale.item()
         if linear.bias is None:
             return cls(codes, scales, group, unit)

@@ -1,6 +1,5 @@
 """Text as tokens: the characters of a model, or the tokenizer that it came with (`tokenizer.json`)."""
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from nomul.errors import InputError
+from nomul.formats.container import json_object
 from nomul.model.text import encode
 
 __all__ = ["CharacterTokenizer", "FileTokenizer", "Tokenizer", "find_tokenizer"]
@@ -154,13 +154,4 @@ def _text(files: Mapping[str, Tensor], name: str) -> str | None:
 
 
 def _object(files: Mapping[str, Tensor], name: str) -> dict[str, Any]:
-    text = _text(files, name)
-    if text is None:
-        return {}
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{name} is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{name} holds a JSON {type(value).__name__} where an object is needed")
-    return value
+    return json_object(files[name].numpy().tobytes(), name) if name in files else {}

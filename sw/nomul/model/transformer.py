@@ -170,8 +170,7 @@ class Linear(nn.Module):
         if self.kind in ("float", "int4"):
             return self.weight, None
         if self.kind == "ternary" and self.group is not None:
-            group = self.group or self.weight.shape[1]
-            codes, scales = scaled_ternary(self.weight, group)
+            codes, scales, group = self._groups()
             return codes * scales.repeat_interleave(group, 1)[:, : codes.shape[1]], None
         if self.kind == "mixpe":
             raise InputError("a MixPE model is made from a trained float model; it has no training of its own")
@@ -181,9 +180,13 @@ class Linear(nn.Module):
         """Return the ternary layer of a weight that is trained with several scales, None of another."""
         if self.group is None or self._frozen is not None:
             return None
+        codes, scales, group = self._groups()
+        return TernaryLayer("trained", codes.detach().round().to(torch.int8), scales, group)
+
+    def _groups(self) -> tuple[Tensor, Tensor, int]:
+        """Return codes, scales `[n_out, groups]` and the inputs of a group of a weight that is trained so."""
         group = self.group or self.weight.shape[1]
-        codes, scales = scaled_ternary(self.weight.detach(), group)
-        return TernaryLayer("trained", codes.round().to(torch.int8), scales, group)
+        return *scaled_ternary(self.weight, group), group
 
     def freeze(self, codes: Tensor, scale: Tensor) -> None:
         """Use these codes `[n_out, n_in]` and this scale from now on; the latent weight has no effect any more."""
